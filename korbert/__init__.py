@@ -1,0 +1,3 @@
+"""korbert: Korean, entity-aware BERT."""
+
+__version__ = "0.1.0"

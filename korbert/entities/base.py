@@ -1,0 +1,33 @@
+"""The EntityAnnotator interface: text in, the same text with entity spans out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from korbert.text import AnnotatedText
+
+
+class EntityAnnotator(ABC):
+    """Finds entities. The text is never changed; spans are characters of the text that was given."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes whenever any text could be annotated differently; keys the caches."""
+
+    @abstractmethod
+    def annotate(self, text: str) -> AnnotatedText:
+        """Return `text` with its entities: in order, without overlap, with no white space at their ends."""
+
+
+class NoEntities(EntityAnnotator):
+    """Finds nothing: the plain BERT input."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Constant."""
+        return "none"
+
+    def annotate(self, text: str) -> AnnotatedText:
+        """Return `text` without entities."""
+        return AnnotatedText(text)

@@ -1,0 +1,61 @@
+"""Files that are complete or absent: atomic writing, and reading whose errors name the place."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from korbert.errors import DataError
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write `content` so that `path` holds either its old content or all of the new, even after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write UTF-8 text as `write_bytes_atomically` does."""
+    write_bytes_atomically(path, text.encode("utf-8", "surrogatepass"))
+
+
+def write_json_atomically(path: Path, value: Any) -> None:
+    """Write readable JSON (UTF-8, indented) atomically."""
+    write_text_atomically(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file, with or without a byte order mark.
+
+    Raises DataError for a file that is missing (says so) or not UTF-8 (names the byte).
+    """
+    if not path.is_file():
+        raise DataError(path, "file", "not found")
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"byte {error.start}", f"not UTF-8 ({error.reason})") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises DataError naming line and column where it is broken."""
+    try:
+        value = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise DataError(path, where, f"broken JSON ({error.msg})") from None
+    if not isinstance(value, dict):
+        raise DataError(path, "top level", f"wanted a JSON object, found {type(value).__name__}")
+    return value

@@ -1,0 +1,7 @@
+"""The entity-aware BERT encoder and its heads; imports torch and itself only."""
+
+from korbert.model.config import ModelConfig
+from korbert.model.encoder import Encoder
+from korbert.model.heads import IGNORE_INDEX, PretrainingModel, SpanModel
+
+__all__ = ["IGNORE_INDEX", "Encoder", "ModelConfig", "PretrainingModel", "SpanModel"]

@@ -1,0 +1,39 @@
+"""Sizes and switches of the encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class ModelConfig:
+    """Sizes of a BERT encoder; see `conf/model/` for tiny, mini, small and base.
+
+    `entity_types` counts entity kinds beside "outside"; `entity_embedding=False` is BERT without the extra term.
+    """
+
+    vocab_size: int
+    hidden_size: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    intermediate_size: int = 3072
+    max_positions: int = 512
+    segment_types: int = 2
+    entity_types: int = 1
+    entity_embedding: bool = True
+    hidden_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        for key in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"model.{key}: wanted a positive number, got {getattr(self, key)}")
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"model.hidden_size={self.hidden_size} is not a multiple of model.num_heads={self.num_heads}"
+            )
+        for key in ("hidden_dropout", "attention_dropout"):
+            if not 0.0 <= getattr(self, key) < 1.0:
+                raise ValueError(f"model.{key}: wanted 0 <= p < 1, got {getattr(self, key)}")

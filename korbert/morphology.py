@@ -1,0 +1,226 @@
+"""Morphological analysers behind one interface: morphemes with exact spans of the analysed text.
+
+MeCab-ko and Kiwi report where a morpheme stands. KoNLPy's taggers do not, and sometimes return forms that are not in
+the text (하+았 for 했), so their output is aligned to the text and what cannot be found is counted, never guessed.
+Every analyser is imported and started at its first use: a JVM must not exist before a fork.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from korbert.errors import ConfigError, KorbertError
+
+
+@dataclass(frozen=True, slots=True)
+class Morpheme:
+    """One morpheme: characters `[start, end)` of the analysed text and its part-of-speech tag."""
+
+    start: int
+    end: int
+    tag: str
+
+
+class Analyser(ABC):
+    """Text → morphemes with spans. `unaligned` counts morphemes whose form was not found in the text."""
+
+    name: ClassVar[str]
+    package: ClassVar[str]
+    install: ClassVar[str]
+    # What the tag sets call the things entities are made of.
+    proper_noun: ClassVar[frozenset[str]] = frozenset({"NNP"})
+    foreign: ClassVar[frozenset[str]] = frozenset({"SL", "SH"})
+    noun: ClassVar[frozenset[str]] = frozenset({"NNG", "NNP", "SL", "SH", "SN", "XSN"})
+
+    def __init__(self) -> None:
+        self.unaligned = 0
+
+    def analyse(self, text: str) -> list[Morpheme]:
+        """Return the morphemes of `text` in order; spans never overlap and never hold white space at their ends.
+
+        Raises KorbertError with the install command where the analyser is not installed or cannot start.
+        """
+        return self._analyse(text) if text.strip() else []
+
+    @cached_property
+    def version(self) -> str:
+        """Version of the analyser's package, for fingerprints."""
+        from importlib import metadata
+
+        try:
+            return metadata.version(self.install)
+        except metadata.PackageNotFoundError:
+            return "unknown"
+
+    @cached_property
+    def _tagger(self) -> Any:
+        try:
+            return self._start(importlib.import_module(self.package))
+        except ImportError as error:
+            raise KorbertError(
+                f"the analyser {self.name!r} needs a package: pip install {self.install} ({error})"
+            ) from error
+
+    @abstractmethod
+    def _start(self, module: Any) -> Any: ...
+
+    @abstractmethod
+    def _analyse(self, text: str) -> list[Morpheme]: ...
+
+
+class MecabAnalyser(Analyser):
+    """MeCab-ko through python-mecab-ko, dictionary included."""
+
+    name = "mecab"
+    package = "mecab"
+    install = "python-mecab-ko"
+
+    def _start(self, module: Any) -> Any:
+        return module.MeCab()
+
+    def _analyse(self, text: str) -> list[Morpheme]:
+        # Leading white space shifts MeCab's spans, so it never sees any.
+        offset = len(text) - len(text.lstrip())
+        found = self._tagger.parse(text[offset:])
+        return [
+            Morpheme(m.span.start + offset, m.span.end + offset, m.feature.pos.split("+")[0]) for m in found
+        ]
+
+
+class KiwiAnalyser(Analyser):
+    """Kiwi through kiwipiepy. Of morphemes contracted into the same characters the first one is kept."""
+
+    name = "kiwi"
+    package = "kiwipiepy"
+    install = "kiwipiepy"
+
+    def _start(self, module: Any) -> Any:
+        return module.Kiwi(num_workers=1)
+
+    def _analyse(self, text: str) -> list[Morpheme]:
+        out: list[Morpheme] = []
+        end = 0
+        for token in self._tagger.tokenize(text):
+            if token.start >= end and token.len > 0:
+                end = token.start + token.len
+                out.append(Morpheme(token.start, end, token.tag.split("-")[0]))
+        return out
+
+
+class KonlpyAnalyser(Analyser):
+    """A KoNLPy tagger, its morphemes aligned to the text."""
+
+    package = "konlpy.tag"
+    install = "konlpy"
+    tagger: ClassVar[str]
+    options: ClassVar[dict[str, Any]] = {}
+
+    def _start(self, module: Any) -> Any:
+        try:
+            return getattr(module, self.tagger)()
+        except Exception as error:  # JPype and KoNLPy raise whatever they like: all of it means "cannot start"
+            raise KorbertError(
+                f"KoNLPy's {self.tagger} cannot start: it needs {self.needs()} ({str(error).splitlines()[0]})"
+            ) from error
+
+    def needs(self) -> str:
+        """What has to be installed beside KoNLPy."""
+        return "a Java runtime, version 8 or newer (apt-get install default-jre, brew install openjdk)"
+
+    def _analyse(self, text: str) -> list[Morpheme]:
+        # A line at a time: some of the Java taggers stop at, or lose, a line break.
+        out: list[Morpheme] = []
+        offset = 0
+        for line in text.splitlines(keepends=True):
+            if line.strip():
+                morphemes, unaligned = align_morphemes(line, self._tagger.pos(line, **self.options))
+                out += [Morpheme(m.start + offset, m.end + offset, m.tag) for m in morphemes]
+                self.unaligned += unaligned
+            offset += len(line)
+        return out
+
+
+class KomoranAnalyser(KonlpyAnalyser):
+    """Komoran (Java) through KoNLPy."""
+
+    name = "komoran"
+    tagger = "Komoran"
+
+
+class KkmaAnalyser(KonlpyAnalyser):
+    """Kkma (Java) through KoNLPy."""
+
+    name = "kkma"
+    tagger = "Kkma"
+    foreign = frozenset({"OL", "OH"})
+    noun = frozenset({"NNG", "NNP", "OL", "OH", "NR", "XSN"})
+
+
+class HannanumAnalyser(KonlpyAnalyser):
+    """Hannanum (Java) through KoNLPy; its finer tag set, the one that knows proper nouns."""
+
+    name = "hannanum"
+    tagger = "Hannanum"
+    options: ClassVar[dict[str, Any]] = {"ntags": 22}
+    proper_noun = frozenset({"NQ"})
+    foreign = frozenset({"F"})
+    noun = frozenset({"NC", "NQ", "NN", "F"})
+
+
+class KonlpyMecabAnalyser(KonlpyAnalyser):
+    """MeCab-ko through KoNLPy, for a MeCab that is installed on the system."""
+
+    name = "konlpy_mecab"
+    tagger = "Mecab"
+
+    def needs(self) -> str:
+        """What has to be installed beside KoNLPy."""
+        return "MeCab-ko with its dictionary on this system; entities=mecab needs neither"
+
+
+ANALYSERS: dict[str, type[Analyser]] = {
+    cls.name: cls
+    for cls in (
+        MecabAnalyser,
+        KiwiAnalyser,
+        KomoranAnalyser,
+        KkmaAnalyser,
+        HannanumAnalyser,
+        KonlpyMecabAnalyser,
+    )
+}
+
+
+def make_analyser(name: str) -> Analyser:
+    """Return the analyser of that name, not yet started. Raises ConfigError for an unknown one."""
+    if name == "okt":
+        raise ConfigError("entities.analyser: Okt does not tag proper nouns, so it cannot find entities")
+    if name not in ANALYSERS:
+        raise ConfigError(f"entities.analyser: {name!r} is unknown, wanted one of {', '.join(ANALYSERS)}")
+    return ANALYSERS[name]()
+
+
+def align_morphemes(text: str, pairs: Iterable[tuple[str, str]]) -> tuple[list[Morpheme], int]:
+    """Find each (form, tag) in `text`, left to right; return those found and how many were not.
+
+    A form counts as found where it begins behind the last one found, with no more visible characters between them
+    than the forms lost in between can account for. Forms may be any analyser's; they may also not be in the text.
+    """
+    out: list[Morpheme] = []
+    position = lost_forms = lost_characters = 0
+    for form, tag in pairs:
+        start = text.find(form, position) if form else -1
+        gap = len("".join(text[position:start].split())) if start >= 0 else 0
+        # A contraction shows at most as many characters as its forms have, one more for irregular stems.
+        if start < 0 or gap > lost_characters + bool(lost_characters):
+            lost_forms += 1
+            lost_characters += len(form)
+            continue
+        out.append(Morpheme(start, start + len(form), tag))
+        position, lost_characters = start + len(form), 0
+    return out, lost_forms

@@ -1,0 +1,263 @@
+"""Characters of the user's own string are the only coordinates: spans, annotated text, normalisation with a map back.
+
+Normalisation follows Unicode Standard Annex 15 (NFC, NFKC), cluster by cluster, so that every normalised
+character knows which original characters it came from.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from korbert.errors import ConfigError
+
+IntArray = npt.NDArray[np.int32]
+
+FORMS = ("NFKC", "NFC", "none")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """Half-open range `[start, end)` of characters (Unicode code points) with an optional entity type."""
+
+    start: int
+    end: int
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise ValueError(f"a span needs 0 <= start < end, got [{self.start}, {self.end})")
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def of(self, text: str) -> str:
+        """Return the characters of `text` that this span covers."""
+        return text[self.start : self.end]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedText:
+    """A text with the entities found in it: in order, without overlap, inside the text.
+
+    Raises ValueError on construction otherwise.
+    """
+
+    text: str
+    entities: tuple[Span, ...] = ()
+
+    def __post_init__(self) -> None:
+        end = 0
+        for entity in self.entities:
+            if entity.start < end:
+                raise ValueError(f"entities must be in order and must not overlap: {entity} starts before {end}")
+            end = entity.end
+        if end > len(self.text):
+            raise ValueError(f"entity {self.entities[-1]} ends after the text's {len(self.text)} characters")
+
+    def slice(self, start: int, end: int) -> AnnotatedText:
+        """Return characters `[start, end)` with the entities that lie wholly inside, shifted to start at 0."""
+        inside = (e for e in self.entities if start <= e.start and e.end <= end)
+        return AnnotatedText(
+            self.text[start:end], tuple(Span(e.start - start, e.end - start, e.label) for e in inside)
+        )
+
+
+# Characters that show nothing: zero-width spaces and joiners, direction marks, the byte order mark, the soft
+# hyphen and variation selectors. They are taken out of a word and stay part of its original span.
+_INVISIBLE = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufe00-\ufe0f"
+# Characters that every form leaves alone. Compatibility jamo (ㅋㅋ, ㄱ) belong here although NFKC would turn them
+# into conjoining jamo: those would then melt into syllables that nobody wrote.
+_STABLE = "!-~가-힣ㄱ-ㆎ"
+_SIMPLE_TEXT = re.compile(f"[{_STABLE}]+(?: [{_STABLE}]+)*")
+_RUN = re.compile(rf"(?P<stable>[{_STABLE}]+)|(?P<space>\s+)|(?P<invisible>[{_INVISIBLE}]+)|(?P<other>.)", re.S)
+_REMOVE_INVISIBLE = re.compile(f"[{_INVISIBLE}]+")
+
+
+@dataclass(frozen=True, slots=True)
+class NormalizedText:
+    """Normalised text and, for each of its characters, the original characters it came from.
+
+    starts, ends: (len(text),) int32; normalised character i came from `original[starts[i]:ends[i]]`. All characters
+    of one expansion (㈜ → "(주)") share one range; ranges of different clusters never overlap.
+    """
+
+    original: str
+    text: str
+    starts: IntArray
+    ends: IntArray
+
+    def to_original(self, start: int, end: int) -> tuple[int, int]:
+        """Map a non-empty normalised range to the range of original characters that it covers."""
+        if not 0 <= start < end <= len(self.text):
+            raise ValueError(f"[{start}, {end}) is not a range of the {len(self.text)} normalised characters")
+        return int(self.starts[start]), int(self.ends[end - 1])
+
+    def cut_before(self, position: int) -> int | None:
+        """Index of the normalised character at which a cut before original `position` falls.
+
+        None where a cut is impossible: at either end, or inside characters that normalised together.
+        """
+        index = int(np.searchsorted(self.starts, position, side="left"))
+        if index == 0 or index == len(self.text):
+            return None
+        return index if self.ends[index - 1] <= position else None
+
+
+@dataclass(frozen=True, slots=True)
+class Normalizer:
+    """Normalise text: Unicode form, white space runs to one space, invisible characters out, optionally lower case.
+
+    form: "NFKC", "NFC" or "none". White space at both ends goes; a lone surrogate becomes U+FFFD. Invisible
+    characters that stand alone between white space are kept, so that no visible gap is left unaccounted for.
+    Raises ConfigError for an unknown form.
+    """
+
+    form: str = "NFKC"
+    lowercase: bool = False
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise ConfigError(f"normalizer.form: {self.form!r} is unknown, wanted one of {', '.join(FORMS)}")
+
+    def __call__(self, text: str) -> NormalizedText:
+        """Normalise `text` once and keep the map back to its characters."""
+        if _SIMPLE_TEXT.fullmatch(text):
+            positions = np.arange(len(text) + 1, dtype=np.int32)
+            return NormalizedText(text, text.lower() if self.lowercase else text, positions[:-1], positions[1:])
+        return _Builder(text, self).build()
+
+    def cluster(self, cluster: str) -> str:
+        """Normalise one cluster: a character with whatever combines with it."""
+        visible = _REMOVE_INVISIBLE.sub("", cluster) or cluster
+        return _normalize_cluster(visible, self.form, self.lowercase)
+
+
+@lru_cache(maxsize=1 << 16)
+def _normalize_cluster(cluster: str, form: str, lowercase: bool) -> str:
+    out = "".join(_replace(char, form) for char in cluster)
+    if form != "none":
+        normal = unicodedata.normalize(form, out) if not _is_stable(out) else out
+        # A few compatibility forms (´, ﷺ) expand to text with spaces; a word must not fall apart in the middle.
+        out = normal if not any(map(str.isspace, normal)) else unicodedata.normalize("NFC", out)
+    return out.lower() if lowercase else out
+
+
+def _replace(char: str, form: str) -> str:
+    if "\ud800" <= char <= "\udfff":
+        return "\ufffd"
+    if form == "NFKC" and "\uffa0" <= char <= "\uffdc":  # half-width jamo: to compatibility jamo, not on to conjoining jamo
+        decomposition = unicodedata.decomposition(char).split()
+        return chr(int(decomposition[1], 16)) if decomposition else char
+    return char
+
+
+def _is_stable(text: str) -> bool:
+    return all("ㄱ" <= char <= "ㆎ" for char in text)
+
+
+@lru_cache(maxsize=1 << 16)
+def _extends(char: str, form: str) -> bool:
+    """Whether `char` combines with what stands before it: a mark, a conjoining vowel or final consonant."""
+    if form == "none":
+        return False
+    first = unicodedata.normalize(form, _replace(char, form))[0]
+    return (
+        unicodedata.category(first)[0] == "M" or "\u1160" <= first <= "\u11ff" or "\ud7b0" <= first <= "\ud7fb"
+    )
+
+
+class _Builder:
+    """One pass over a text that is not already normal."""
+
+    def __init__(self, text: str, normalizer: Normalizer) -> None:
+        self.original = text
+        self.normalizer = normalizer
+        self.chars: list[str] = []
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        self.pending: int | None = None  # start of invisible characters that wait for a word to belong to
+
+    def build(self) -> NormalizedText:
+        for match in _RUN.finditer(self.original):
+            start, end = match.span()
+            if match.lastgroup == "stable":
+                self._stable(match.group(), start)
+            elif match.lastgroup == "space":
+                self._space(start, end)
+            elif match.lastgroup == "invisible":
+                if self._after_word():
+                    self._extend(end)
+                else:
+                    self.pending = start
+            elif self._after_word() and _extends(match.group(), self.normalizer.form):
+                self._extend(end)
+            else:
+                self._append(self.normalizer.cluster(match.group()), self._take_pending(start), end)
+        self._flush(len(self.original))
+        if self.chars and self.chars[-1] == " ":
+            self._pop(len(self.chars) - 1)
+        text = "".join(self.chars)
+        return NormalizedText(
+            self.original, text, np.array(self.starts, dtype=np.int32), np.array(self.ends, dtype=np.int32)
+        )
+
+    def _after_word(self) -> bool:
+        return self.pending is None and bool(self.chars) and self.chars[-1] != " "
+
+    def _take_pending(self, start: int) -> int:
+        start, self.pending = (start if self.pending is None else self.pending), None
+        return start
+
+    def _stable(self, run: str, start: int) -> None:
+        first = self._take_pending(start)
+        self.chars.extend(run.lower() if self.normalizer.lowercase else run)
+        self.starts.append(first)
+        self.starts.extend(range(start + 1, start + len(run)))
+        self.ends.extend(range(start + 1, start + len(run) + 1))
+
+    def _space(self, start: int, end: int) -> None:
+        self._flush(start)
+        if self.chars:
+            self._append(" ", start, end)
+
+    def _flush(self, end: int) -> None:
+        """Keep invisible characters that found no word to belong to."""
+        if self.pending is not None:
+            start = self._take_pending(end)
+            self._append(self.original[start:end], start, end)
+
+    def _append(self, out: str, start: int, end: int) -> None:
+        self.chars.extend(out)
+        self.starts.extend([start] * len(out))
+        self.ends.extend([end] * len(out))
+
+    def _extend(self, end: int) -> None:
+        """Let the last cluster go on to `end` and normalise it again as a whole."""
+        start = self.starts[-1]
+        first = len(self.starts) - 1
+        while first > 0 and self.starts[first - 1] == start:
+            first -= 1
+        self._pop(first)
+        self._append(self.normalizer.cluster(self.original[start:end]), start, end)
+
+    def _pop(self, first: int) -> None:
+        del self.chars[first:], self.starts[first:], self.ends[first:]
+
+
+def trim(text: str, start: int, end: int) -> tuple[int, int]:
+    """Shrink `[start, end)` past white space and invisible characters at both of its ends."""
+    while start < end and _is_blank(text[start]):
+        start += 1
+    while end > start and _is_blank(text[end - 1]):
+        end -= 1
+    return start, end
+
+
+def _is_blank(char: str) -> bool:
+    return char.isspace() or _REMOVE_INVISIBLE.fullmatch(char) is not None

@@ -1,0 +1,35 @@
+"""Fixtures: where the real data lies, and the bundled sample."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with korquad/, tydiqa_ko/, kowiki/: KORBERT_DATA, or ../shared/data beside the checkout.
+
+    Skips where it is absent, unless KORBERT_REQUIRE_DATA=1 (as in CI) says that its absence is a failure.
+    """
+    root = Path(os.environ.get("KORBERT_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (root / "korquad" / "KorQuAD_v1.0_dev.json").is_file():
+        message = f"real data not found at {root} (set KORBERT_DATA; see data/README.md)"
+        if os.environ.get("KORBERT_REQUIRE_DATA") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return root
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    return REPOSITORY / "data" / "sample"
