@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -64,10 +65,18 @@ class Encoding:
         return self.take(keep)
 
 
-def encode(annotated: AnnotatedText, tokenizer: Tokenizer, mode: EntityMode = EntityMode.BOTH) -> Encoding:
-    """Tokenize a text with its entities as `mode` says; the empty text gives an empty encoding."""
-    entities = annotated.entities if mode.cuts else ()
-    tokens = tokenizer.encode(annotated.text, [edge for e in entities for edge in (e.start, e.end)])
+def encode(
+    annotated: AnnotatedText,
+    tokenizer: Tokenizer,
+    mode: EntityMode = EntityMode.BOTH,
+    boundaries: Iterable[int] = (),
+) -> Encoding:
+    """Tokenize a text with its entities as `mode` says, cut at `boundaries` (characters) too.
+
+    The empty text gives an empty encoding.
+    """
+    edges = [edge for e in annotated.entities for edge in (e.start, e.end)] if mode.cuts else []
+    tokens = tokenizer.encode(annotated.text, [*edges, *boundaries])
     entity_ids = np.zeros(len(tokens), dtype=np.int32)
     encoding = Encoding(tokens.ids, entity_ids, tokens.starts, tokens.ends)
     if not mode.has_markers and not mode.has_embedding:
@@ -80,7 +89,7 @@ def encode(annotated: AnnotatedText, tokenizer: Tokenizer, mode: EntityMode = En
 
 
 def _mentions(annotated: AnnotatedText, encoding: Encoding) -> list[tuple[int, int]]:
-    """Token ranges `[first, last)` of the entities; an entity that shares all its tokens with the one before has none."""
+    """Token ranges `[first, last)` of the entities; one that shares all its tokens with the one before has none."""
     starts, ends = encoding.starts, encoding.ends
     mentions: list[tuple[int, int]] = []
     previous = 0

@@ -87,9 +87,7 @@ class MecabAnalyser(Analyser):
         # Leading white space shifts MeCab's spans, so it never sees any.
         offset = len(text) - len(text.lstrip())
         found = self._tagger.parse(text[offset:])
-        return [
-            Morpheme(m.span.start + offset, m.span.end + offset, m.feature.pos.split("+")[0]) for m in found
-        ]
+        return [Morpheme(m.span.start + offset, m.span.end + offset, m.feature.pos.split("+")[0]) for m in found]
 
 
 class KiwiAnalyser(Analyser):

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from korbert.errors import ConfigError
 IntArray = npt.NDArray[np.int32]
 
 FORMS = ("NFKC", "NFC", "none")
+_UnicodeForm = Literal["NFC", "NFKC"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,9 +65,7 @@ class AnnotatedText:
     def slice(self, start: int, end: int) -> AnnotatedText:
         """Return characters `[start, end)` with the entities that lie wholly inside, shifted to start at 0."""
         inside = (e for e in self.entities if start <= e.start and e.end <= end)
-        return AnnotatedText(
-            self.text[start:end], tuple(Span(e.start - start, e.end - start, e.label) for e in inside)
-        )
+        return AnnotatedText(self.text[start:end], tuple(Span(e.start - start, e.end - start, e.label) for e in inside))
 
 
 # Characters that show nothing: zero-width spaces and joiners, direction marks, the byte order mark, the soft
@@ -142,7 +142,7 @@ class Normalizer:
 def _normalize_cluster(cluster: str, form: str, lowercase: bool) -> str:
     out = "".join(_replace(char, form) for char in cluster)
     if form != "none":
-        normal = unicodedata.normalize(form, out) if not _is_stable(out) else out
+        normal = unicodedata.normalize(cast(_UnicodeForm, form), out) if not _is_stable(out) else out
         # A few compatibility forms (´, ﷺ) expand to text with spaces; a word must not fall apart in the middle.
         out = normal if not any(map(str.isspace, normal)) else unicodedata.normalize("NFC", out)
     return out.lower() if lowercase else out
@@ -151,7 +151,9 @@ def _normalize_cluster(cluster: str, form: str, lowercase: bool) -> str:
 def _replace(char: str, form: str) -> str:
     if "\ud800" <= char <= "\udfff":
         return "\ufffd"
-    if form == "NFKC" and "\uffa0" <= char <= "\uffdc":  # half-width jamo: to compatibility jamo, not on to conjoining jamo
+    if (
+        form == "NFKC" and "\uffa0" <= char <= "\uffdc"
+    ):  # half-width jamo: to compatibility jamo, not on to conjoining jamo
         decomposition = unicodedata.decomposition(char).split()
         return chr(int(decomposition[1], 16)) if decomposition else char
     return char
@@ -166,10 +168,8 @@ def _extends(char: str, form: str) -> bool:
     """Whether `char` combines with what stands before it: a mark, a conjoining vowel or final consonant."""
     if form == "none":
         return False
-    first = unicodedata.normalize(form, _replace(char, form))[0]
-    return (
-        unicodedata.category(first)[0] == "M" or "\u1160" <= first <= "\u11ff" or "\ud7b0" <= first <= "\ud7fb"
-    )
+    first = unicodedata.normalize(cast(_UnicodeForm, form), _replace(char, form))[0]
+    return unicodedata.category(first)[0] == "M" or "\u1160" <= first <= "\u11ff" or "\ud7b0" <= first <= "\ud7fb"
 
 
 class _Builder:

@@ -27,7 +27,14 @@ class ModelConfig:
     initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
-        for key in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions"):
+        for key in (
+            "vocab_size",
+            "hidden_size",
+            "num_layers",
+            "num_heads",
+            "intermediate_size",
+            "max_positions",
+        ):
             if getattr(self, key) < 1:
                 raise ValueError(f"model.{key}: wanted a positive number, got {getattr(self, key)}")
         if self.hidden_size % self.num_heads:

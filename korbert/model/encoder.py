@@ -1,4 +1,4 @@
-"""The BERT encoder (Devlin et al. 2019: post-LayerNorm, GELU, learned positions), with an entity embedding in its input.
+"""The BERT encoder (Devlin et al. 2019: post-LayerNorm, GELU, learned positions) with an entity embedding.
 
 Shapes: B batch, T tokens, H heads, K head width, D model width, V vocabulary.
 """

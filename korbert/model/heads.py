@@ -23,23 +23,32 @@ if TYPE_CHECKING:
     class Inputs(Protocol):
         """What every batch gives the encoder, each (B, T)."""
 
-        token_ids: Tensor
-        segment_ids: Tensor
-        entity_ids: Tensor
-        attention_mask: Tensor
+        @property
+        def token_ids(self) -> Tensor: ...
+        @property
+        def segment_ids(self) -> Tensor: ...
+        @property
+        def entity_ids(self) -> Tensor: ...
+        @property
+        def attention_mask(self) -> Tensor: ...
 
     class PretrainingTargets(Inputs, Protocol):
         """mlm_labels: (B, T), IGNORE_INDEX where nothing is predicted; nsp_labels: (B,), 1 = true next."""
 
-        mlm_labels: Tensor
-        nsp_labels: Tensor
+        @property
+        def mlm_labels(self) -> Tensor: ...
+        @property
+        def nsp_labels(self) -> Tensor: ...
 
     class SpanTargets(Inputs, Protocol):
         """start_positions, end_positions: (B,) tokens, inclusive; allowed: (B, T) bool, where a span may lie."""
 
-        start_positions: Tensor
-        end_positions: Tensor
-        allowed: Tensor
+        @property
+        def start_positions(self) -> Tensor: ...
+        @property
+        def end_positions(self) -> Tensor: ...
+        @property
+        def allowed(self) -> Tensor: ...
 
 
 class MaskedLMHead(nn.Module):

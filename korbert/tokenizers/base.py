@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -101,7 +102,7 @@ class Tokenizer(ABC):
         if normal.text:
             words = " " + normal.text
             cuts = [0, *_cuts(normal, boundaries), len(words)]
-            for start, end in zip(cuts, cuts[1:], strict=False):
+            for start, end in itertools.pairwise(cuts):
                 piece_ids, piece_lengths = self._segment(words[start:end])
                 ids += piece_ids
                 lengths += piece_lengths
@@ -125,9 +126,7 @@ class Tokenizer(ABC):
         write_text_atomically(folder / "vocab.txt", "".join(f"{token}\n" for token in self.vocabulary))
         # Last, because a folder with this file is a complete one.
         description = self._description() | {"fingerprint": self.fingerprint, "training": self.training}
-        write_text_atomically(
-            folder / "tokenizer.json", json.dumps(description, ensure_ascii=False, indent=2) + "\n"
-        )
+        write_text_atomically(folder / "tokenizer.json", json.dumps(description, ensure_ascii=False, indent=2) + "\n")
 
     def _description(self) -> dict[str, Any]:
         return {

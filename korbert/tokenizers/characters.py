@@ -27,9 +27,7 @@ class SyllableTokenizer(Tokenizer):
         self._ids = {token: i for i, token in enumerate(vocabulary) if i >= len(self.special.names)}
 
     @classmethod
-    def train(
-        cls, texts: Iterable[str], vocab_size: int, *, normalizer: Normalizer | None = None
-    ) -> SyllableTokenizer:
+    def train(cls, texts: Iterable[str], vocab_size: int, *, normalizer: Normalizer | None = None) -> SyllableTokenizer:
         """Keep the most frequent characters, word-initial and other forms counted apart, up to `vocab_size`.
 
         The size includes the special tokens; a corpus with fewer different characters gives a smaller vocabulary.

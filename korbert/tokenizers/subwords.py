@@ -7,6 +7,7 @@ original characters is kept.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,13 @@ class SentencePieceTokenizer(Tokenizer):
         except (RuntimeError, OSError) as error:
             if not sentences.count:
                 raise KorbertError("no text to train a SentencePiece model on: the corpus is empty") from None
+            reason = str(error).strip().splitlines()[-1]
+            largest = re.search(r"Vocabulary size too high .*<= (\d+)", reason)
+            if largest:
+                reason = f"they fill {int(largest[1]) + _OFFSET} entries at most"
             raise ConfigError(
-                f"tokenizer.vocab_size={vocab_size}, model_type={model_type}: SentencePiece could not train on "
-                f"{sentences.count} texts: {str(error).strip().splitlines()[-1]}"
+                f"tokenizer.vocab_size={vocab_size}: SentencePiece ({model_type}) cannot learn that many entries from "
+                f"{sentences.count} texts: {reason}"
             ) from error
         training = {
             "vocab_size": vocab_size,

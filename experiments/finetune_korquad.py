@@ -1,0 +1,16 @@
+"""Fine-tune on KorQuAD 1.0 and score; see conf/finetune_korquad.yaml."""
+
+import hydra
+from omegaconf import DictConfig
+
+from korbert.config import run_door
+from korbert.tasks.finetune import finetune_korquad
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="finetune_korquad")
+def main(config: DictConfig) -> None:
+    run_door(finetune_korquad, config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Use a trained model: `korbert.load(run).answer(question, context)`, `korbert.load(run).fill_mask(text)`."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from korbert.data.batching import Batch, collate_windows, pad
+from korbert.data.pretraining import join_segments
+from korbert.data.windows import Candidate, DecodingConfig, WindowConfig, WindowMaker, decode_answers
+from korbert.encoding import Encoding, encode
+from korbert.entities import EntityAnnotator, make_annotator
+from korbert.errors import KorbertError
+from korbert.model import PretrainingModel, SpanModel
+from korbert.text import AnnotatedText, Span
+from korbert.training.bundle import Bundle, load_bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Characters `[start, end)` of the context, their text, and how sure the model is of it.
+
+    confidence: the answer's share among the n-best (softmax of their scores), not calibrated. nbest includes the
+    answer itself, best first.
+    """
+
+    text: str
+    start: int
+    end: int
+    score: float
+    confidence: float
+    nbest: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """One proposal for a masked token and its probability."""
+
+    token: str
+    token_id: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A trained model with its tokenizer and annotator, on the CPU or the device it was loaded to."""
+
+    bundle: Bundle
+    annotator: EntityAnnotator
+    device: torch.device
+
+    def answer(self, question: str, context: str) -> Answer:
+        """Find the answer to `question` in `context`.
+
+        Raises KorbertError where the model was not fine-tuned for questions, or where either text is blank.
+        """
+        model, description = self.bundle.model, self.bundle.description
+        if not isinstance(model, SpanModel):
+            raise KorbertError(f"{self.bundle.folder} is a pretraining model; answering needs a fine-tuned one")
+        for name, text in (("question", question), ("context", context)):
+            if not any(map(str.isalnum, text)):
+                raise KorbertError(f"{name}: wanted text, got {text!r}")
+        decoding = description.decoding or DecodingConfig()
+        maker = WindowMaker(
+            self.bundle.tokenizer, self.annotator, description.mode, description.window or WindowConfig()
+        )
+        windows = maker.question(question, context)
+        collate = functools.partial(collate_windows, pad_id=self.bundle.tokenizer.special.pad)
+        with torch.inference_mode():
+            logits = [
+                tuple(part[0].cpu().numpy() for part in model.logits(collate([window]).to(self.device)))
+                for window in windows
+            ]
+        candidates = decode_answers(context, windows, [(start, end) for start, end in logits], decoding)
+        if not candidates:
+            raise KorbertError("no answer: the context has no token that could be one")
+        best = candidates[0]
+        total = sum(math.exp(candidate.score - best.score) for candidate in candidates)
+        return Answer(best.text, best.start, best.end, best.score, 1 / total, tuple(candidates))
+
+    def fill_mask(self, text: str, mask: str = "[MASK]", top: int = 5) -> list[list[Filling]]:
+        """Propose tokens for every `mask` in `text`: a list of the `top` most probable ones for each place.
+
+        `mask` is a marker of this call alone; in any other text "[MASK]" is six ordinary characters. Raises
+        KorbertError where the model has no masked-LM head, where `mask` is not in `text`, or where text is too long.
+        """
+        model, tokenizer = self.bundle.model, self.bundle.tokenizer
+        if not isinstance(model, PretrainingModel):
+            raise KorbertError(f"{self.bundle.folder} was fine-tuned for questions; fill_mask needs a pretraining run")
+        if not mask or mask not in text:
+            raise KorbertError(f"fill_mask: {mask!r} does not occur in the text")
+        encoding = self._masked(text, mask)
+        special = tokenizer.special
+        room = model.config.max_positions
+        if len(encoding) + 3 > room:
+            raise KorbertError(f"fill_mask: {len(encoding)} tokens are too many for {room} positions")
+        nothing = (encoding.token_ids[:0], encoding.entity_ids[:0])
+        token_ids, segment_ids, entity_ids = join_segments((encoding.token_ids, encoding.entity_ids), nothing, special)
+        rows = [pad([ids[:-1]], 0) for ids in (token_ids, segment_ids, entity_ids)]  # one segment, one [SEP]
+        inputs = Batch(rows[0], rows[1], rows[2], torch.ones_like(rows[0], dtype=torch.bool))
+        batch = inputs.to(self.device)
+        with torch.inference_mode():
+            logits = model.mlm_logits(model.encode(batch), batch.token_ids == special.mask)
+        logits[:, torch.from_numpy(special.ids).long()] = -torch.inf
+        best = logits.softmax(-1).topk(min(top, len(tokenizer) - len(special.ids)))
+        return [
+            [Filling(tokenizer.vocabulary[i], i, p) for i, p in zip(ids, probabilities, strict=True)]
+            for ids, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+    def _masked(self, text: str, mask: str) -> Encoding:
+        """Encode `text`, one [MASK] id in the place of each `mask`."""
+        places = _occurrences(text, mask)
+        entities = [
+            entity
+            for entity in self.annotator.annotate(text).entities
+            if all(entity.end <= place.start or place.end <= entity.start for place in places)
+        ]
+        edges = [edge for place in places for edge in (place.start, place.end)]
+        mode = self.bundle.description.mode
+        encoding = encode(AnnotatedText(text, tuple(entities)), self.bundle.tokenizer, mode, edges)
+        token_ids, keep = encoding.token_ids.copy(), np.ones(len(encoding), dtype=np.bool_)
+        for place in places:
+            inside = np.flatnonzero((encoding.starts < place.end) & (encoding.ends > place.start))
+            token_ids[inside[0]] = self.bundle.tokenizer.special.mask
+            keep[inside[1:]] = False
+        return replace(encoding, token_ids=token_ids).take(np.flatnonzero(keep).astype(np.int32))
+
+
+def _occurrences(text: str, part: str) -> list[Span]:
+    return [Span(match.start(), match.end()) for match in re.finditer(re.escape(part), text)]
+
+
+def load(run: Path | str, device: str = "cpu") -> Reader:
+    """Load a run folder for use.
+
+    Raises DataError where the folder is not a finished run, is damaged, or its tokenizer is not the model's.
+    """
+    bundle = load_bundle(run)
+    bundle.model.to(device)
+    return Reader(bundle, make_annotator(bundle.description.annotator), torch.device(device))

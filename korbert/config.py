@@ -1,0 +1,252 @@
+"""Typed schemas under the Hydra YAML in `conf/`: a typo in a key or a value of the wrong type fails at once."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from korbert.data.pretraining import MaskingConfig
+from korbert.data.windows import DecodingConfig, WindowConfig
+from korbert.encoding import EntityMode
+from korbert.errors import ConfigError, KorbertError
+from korbert.model.config import ModelConfig
+from korbert.training.loop import TrainConfig
+from korbert.training.runtime import RuntimeConfig
+from korbert.training.tracking import TrackerConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class DataConfig:
+    """root: folder of real data, for `{root}` in file names. cache: where tokenizers and shards are kept and reused."""
+
+    root: str | None = None
+    cache: str = "data/cache"
+
+
+@dataclass
+class NormalizerConfig:
+    """See `korbert.text.Normalizer`."""
+
+    form: str = "NFKC"
+    lowercase: bool = False
+
+
+@dataclass
+class TokenizerConfig:
+    """path: a trained tokenizer's folder; else one is trained on the first `train_characters` of the corpus, once."""
+
+    kind: str = MISSING
+    path: str | None = None
+    vocab_size: int = 8000
+    model_type: str | None = None
+    character_coverage: float = 0.9995
+    train_characters: int = 20_000_000
+    normalizer: NormalizerConfig = field(default_factory=NormalizerConfig)
+
+
+@dataclass
+class EntitiesConfig:
+    """annotator: "none", an analyser's name, or "inherit" (from the pretrained model); mode: see `EntityMode`."""
+
+    annotator: str = MISSING
+    mode: str = MISSING
+
+    def entity_mode(self) -> EntityMode:
+        """The mode. Raises ConfigError for an unknown one, or one that the annotator cannot serve."""
+        try:
+            mode = EntityMode(self.mode)
+        except ValueError:
+            wanted = ", ".join(m.value for m in EntityMode)
+            raise ConfigError(f"entities.mode: {self.mode!r} is unknown, wanted one of {wanted}") from None
+        if self.annotator == "none" and mode is not EntityMode.NONE:
+            raise ConfigError(f"entities.mode={self.mode} needs an annotator, but entities.annotator is none")
+        return mode
+
+
+@dataclass
+class CorpusConfig:
+    """files: names or patterns, `{root}` stands for data.root; holdout: share of documents kept for validation."""
+
+    files: list[str] = MISSING
+    max_documents: int | None = None
+    holdout: float = 0.01
+
+
+@dataclass
+class ModelSize:
+    """See `korbert.model.ModelConfig`; the vocabulary's size is the tokenizer's."""
+
+    hidden_size: int = MISSING
+    num_layers: int = MISSING
+    num_heads: int = MISSING
+    intermediate_size: int = MISSING
+    max_positions: int = 512
+    hidden_dropout: float = 0.1
+    attention_dropout: float = 0.1
+
+    def model_config(self, vocab_size: int) -> ModelConfig:
+        """Complete the sizes. Raises ConfigError where they do not fit together."""
+        try:
+            return ModelConfig(vocab_size=vocab_size, **asdict(self))
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+
+@dataclass
+class PretrainingTask:
+    """max_length in tokens; short_share of the pairs aim at a random shorter length; validation_pairs are scored."""
+
+    max_length: int = 128
+    short_share: float = 0.1
+    validation_pairs: int = 1000
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+
+
+@dataclass
+class KorquadTask:
+    """Files of questions, `{root}` stands for data.root.
+
+    fold=null: train on `train`, score on `test`. fold=k: `test` is split into the five folds of korquad-dev-5fold;
+    trained on four of them plus `train`, scored on fold k. validation_share of the training articles choose the best
+    weights; 0 keeps the last ones.
+    """
+
+    train: list[str] = MISSING
+    test: str = MISSING
+    fold: int | None = None
+    validation_share: float = 0.0
+    max_questions: int | None = None
+    window: WindowConfig = field(default_factory=WindowConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+
+@dataclass
+class BaseConfig:
+    """What every training run has. run_dir: its folder; the same folder again goes on with the run."""
+
+    run_dir: str = MISSING
+    seed: int = 42
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1))
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+
+
+@dataclass
+class PretrainConfig(BaseConfig):
+    """`experiments/pretrain.py`."""
+
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    entities: EntitiesConfig = field(default_factory=EntitiesConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    model: ModelSize = field(default_factory=ModelSize)
+    task: PretrainingTask = field(default_factory=PretrainingTask)
+
+
+@dataclass
+class FinetuneConfig(BaseConfig):
+    """`experiments/finetune_korquad.py`. init: a pretraining run; null starts from random weights of `model`."""
+
+    init: str | None = None
+    tokenizer_path: str | None = None
+    model: ModelSize | None = None
+    entities: EntitiesConfig = field(default_factory=EntitiesConfig)
+    task: KorquadTask = field(default_factory=KorquadTask)
+
+
+@dataclass
+class TrainTokenizerConfig:
+    """`experiments/train_tokenizer.py`. output: the folder to write; null keeps it in the cache only."""
+
+    output: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+
+
+@dataclass
+class PrepareDataConfig:
+    """`experiments/prepare_data.py`. data.root: check the files there; without it KorQuAD goes to `folder`."""
+
+    folder: str = "data"
+    data: DataConfig = field(default_factory=DataConfig)
+
+
+@dataclass
+class EvaluateConfig:
+    """`experiments/evaluate_korquad.py`. fold: score that fold of korquad-dev-5fold of the data set alone."""
+
+    dataset: str = MISSING
+    predictions: str = MISSING
+    fold: int | None = None
+
+
+@dataclass
+class QuickstartConfig:
+    """`experiments/quickstart.py`."""
+
+    folder: str = "runs/quickstart"
+
+
+SCHEMAS: dict[str, type] = {
+    "pretrain_schema": PretrainConfig,
+    "finetune_schema": FinetuneConfig,
+    "train_tokenizer_schema": TrainTokenizerConfig,
+    "prepare_data_schema": PrepareDataConfig,
+    "evaluate_schema": EvaluateConfig,
+    "quickstart_schema": QuickstartConfig,
+}
+for _name, _schema in SCHEMAS.items():
+    ConfigStore.instance().store(name=_name, node=_schema)
+
+C = TypeVar("C")
+
+
+def run_door(task: Callable[[Any], object], config: DictConfig) -> None:
+    """Run a task with its typed configuration; an error meant for the user prints its message alone, exit status 1."""
+    try:
+        if HydraConfig.initialized() and "run_dir" in config:
+            config.run_dir = HydraConfig.get().runtime.output_dir
+        task(typed(config))
+    except KorbertError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def typed(config: DictConfig) -> Any:
+    """Turn a composed configuration into its dataclasses. Raises ConfigError naming a key without a value."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(f"no value for: {', '.join(missing)}")
+    try:
+        return OmegaConf.to_object(config)
+    except KorbertError:
+        raise
+    except Exception as error:
+        if isinstance(error.__cause__, KorbertError):
+            raise error.__cause__ from None
+        raise
+
+
+def expand_root(pattern: str, data: DataConfig) -> str:
+    """Replace `{root}` by data.root. Raises ConfigError where it is needed and not set."""
+    if "{root}" not in pattern:
+        return pattern
+    if not data.root:
+        raise ConfigError(f"{pattern} needs data.root: give data.root=FOLDER or set KORBERT_DATA (see data/README.md)")
+    return pattern.replace("{root}", str(Path(data.root)))
+
+
+def expand_roots(patterns: Sequence[str], data: DataConfig) -> list[str]:
+    """`expand_root` for each of several patterns."""
+    return [expand_root(pattern, data) for pattern in patterns]

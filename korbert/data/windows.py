@@ -1,0 +1,258 @@
+"""Questions and paragraphs → model windows, and window logits → answers that are slices of the original text.
+
+The windows follow transformers' `run_qa` procedure: `[CLS] question [SEP] part of the context [SEP]`, neighbouring
+parts sharing `doc_stride` tokens; a window without the whole answer is trained to point at [CLS].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from korbert.data.korquad import Answer, KorquadDataset, Paragraph, Question
+
+from korbert.data.pretraining import join_segments
+from korbert.encoding import Encoding, EntityMode, encode
+from korbert.entities import EntityAnnotator
+from korbert.errors import ConfigError
+from korbert.text import AnnotatedText, IntArray, trim
+from korbert.tokenizers import SpecialTokens, Tokenizer
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass
+class WindowConfig:
+    """Window sizes in tokens. `doc_stride` is what neighbouring windows share, as in transformers' `run_qa`."""
+
+    max_length: int = 384
+    doc_stride: int = 128
+    max_question_length: int = 64
+
+    def __post_init__(self) -> None:
+        room = self.max_length - self.max_question_length - 3
+        if self.doc_stride < 0 or room <= self.doc_stride:
+            raise ConfigError(
+                f"task.window: max_length={self.max_length} leaves {room} context tokens beside a question of "
+                f"max_question_length={self.max_question_length}; that must be more than doc_stride={self.doc_stride}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One model input of a question.
+
+    token_ids, segment_ids, entity_ids: (T,) int32. context_start: index of the first context token; starts, ends:
+    (C,) int32, the original characters of the C context tokens from there on; is_marker: (C,). answer: first and last
+    token, inclusive; (0, 0), which is [CLS], where this window does not hold it or none is known.
+    """
+
+    question_id: str
+    token_ids: IntArray
+    segment_ids: IntArray
+    entity_ids: IntArray
+    context_start: int
+    starts: IntArray
+    ends: IntArray
+    is_marker: npt.NDArray[np.bool_]
+    answer: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """Where a span may begin or end, (T,): [CLS] for "not here", and the context's own tokens but markers."""
+        allowed = np.zeros(len(self.token_ids), dtype=np.bool_)
+        allowed[0] = True
+        allowed[self.context_start : self.context_start + len(self.starts)] = ~self.is_marker
+        return allowed
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStatistics:
+    """What was made, and what training cannot use."""
+
+    questions: int
+    windows: int
+    unanswerable: int  # questions whose answer is whole in no window
+    truncated_questions: int
+
+
+class WindowMaker:
+    """Makes the windows of a data set; every paragraph and question is annotated and tokenized once."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, annotator: EntityAnnotator, mode: EntityMode, config: WindowConfig
+    ) -> None:
+        self.tokenizer, self.annotator, self.mode, self.config = tokenizer, annotator, mode, config
+
+    def dataset(
+        self, dataset: KorquadDataset, progress: Callable[[int], None] | None = None
+    ) -> tuple[list[Window], WindowStatistics]:
+        """All windows in question order; `progress` is called with the number of questions done."""
+        windows: list[Window] = []
+        questions = unanswerable = truncated = 0
+        for article in dataset.articles:
+            for paragraph in article.paragraphs:
+                context = self._encode(paragraph.context)
+                for question in paragraph.questions:
+                    made, was_truncated = self._question(question, paragraph, context)
+                    windows += made
+                    questions += 1
+                    unanswerable += all(window.answer == (0, 0) for window in made)
+                    truncated += was_truncated
+                if progress:
+                    progress(questions)
+        return windows, WindowStatistics(questions, len(windows), unanswerable, truncated)
+
+    def question(self, question: str, context: str) -> list[Window]:
+        """The windows of a single question without a known answer."""
+        paragraph = Paragraph(context, (Question("", question, ()),))
+        return self._question(paragraph.questions[0], paragraph, self._encode(context))[0]
+
+    def _encode(self, text: str) -> Encoding:
+        annotated = self.annotator.annotate(text) if self.mode.cuts else AnnotatedText(text)
+        return encode(annotated, self.tokenizer, self.mode)
+
+    def _question(self, question: Question, paragraph: Paragraph, context: Encoding) -> tuple[list[Window], bool]:
+        special = self.tokenizer.special
+        encoded = self._encode(question.text)
+        limit = self.config.max_question_length
+        short = encoded.window(0, limit, special)
+        room = self.config.max_length - len(short) - 3
+        windows = [
+            self._window(question, paragraph, short, context.window(start, end, special))
+            for start, end in window_ranges(len(context), room, self.config.doc_stride)
+        ]
+        return windows, len(encoded) > limit
+
+    def _window(self, question: Question, paragraph: Paragraph, short: Encoding, part: Encoding) -> Window:
+        special = self.tokenizer.special
+        token_ids, segment_ids, entity_ids = join_segments(
+            (short.token_ids, short.entity_ids), (part.token_ids, part.entity_ids), special
+        )
+        is_marker = marker_mask(part.token_ids, special)
+        context_start = len(short) + 2
+        answer = (0, 0)
+        if question.answers:
+            span = answer_tokens(question.answers[0], paragraph.context, part, is_marker)
+            answer = (0, 0) if span is None else (context_start + span[0], context_start + span[1])
+        return Window(
+            question.id,
+            token_ids,
+            segment_ids,
+            entity_ids,
+            context_start,
+            part.starts,
+            part.ends,
+            is_marker,
+            answer,
+        )
+
+
+def marker_mask(token_ids: IntArray, special: SpecialTokens) -> npt.NDArray[np.bool_]:
+    """Where [ENT] and [/ENT] stand, (T,)."""
+    return (token_ids == special.ent) | (token_ids == special.ent_end)
+
+
+def window_ranges(length: int, room: int, stride: int) -> list[tuple[int, int]]:
+    """Token ranges of at most `room` tokens that cover `length` tokens, each sharing `stride` with the one before."""
+    ranges = [(0, min(room, length))]
+    while ranges[-1][1] < length:
+        start = ranges[-1][0] + room - stride
+        ranges.append((start, min(start + room, length)))
+    return ranges
+
+
+def answer_tokens(
+    answer: Answer, context: str, part: Encoding, is_marker: npt.NDArray[np.bool_]
+) -> tuple[int, int] | None:
+    """First and last context token (inclusive) that together cover the answer, None if it is not all here.
+
+    White space at the answer's ends does not count: no token covers it.
+    """
+    start, end = trim(context, answer.start, answer.end)
+    if start == end:
+        return None
+    text_tokens = np.flatnonzero(~is_marker & (part.ends > part.starts))
+    starts, ends = part.starts[text_tokens], part.ends[text_tokens]
+    first = int(np.searchsorted(ends, start, side="right"))
+    last = int(np.searchsorted(starts, end, side="left")) - 1
+    if first > last or starts[first] > start or ends[last] < end:
+        return None
+    return int(text_tokens[first]), int(text_tokens[last])
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A possible answer: characters `[start, end)` of the context, their text, and start + end logit."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass
+class DecodingConfig:
+    """How answers are read off the logits; lengths in tokens, as in `run_qa`."""
+
+    n_best: int = 20
+    max_answer_length: int = 30
+
+    def __post_init__(self) -> None:
+        for key in ("n_best", "max_answer_length"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"task.decoding.{key}: wanted 1 or more, got {getattr(self, key)}")
+
+
+def decode_answers(
+    context: str,
+    windows: Sequence[Window],
+    logits: Iterable[tuple[FloatArray, FloatArray]],
+    config: DecodingConfig,
+) -> list[Candidate]:
+    """Return the n-best answers of one question, best first, over all of its windows.
+
+    logits: start and end logits of each window, (T,) or longer (padding is ignored). Every answer is a slice of
+    `context`, without white space at its ends; the same characters from two windows count once, with their best score.
+    """
+    best: dict[tuple[int, int], float] = {}
+    for window, (start_logits, end_logits) in zip(windows, logits, strict=True):
+        for first, last, score in _best_spans(window, start_logits, end_logits, config):
+            span = trim(context, int(window.starts[first]), int(window.ends[last]))
+            if span[0] < span[1]:
+                best[span] = max(score, best.get(span, -np.inf))
+    ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))[: config.n_best]
+    return [Candidate(context[start:end], start, end, score) for (start, end), score in ranked]
+
+
+def _best_spans(
+    window: Window, start_logits: FloatArray, end_logits: FloatArray, config: DecodingConfig
+) -> list[tuple[int, int, float]]:
+    """The window's best spans as (first, last context token, score)."""
+    count = len(window.starts)
+    part = slice(window.context_start, window.context_start + count)
+    usable = ~window.is_marker
+    firsts = _top(np.where(usable, start_logits[part], -np.inf), config.n_best)
+    lasts = _top(np.where(usable, end_logits[part], -np.inf), config.n_best)
+    scores = start_logits[part][firsts][:, None] + end_logits[part][lasts][None, :]
+    lengths = lasts[None, :] - firsts[:, None] + 1
+    valid = (lengths >= 1) & (lengths <= config.max_answer_length)
+    valid &= usable[firsts][:, None] & usable[lasts][None, :]
+    scores = np.where(valid, scores, -np.inf)
+    flat = _top(scores.ravel(), config.n_best)
+    rows, columns = np.unravel_index(flat, scores.shape)
+    return [
+        (int(firsts[row]), int(lasts[column]), float(scores[row, column]))
+        for row, column in zip(rows, columns, strict=True)
+        if np.isfinite(scores[row, column])
+    ]
+
+
+def _top(values: FloatArray, count: int) -> npt.NDArray[np.intp]:
+    """Indices of the largest values, largest first; ties go to the lower index."""
+    return np.argsort(-values, kind="stable")[:count]

@@ -1,0 +1,263 @@
+"""KorQuAD 1.0 fine-tuning and scoring, from question files to predictions and the official EM and F1."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from korbert.data.korquad import KorquadDataset, fold_split, merge, read_korquad, write_predictions
+from korbert.metrics import KorquadScore, score_predictions
+
+from korbert.config import FinetuneConfig, expand_root, expand_roots
+from korbert.data.batching import BatchStream, FixedSource, SpanBatch, collate_windows
+from korbert.data.windows import Candidate, DecodingConfig, Window, WindowMaker, decode_answers
+from korbert.encoding import EntityMode
+from korbert.entities import make_annotator
+from korbert.errors import ConfigError
+from korbert.files import write_text_atomically
+from korbert.model import SpanModel
+from korbert.tasks.prepare import progress_bar
+from korbert.tasks.runs import finish_run, fixed_config, start_run
+from korbert.tokenizers import load_tokenizer
+from korbert.training.bundle import Bundle, Description, copy_encoder, load_bundle, write_description
+from korbert.training.loop import Metric, Trainer
+from korbert.training.runtime import Runtime, make_runtime, seed_everything
+from korbert.training.state import load_tensors, load_weights
+from korbert.training.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+
+def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
+    """Run (or go on with) one fine-tuning, score it, and return its record."""
+    runtime = make_runtime(config.runtime)
+    train, validation, test = korquad_data(config)
+    pretrained, tokenizer_folder = _starting_point(config)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    annotator_name, mode = _entities(config, pretrained)
+    folder = start_run(config)
+
+    seed_everything(config.seed)
+    model = _model(config, pretrained, len(tokenizer))
+    if config.task.window.max_length > model.config.max_positions:
+        raise ConfigError(
+            f"task.window.max_length={config.task.window.max_length} is more than the model's "
+            f"{model.config.max_positions} positions"
+        )
+    annotator = make_annotator(annotator_name)
+    maker = WindowMaker(tokenizer, annotator, mode, config.task.window)
+    windows = {
+        name: _windows(maker, dataset, name)
+        for name, dataset in (("train", train), ("validation", validation), ("test", test))
+        if dataset is not None
+    }
+    write_description(
+        folder / "model",
+        Description(
+            "span", model.config, annotator_name, mode, config.task.window.max_length, config.task.window,
+            config.task.decoding,
+        ),
+        tokenizer_folder,
+    )  # fmt: skip
+    collate = functools.partial(collate_windows, pad_id=tokenizer.special.pad)
+
+    def score(dataset: KorquadDataset, name: str) -> tuple[KorquadScore, dict[str, list[Candidate]]]:
+        answers = predict(
+            model, dataset, windows[name], collate, config.task.decoding, runtime, config.train.batch_size
+        )
+        return score_predictions(dataset.gold(), best_answers(answers)), answers
+
+    def evaluate() -> dict[str, float]:
+        assert validation is not None
+        result, _ = score(validation, "validation")
+        return {"exact_match": result.exact_match, "f1": result.f1}
+
+    identities = {"tokenizer": tokenizer.fingerprint, "annotator": annotator.fingerprint, "mode": mode.value}
+    fixed = fixed_config(config, **identities)
+    tracker = Tracker(folder, config.tracker, fixed)
+    trainer = Trainer(
+        model,
+        BatchStream(FixedSource(windows["train"]), config.train.batch_size, config.seed),
+        collate,
+        config.train,
+        runtime,
+        folder,
+        tracker,
+        fixed_config=fixed,
+        evaluate=evaluate if validation is not None else None,
+        metric=Metric("f1", larger_is_better=True) if validation is not None else None,
+    )
+    try:
+        trainer.run()
+        tensors, _ = load_tensors(folder / "model" / "model.safetensors")
+        load_weights(model, tensors, folder / "model" / "model.safetensors")
+        model.eval()
+        result, answers = score(test, "test")
+    except BaseException:
+        tracker.finish({}, failed=True)
+        raise
+    tracker.finish({"exact_match": result.exact_match, "f1": result.f1})
+    write_predictions(folder / "predictions.json", best_answers(answers))
+    _write_nbest(folder / "nbest.json", answers)
+    log.info("predictions: %s", folder / "predictions.json")
+    log.info(
+        "EM %.2f  F1 %.2f  on %d questions (%s)",
+        result.exact_match,
+        result.f1,
+        result.total,
+        protocol(config),
+    )
+    results = {
+        "protocol": protocol(config), "exact_match": result.exact_match, "f1": result.f1, "total": result.total,
+        "unanswered": result.unanswered, "steps": trainer.steps, "seconds": round(trainer.seconds, 1),
+        "train_questions": len(train),
+    }  # fmt: skip
+    return finish_run(folder, "finetune_korquad", config, results)
+
+
+def protocol(config: FinetuneConfig) -> str:
+    """What the score was measured on, to be said beside it."""
+    if config.task.fold is not None:
+        return f"korquad-dev-5fold, fold {config.task.fold}"
+    return f"trained on {', '.join(Path(p).name for p in config.task.train)}, scored on {Path(config.task.test).name}"
+
+
+def korquad_data(
+    config: FinetuneConfig,
+) -> tuple[KorquadDataset, KorquadDataset | None, KorquadDataset]:
+    """Training, validation (None without a validation share) and test questions, no article in two of them."""
+    task = config.task
+    parts = [read_korquad(Path(path)) for path in expand_roots(task.train, config.data)]
+    test = read_korquad(Path(expand_root(task.test, config.data)))
+    if task.fold is not None:
+        rest, test = fold_split(test, task.fold)
+        parts.insert(0, rest)
+    if not parts:
+        raise ConfigError("task.train: no file to train on, and task.fold is not set")
+    train = merge(*parts)
+    shared = train.gold().keys() & test.gold().keys()
+    if shared:
+        raise ConfigError(
+            f"task.train and task.test share {len(shared)} question ids, e.g. {min(shared)!r}: a score on questions "
+            "that were trained on means nothing; for cross-validation on one file set task.fold"
+        )
+    validation = None
+    if task.validation_share > 0:
+        order = np.random.default_rng(config.seed).permutation(len(train.articles))
+        count = max(1, round(task.validation_share * len(order)))
+        if count >= len(order):
+            raise ConfigError(f"task.validation_share={task.validation_share} leaves no article to train on")
+        validation = train.subset(sorted(int(i) for i in order[:count]))
+        train = train.subset(sorted(int(i) for i in order[count:]))
+    return train, validation, test
+
+
+def _starting_point(config: FinetuneConfig) -> tuple[Bundle | None, Path]:
+    if config.init is not None:
+        for key in ("model", "tokenizer_path"):
+            if getattr(config, key) is not None:
+                raise ConfigError(f"{key} is decided by init={config.init}: give one of the two")
+        pretrained = load_bundle(config.init, kind="pretraining")
+        return pretrained, pretrained.folder / "tokenizer"
+    if config.model is None or config.tokenizer_path is None:
+        raise ConfigError(
+            "give init=RUN (a pretraining run's folder); or, to start from random weights, model=SIZE and "
+            "tokenizer_path=FOLDER"
+        )
+    return None, Path(config.tokenizer_path)
+
+
+def _entities(config: FinetuneConfig, pretrained: Bundle | None) -> tuple[str, EntityMode]:
+    chosen = config.entities
+    for key in ("annotator", "mode"):
+        if getattr(chosen, key) == "inherit":
+            if pretrained is None:
+                raise ConfigError(f"entities.{key}=inherit needs init=RUN; without it choose e.g. entities=mecab")
+            value = getattr(pretrained.description, key)
+            setattr(chosen, key, value.value if isinstance(value, EntityMode) else value)
+    return chosen.annotator, chosen.entity_mode()
+
+
+def _model(config: FinetuneConfig, pretrained: Bundle | None, vocab_size: int) -> SpanModel:
+    if pretrained is None:
+        assert config.model is not None
+        return SpanModel(config.model.model_config(vocab_size))
+    model = SpanModel(pretrained.description.model)
+    copy_encoder(pretrained.model, model)
+    return model
+
+
+def _windows(maker: WindowMaker, dataset: KorquadDataset, name: str) -> list[Window]:
+    with progress_bar(total=len(dataset), unit=" questions", desc=f"{name} windows") as bar:
+        windows, made = maker.dataset(dataset, lambda done: bar.update(done - bar.n))
+    log.info("%s: %d questions in %d windows", name, made.questions, made.windows)
+    if made.unanswerable:
+        log.info("%s: the answer of %d questions is whole in no window", name, made.unanswerable)
+    if made.truncated_questions:
+        log.info("%s: %d questions were cut to task.window.max_question_length", name, made.truncated_questions)
+    return windows
+
+
+def predict(
+    model: SpanModel,
+    dataset: KorquadDataset,
+    windows: Sequence[Window],
+    collate: Callable[[Sequence[Window]], SpanBatch],
+    decoding: DecodingConfig,
+    runtime: Runtime,
+    batch_size: int,
+) -> dict[str, list[Candidate]]:
+    """n-best answers of every question, best first. `model` must be in evaluation mode."""
+    logits = window_logits(model, windows, collate, runtime, batch_size)
+    by_question: dict[str, list[int]] = {}
+    for index, window in enumerate(windows):
+        by_question.setdefault(window.question_id, []).append(index)
+    return {
+        question.id: decode_answers(
+            paragraph.context,
+            [windows[i] for i in by_question[question.id]],
+            [logits[i] for i in by_question[question.id]],
+            decoding,
+        )
+        for _, paragraph, question in dataset.questions()
+    }
+
+
+def window_logits(
+    model: SpanModel,
+    windows: Sequence[Window],
+    collate: Callable[[Sequence[Window]], SpanBatch],
+    runtime: Runtime,
+    batch_size: int,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Start and end logits of each window, (T,) float32, computed in batches of like length."""
+    out: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(windows)
+    order = sorted(range(len(windows)), key=lambda i: len(windows[i]))
+    with torch.inference_mode():
+        for first in range(0, len(order), batch_size):
+            chosen = order[first : first + batch_size]
+            with runtime.autocast():
+                start, end = model.logits(collate([windows[i] for i in chosen]).to(runtime.device))
+            for row, index in enumerate(chosen):
+                length = len(windows[index])
+                out[index] = (start[row, :length].cpu().numpy(), end[row, :length].cpu().numpy())
+    return out
+
+
+def best_answers(answers: dict[str, list[Candidate]]) -> dict[str, str]:
+    """The first candidate's text of each question; "" where there is none."""
+    return {key: candidates[0].text if candidates else "" for key, candidates in answers.items()}
+
+
+def _write_nbest(path: Path, answers: dict[str, list[Candidate]]) -> None:
+    listed = {
+        key: [{"text": c.text, "start": c.start, "end": c.end, "score": round(c.score, 4)} for c in candidates]
+        for key, candidates in answers.items()
+    }
+    write_text_atomically(path, json.dumps(listed, ensure_ascii=False) + "\n")

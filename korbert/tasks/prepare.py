@@ -1,0 +1,148 @@
+"""What training needs beforehand: a tokenizer and token shards, made once and kept in the cache by fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from korbert.config import (
+    CorpusConfig,
+    DataConfig,
+    EntitiesConfig,
+    TokenizerConfig,
+    TrainTokenizerConfig,
+    expand_roots,
+)
+from korbert.data.corpus import expand_paths, read_documents
+from korbert.data.shards import ShardedCorpus, build_shards
+from korbert.entities import make_annotator
+from korbert.errors import ConfigError
+from korbert.text import Normalizer
+from korbert.tokenizers import SentencePieceTokenizer, SyllableTokenizer, Tokenizer, load_tokenizer
+
+log = logging.getLogger(__name__)
+
+
+def corpus_files(corpus: CorpusConfig, data: DataConfig) -> list[Path]:
+    """The corpus's files. Raises DataError for a name or pattern without a file."""
+    return expand_paths(expand_roots(corpus.files, data))
+
+
+def corpus_identity(files: list[Path]) -> list[list[object]]:
+    """Name, size and modification time of each file: what a cached result was made from."""
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+
+
+def digest(value: object) -> str:
+    """Sixteen hexadecimal digits of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataConfig) -> Path:
+    """Return the folder of the tokenizer that `config` names, training it on the corpus if it is not in the cache."""
+    if config.path is not None:
+        load_tokenizer(config.path)
+        return Path(config.path)
+    files = corpus_files(corpus, data)
+    described = {key: value for key, value in asdict(config).items() if key != "path"}
+    key = digest([described, corpus_identity(files), corpus.max_documents])
+    folder = Path(data.cache) / "tokenizers" / f"{config.kind}-{config.vocab_size}-{key}"
+    if not (folder / "tokenizer.json").exists():
+        log.info("training the tokenizer %s on %d corpus files", folder.name, len(files))
+        texts = _paragraphs(files, corpus.max_documents, config.train_characters)
+        train_tokenizer(config, texts).save(folder)
+    log.info("tokenizer: %s", folder)
+    return folder
+
+
+def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
+    """Train the kind of tokenizer that `config` names. Raises ConfigError for an unknown kind."""
+    normalizer = Normalizer(**asdict(config.normalizer))
+    if config.kind == SentencePieceTokenizer.kind:
+        return SentencePieceTokenizer.train(
+            texts,
+            config.vocab_size,
+            model_type=config.model_type or "unigram",
+            normalizer=normalizer,
+            character_coverage=config.character_coverage,
+        )
+    if config.kind == SyllableTokenizer.kind:
+        return SyllableTokenizer.train(texts, config.vocab_size, normalizer=normalizer)
+    raise ConfigError(f"tokenizer.kind: {config.kind!r} is unknown, wanted sentencepiece or syllable")
+
+
+def _paragraphs(files: list[Path], max_documents: int | None, max_characters: int) -> Iterator[str]:
+    """Paragraphs for tokenizer training: the same number of characters from each file, from its beginning."""
+    for path in files:
+        left = max_characters // len(files)
+        for number, document in enumerate(read_documents(path)):
+            if left <= 0 or (max_documents is not None and number >= max_documents):
+                break
+            for paragraph in document:
+                yield paragraph[:left]
+                left -= len(paragraph)
+                if left <= 0:
+                    break
+
+
+def prepare_shards(
+    tokenizer_folder: Path,
+    entities: EntitiesConfig,
+    corpus: CorpusConfig,
+    data: DataConfig,
+    workers: int,
+) -> ShardedCorpus:
+    """Return the corpus as token shards, building them if they are not in the cache."""
+    entities.entity_mode()
+    files = corpus_files(corpus, data)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    annotator = make_annotator(entities.annotator)
+    key = digest([corpus_identity(files), corpus.max_documents, tokenizer.fingerprint, annotator.fingerprint])
+    folder = Path(data.cache) / "shards" / f"{entities.annotator}-{key}"
+    if not (folder / "manifest.json").exists():
+        log.info("encoding %d corpus files into %s", len(files), folder)
+        with progress_bar(unit=" documents") as bar:
+
+            def show(documents: int, tokens: int) -> None:
+                bar.update(documents - bar.n)
+                bar.set_postfix_str(f"{tokens:,} tokens", refresh=False)
+
+            build_shards(
+                folder,
+                files,
+                tokenizer_folder,
+                entities.annotator,
+                max_documents=corpus.max_documents,
+                workers=workers,
+                progress=show,
+            )
+    shards = ShardedCorpus(folder, tokenizer.fingerprint)
+    log.info(
+        "corpus: %s documents, %s sentences, %s tokens in %s",
+        *(f"{n:,}" for n in (shards.manifest.documents, shards.manifest.sentences, shards.manifest.tokens)), folder,
+    )  # fmt: skip
+    return shards
+
+
+def progress_bar(**options: Any) -> Any:
+    """A progress bar on a terminal, nothing elsewhere."""
+    return tqdm(dynamic_ncols=True, disable=not sys.stderr.isatty(), **options)
+
+
+def train_tokenizer_folder(config: TrainTokenizerConfig) -> Path:
+    """Train a tokenizer into the cache and, where `output` is set, save it there as well."""
+    folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
+    tokenizer = load_tokenizer(folder)
+    if config.output is not None:
+        folder = Path(config.output)
+        tokenizer.save(folder)
+    log.info("%s: %d entries, fingerprint %s", folder, len(tokenizer), tokenizer.fingerprint)
+    return folder

@@ -1,0 +1,130 @@
+"""The whole path on the bundled sample, by the same commands a user would give, and a report of what came out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from korbert.data.korquad import KorquadDataset, read_korquad
+from korbert.metrics import score_predictions
+
+from korbert.api import Reader, load
+from korbert.config import QuickstartConfig
+from korbert.errors import KorbertError
+from korbert.files import read_json, write_text_atomically
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_SAMPLE = Path("data/sample")
+_TRAIN, _DEV = _SAMPLE / "KorQuAD_sample_train.json", _SAMPLE / "KorQuAD_sample_dev.json"
+_ARMS = {"plain": "entities=none", "entity-aware": "entities=inherit"}
+
+
+def quickstart(config: QuickstartConfig) -> None:
+    """Tokenizer, tiny pretraining, plain and entity-aware fine-tuning, official scores, an answer, a report."""
+    if not (_REPOSITORY / _TRAIN).exists():
+        raise KorbertError(f"{_REPOSITORY / _TRAIN} is not there: the quickstart runs in a checkout of the repository")
+    started = time.perf_counter()
+    folder = Path(config.folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    tokenizer, pretrained = folder / "tokenizer", folder / "pretrain"
+    _door(
+        "1/6  Train a tokenizer on the sample corpus", "train_tokenizer",
+        "tokenizer.vocab_size=2000", f"output={tokenizer}",
+    )  # fmt: skip
+    _door(
+        "2/6  Pretrain a tiny entity-aware BERT (masked LM + next sentence)", "pretrain",
+        "model=tiny", f"tokenizer.path={tokenizer}", "train.steps=400", "train.batch_size=32",
+        "train.optimizer.learning_rate=1e-3", f"run_dir={pretrained}",
+    )  # fmt: skip
+    for number, (arm, entities) in enumerate(_ARMS.items(), start=3):
+        _door(
+            f"{number}/6  Fine-tune on the sample questions, {arm}", "finetune_korquad",
+            f"init={pretrained}", entities, "train.epochs=25", "train.optimizer.learning_rate=5e-4",
+            f"run_dir={folder / arm}",
+        )  # fmt: skip
+    scores = {}
+    for arm in _ARMS:
+        predictions = folder / arm / "predictions.json"
+        line = _door(
+            f"5/6  Score the held-out questions with the official metric, {arm}", "evaluate_korquad",
+            f"dataset={_DEV}", f"predictions={predictions}", capture=True,
+        )  # fmt: skip
+        scores[arm] = json.loads(line)
+    print("\n6/6  Answer questions in Python: korbert.load(run).answer(question, context)", flush=True)
+    report = _report(folder, scores, time.perf_counter() - started)
+    write_text_atomically(folder / "report.md", report)
+    print(f"\n{report}\nThis report: {folder / 'report.md'}")
+
+
+def _door(title: str, name: str, *overrides: str, capture: bool = False) -> str:
+    """Run an experiment script as a user would, showing its command; return what it printed if `capture`."""
+    script = f"experiments/{name}.py"
+    print(f"\n{title}\n$ python {shlex.join([script, *overrides])}", flush=True)
+    done = subprocess.run(
+        [sys.executable, script, *overrides],
+        cwd=_REPOSITORY, stdout=subprocess.PIPE if capture else None, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise KorbertError(f"the command above failed with status {done.returncode}")
+    if capture:
+        print(done.stdout, end="", flush=True)
+    return done.stdout or ""
+
+
+def _report(folder: Path, scores: dict[str, Any], seconds: float) -> str:
+    train, dev = read_korquad(_REPOSITORY / _TRAIN), read_korquad(_REPOSITORY / _DEV)
+    readers = {arm: load(_REPOSITORY / folder / arm) for arm in _ARMS}
+    masked = read_json(_REPOSITORY / folder / "pretrain" / "record.json")["results"]
+    rows = []
+    for arm, reader in readers.items():
+        seen = _seen_score(reader, train)
+        unseen = scores[arm]
+        rows.append(f"| {arm} | {unseen['exact_match']:.1f} | {unseen['f1']:.1f} | {seen[0]:.1f} | {seen[1]:.1f} |")
+    article = train.articles[0]
+    paragraph = article.paragraphs[0]
+    question = paragraph.questions[0]
+    answer = readers["entity-aware"].answer(question.text, paragraph.context)
+    lines = [
+        "# korbert quickstart",
+        "",
+        f"Sample corpus: {len(train.articles)} articles and {len(train)} questions to train on; "
+        f"{len(dev.articles)} other articles and {len(dev)} questions to score. Official KorQuAD 1.0 metric, percent.",
+        "",
+        "| fine-tuned | EM, held-out articles | F1, held-out articles | EM, trained on | F1, trained on |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        "A model this small on a text this short learns its training questions by heart and can hardly answer others: "
+        "these figures show that every part works, not how good a method is, and they are no KorQuAD scores.",
+        "",
+        f"Pretraining, held-out documents: masked-LM loss {masked['mlm_loss']:.2f} nats a token, "
+        f"next-sentence accuracy {masked['nsp_accuracy']:.0%}.",
+        "",
+        f"**Question** ({article.title}, one it was trained on): {question.text}  ",
+        f"**Answer**: {answer.text} (characters {answer.start}–{answer.end}; gold: {question.answers[0].text})",
+        "",
+        "| what | where |",
+        "|---|---|",
+        f"| tokenizer | `{folder / 'tokenizer'}` |",
+        f"| pretrained model, its metrics and record | `{folder / 'pretrain'}` |",
+        *(f"| {arm}: model, predictions.json, nbest.json, metrics.jsonl | `{folder / arm}` |" for arm in _ARMS),
+        "",
+        f"{seconds:.0f} seconds from start to end.",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _seen_score(reader: Reader, dataset: KorquadDataset) -> tuple[float, float]:
+    """EM and F1 on questions that the model was trained on."""
+    answers = {
+        question.id: reader.answer(question.text, paragraph.context).text
+        for _, paragraph, question in dataset.questions()
+    }
+    score = score_predictions(dataset.gold(), answers)
+    return score.exact_match, score.f1

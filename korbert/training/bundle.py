@@ -1,0 +1,109 @@
+"""A model folder: weights, sizes, tokenizer and entity input together, so that none can be mixed up with another's."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from korbert.data.windows import DecodingConfig, WindowConfig
+from korbert.encoding import EntityMode
+from korbert.errors import DataError
+from korbert.files import read_json, write_json_atomically
+from korbert.model import ModelConfig, PretrainingModel, SpanModel
+from korbert.tokenizers import Tokenizer, load_tokenizer
+from korbert.training.state import load_tensors, load_weights
+
+FORMAT = 1
+_KINDS: dict[str, type[PretrainingModel] | type[SpanModel]] = {
+    "pretraining": PretrainingModel,
+    "span": SpanModel,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Everything about a model but its weights; `window` and `decoding` only for a span model."""
+
+    kind: str
+    model: ModelConfig
+    annotator: str
+    mode: EntityMode
+    max_length: int
+    window: WindowConfig | None = None
+    decoding: DecodingConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A model folder, loaded."""
+
+    folder: Path
+    description: Description
+    tokenizer: Tokenizer
+    model: PretrainingModel | SpanModel
+
+
+def write_description(folder: Path, description: Description, tokenizer_folder: Path) -> None:
+    """Write `model.json` and a copy of the tokenizer; the trainer puts `model.safetensors` beside them."""
+    tokenizer = load_tokenizer(tokenizer_folder)
+    if tokenizer_folder.resolve() != (folder / "tokenizer").resolve():
+        shutil.rmtree(folder / "tokenizer", ignore_errors=True)
+        shutil.copytree(tokenizer_folder, folder / "tokenizer")
+    content = asdict(description) | {"mode": description.mode.value}
+    write_json_atomically(folder / "model.json", {"format": FORMAT, "tokenizer": tokenizer.fingerprint, **content})
+
+
+def load_bundle(run: Path | str, kind: str | None = None) -> Bundle:
+    """Load the model of a run folder (or a model folder itself), optionally insisting on its kind.
+
+    Raises DataError where something is missing or damaged, where the model was made with another tokenizer than the
+    one in the folder, or is of another kind.
+    """
+    folder = Path(run)
+    folder = folder / "model" if (folder / "model" / "model.json").exists() else folder
+    path = folder / "model.json"
+    raw = read_json(path)
+    if raw.get("format") != FORMAT or raw.get("kind") not in _KINDS:
+        found = f"format {raw.get('format')}, kind {raw.get('kind')}"
+        raise DataError(path, "format", f"wanted format {FORMAT} of kind {' or '.join(_KINDS)}, found {found}")
+    if kind is not None and raw["kind"] != kind:
+        raise DataError(path, "kind", f"wanted a {kind} model, this is a {raw['kind']} model")
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    if tokenizer.fingerprint != raw["tokenizer"]:
+        raise DataError(
+            path,
+            "tokenizer",
+            f"the model was made with tokenizer {raw['tokenizer']}, but the tokenizer folder beside it is "
+            f"{tokenizer.fingerprint}: token ids would mean other tokens",
+        )
+    description = _description(path, raw)
+    weights = folder / "model.safetensors"
+    tensors, _ = load_tensors(weights)
+    model = _KINDS[description.kind](description.model)
+    load_weights(model, tensors, weights)
+    model.eval()
+    return Bundle(folder, description, tokenizer, model)
+
+
+def _description(path: Path, raw: dict[str, Any]) -> Description:
+    try:
+        return Description(
+            kind=raw["kind"],
+            model=ModelConfig(**raw["model"]),
+            annotator=raw["annotator"],
+            mode=EntityMode(raw["mode"]),
+            max_length=raw["max_length"],
+            window=WindowConfig(**raw["window"]) if raw.get("window") else None,
+            decoding=DecodingConfig(**raw["decoding"]) if raw.get("decoding") else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(path, "content", f"not a model description ({error!r})") from error
+
+
+def copy_encoder(source: nn.Module, target: nn.Module) -> None:
+    """Give `target` the encoder weights of `source`."""
+    target.get_submodule("encoder").load_state_dict(source.get_submodule("encoder").state_dict())

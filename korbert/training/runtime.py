@@ -1,0 +1,56 @@
+"""Where and how fast: device, precision, threads. Nothing here may change what is computed beyond rounding."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from korbert.errors import ConfigError
+
+
+@dataclass
+class RuntimeConfig:
+    """device: auto, cpu, cuda. precision: auto (bf16 on a GPU, else fp32), fp32, bf16. workers: processes for data."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int = 2
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The resolved device and precision."""
+
+    device: torch.device
+    bf16: bool
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Mixed precision for the forward pass, where it is on."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+
+
+def make_runtime(config: RuntimeConfig) -> Runtime:
+    """Resolve "auto". Raises ConfigError for a device that is not there or an unknown precision."""
+    if config.device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"runtime.device: {config.device!r} is unknown, wanted auto, cpu or cuda")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("runtime.device=cuda, but torch sees no GPU here; runtime.device=auto takes what is there")
+    if config.precision not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"runtime.precision: {config.precision!r} is unknown, wanted auto, fp32 or bf16")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and use_gpu)
+    return Runtime(torch.device("cuda" if use_gpu else "cpu"), bf16)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that anything might draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

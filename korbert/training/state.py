@@ -1,0 +1,87 @@
+"""A checkpoint is one safetensors file (weights, moments, random states), written atomically, never pickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from korbert.errors import DataError
+from korbert.files import write_bytes_atomically
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON-able `state` beside them."""
+    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes_atomically(path, save(dense, metadata={"state": json.dumps(dict(state))}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote. Raises DataError where the file is missing or damaged."""
+    if not path.is_file():
+        raise DataError(path, "file", "not found")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            return tensors, json.loads(metadata.get("state", "{}"))
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise DataError(path, "file", f"not a checkpoint, or damaged ({error})") from error
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy weights into `model`. Raises DataError naming the first parameter that is missing, unknown or misshapen."""
+    own = model.state_dict()
+    for name in sorted(own.keys() ^ tensors.keys()):
+        raise DataError(path, name, "missing in the file" if name in own else "unknown to this model")
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            problem = f"shape {tuple(tensor.shape)} in the file, {tuple(own[name].shape)} in this model"
+            raise DataError(path, name, problem)
+    model.load_state_dict(dict(tensors))
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Write everything a run needs to go on exactly: weights, moments, random generators and `state`."""
+    tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for name, parameter in _optimized(model, optimizer):
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
+    tensors["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    save_tensors(path, tensors, state)
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Restore what `save_checkpoint` wrote and return its `state`."""
+    tensors, state = load_tensors(path)
+    load_weights(model, _part(tensors, "model."), path)
+    moments = _part(tensors, "optimizer.")
+    for name, parameter in _optimized(model, optimizer):
+        found = {key.split(".", 1)[0]: value for key, value in moments.items() if key.split(".", 1)[1] == name}
+        if found:
+            optimizer.state[parameter] = {
+                # AdamW's step counter stays where the optimizer would have made it.
+                key: value.to(parameter.device) if value.ndim or parameter.is_cuda else value
+                for key, value in found.items()
+            }
+    torch.set_rng_state(tensors["random.cpu"])
+    if torch.cuda.is_available() and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+    return state
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _optimized(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, nn.Parameter]]:
+    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return ((name, parameter) for name, parameter in model.named_parameters() if id(parameter) in own)
