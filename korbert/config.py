@@ -216,11 +216,17 @@ def run_door(task: Callable[[Any], object], config: DictConfig) -> None:
     """Run a task with its typed configuration; an error meant for the user prints its message alone, exit status 1."""
     try:
         if HydraConfig.initialized() and "run_dir" in config:
-            config.run_dir = HydraConfig.get().runtime.output_dir
+            config.run_dir = _relative(HydraConfig.get().runtime.output_dir)
         task(typed(config))
     except KorbertError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _relative(folder: str) -> str:
+    """A folder below the working directory by its relative name, which means the same on another machine."""
+    path = Path(folder)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def typed(config: DictConfig) -> Any:
