@@ -107,7 +107,7 @@ class Reader:
         batch = inputs.to(self.device)
         with torch.inference_mode():
             logits = model.mlm_logits(model.encode(batch), batch.token_ids == special.mask)
-        logits[:, torch.from_numpy(special.ids).long()] = -torch.inf
+        logits = logits.index_fill(1, torch.from_numpy(special.ids).long().to(self.device), -torch.inf)
         best = logits.softmax(-1).topk(min(top, len(tokenizer) - len(special.ids)))
         return [
             [Filling(tokenizer.vocabulary[i], i, p) for i, p in zip(ids, probabilities, strict=True)]

@@ -10,6 +10,9 @@ from typing import Any
 
 from korbert.errors import DataError
 
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Write `content` so that `path` holds either its old content or all of the new, even after a crash."""
@@ -20,6 +23,7 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        Path(name).chmod(0o666 & ~_UMASK)  # mkstemp makes files that only their owner can read
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -122,6 +122,8 @@ class Trainer(Generic[E]):
         """Train to the end, from the checkpoint where there is one, and return the final evaluation."""
         if self.checkpoint.exists():
             self._resume()
+        else:
+            self.tracker.resume(0)  # a run that was killed before its first checkpoint begins anew
         final: dict[str, float] = {}
         bar = tqdm(
             total=self.steps, initial=self.step, unit="step", dynamic_ncols=True, mininterval=0.5,

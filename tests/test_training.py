@@ -1,0 +1,295 @@
+"""The training loop: schedule, accumulation, checkpoints, exact resume, bad numbers."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from korbert.data.batching import BatchStream, FixedSource, collate_pretraining
+from korbert.data.pretraining import PretrainingExample
+from korbert.errors import ConfigError, DataError, KorbertError
+from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
+from korbert.training.loop import Interrupted, Metric, TrainConfig, Trainer
+from korbert.training.optimizer import OptimizerConfig, learning_rate_at, make_optimizer
+from korbert.training.runtime import Runtime, RuntimeConfig, make_runtime, seed_everything
+from korbert.training.state import load_checkpoint, load_tensors, save_checkpoint
+from korbert.training.tracking import Tracker, TrackerConfig
+
+VOCABULARY = 60
+CPU = Runtime(torch.device("cpu"), bf16=False)
+collate = functools.partial(collate_pretraining, pad_id=0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def examples(count: int = 23) -> list[PretrainingExample]:
+    """Sequences of different lengths with a different number of masked tokens each."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        length = int(rng.integers(6, 20))
+        ids = rng.integers(7, VOCABULARY, size=length).astype(np.int32)
+        labels = np.full(length, IGNORE_INDEX, dtype=np.int32)
+        masked = rng.choice(length, size=1 + number % 4, replace=False)
+        labels[masked] = ids[masked]
+        ids[masked] = 4
+        entities = rng.integers(0, 2, size=length).astype(np.int32)
+        made.append(PretrainingExample(ids, np.zeros(length, dtype=np.int32), entities, labels, number % 2))
+    return made
+
+
+def make_model(dropout: float = 0.1) -> PretrainingModel:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 32, "max_positions": 32}
+    return PretrainingModel(
+        ModelConfig(VOCABULARY, **sizes, hidden_dropout=dropout, attention_dropout=dropout)
+    )
+
+
+def make_trainer(folder: Path, *, dropout: float = 0.1, evaluate: Any = None, **train: Any) -> Trainer[Any]:
+    optimizer = OptimizerConfig(learning_rate=1e-3, weight_decay=0.1)
+    options = {"steps": 13, "batch_size": 4, "log_every": 1, "checkpoint_every": 0} | train
+    if options.get("epochs"):
+        options["steps"] = None
+    config = TrainConfig(optimizer=optimizer, **options)
+    seed_everything(7)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Trainer(
+        make_model(dropout),
+        BatchStream(FixedSource(examples()), config.batch_size, seed=3),
+        collate,
+        config,
+        CPU,
+        folder,
+        Tracker(folder, TrackerConfig(), {}),
+        fixed_config={"train": {"steps": config.steps}, "seed": 7},
+        evaluate=evaluate,
+        metric=Metric("loss", larger_is_better=False) if evaluate else None,
+    )
+
+
+def weights(trainer: Trainer[Any]) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+class Killed(Exception):
+    """Stands for a crash."""
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+@pytest.mark.parametrize("killed_at", [1, 4, 5, 6, 12])
+def test_resumed_run_equals_the_uninterrupted_one(tmp_path: Path, killed_at: int, accumulation: int) -> None:
+    """Weights, moments, metrics: bit for bit, wherever it was killed, across epochs (6 batches each), with dropout."""
+    whole = make_trainer(tmp_path / "whole", accumulation=accumulation)
+    whole.run()
+
+    first = make_trainer(tmp_path / "cut", accumulation=accumulation, checkpoint_every=2)
+    train_step = first._train_step
+
+    def step_or_die() -> dict[str, float]:
+        if first.step == killed_at:
+            raise Killed
+        return train_step()
+
+    first._train_step = step_or_die  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        first.run()
+    torch.manual_seed(999)  # a new process knows nothing of the old one's generators
+    second = make_trainer(tmp_path / "cut", accumulation=accumulation, checkpoint_every=2)
+    second.run()
+
+    assert_equal(weights(whole), weights(second))
+    for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+        for key, value in whole.optimizer.state[a].items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(second.optimizer.state[b][key])), key
+
+    def logged(folder: str) -> list[dict[str, float]]:
+        lines = [json.loads(line) for line in (tmp_path / folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+        timed = ("tokens_per_second", "seconds")
+        return [{key: value for key, value in line.items() if key not in timed} for line in lines]
+
+    assert logged("whole") == logged("cut")
+    assert [line["step"] for line in logged("cut")] == list(range(1, 14))
+
+
+def test_signal_stops_at_a_step_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    whole = make_trainer(tmp_path / "whole")
+    whole.run()
+    first = make_trainer(tmp_path / "cut")
+    train_step = first._train_step
+
+    def step_with_signal() -> dict[str, float]:
+        if first.step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_step()
+
+    first._train_step = step_with_signal  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match=r"stopped at step 6 of 13.*run_dir="):
+        first.run()
+    second = make_trainer(tmp_path / "cut")
+    second.run()
+    assert_equal(weights(whole), weights(second))
+
+
+def test_accumulated_step_equals_the_large_batch(tmp_path: Path) -> None:
+    """Although the small batches differ in masked tokens and pairs: the loss is a sum over all of them, divided once."""
+    large = make_trainer(tmp_path / "large", dropout=0.0, steps=1, batch_size=12)
+    small = make_trainer(tmp_path / "small", dropout=0.0, steps=1, batch_size=4, accumulation=3)
+    chosen = examples()[:12]
+    large.stream.next = lambda: chosen  # type: ignore[method-assign]
+    parts = iter([chosen[:4], chosen[4:8], chosen[8:]])
+    small.stream.next = lambda: next(parts)  # type: ignore[method-assign]
+    gradients = {}
+    for trainer in (large, small):
+        step = trainer.optimizer.step
+
+        def keep(trainer: Trainer[Any] = trainer, step: Any = step) -> None:
+            gradients[trainer.folder.name] = [p.grad.clone() for p in trainer.model.parameters()]
+            step()
+
+        trainer.optimizer.step = keep  # type: ignore[method-assign, assignment]
+    first, second = large._train_step(), small._train_step()
+    for name in ("loss", "mlm_loss", "nsp_loss", "gradient_norm"):
+        assert first[name] == pytest.approx(second[name], rel=1e-5), name
+    for a, b in zip(gradients["large"], gradients["small"], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+
+
+def test_schedule_by_hand() -> None:
+    config = OptimizerConfig(learning_rate=1.0, warmup=0.2)
+    rates = [learning_rate_at(step, 10, config) for step in range(10)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+    assert learning_rate_at(0, 1, OptimizerConfig(learning_rate=1.0, warmup=0.0)) == 1.0
+
+
+def test_only_matrices_decay() -> None:
+    model = make_model()
+    optimizer = make_optimizer(model, OptimizerConfig(learning_rate=0.1, weight_decay=0.5))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        kept = 1.0 if parameter.ndim < 2 else 1 - 0.1 * 0.5
+        torch.testing.assert_close(parameter.detach(), before[name] * kept, msg=name)
+        assert (parameter.ndim < 2) == (name.endswith("bias") or "norm" in name), name
+
+
+def test_loss_falls_and_best_weights_are_kept(tmp_path: Path) -> None:
+    values = iter([3.0, 1.0, 2.0, 2.5])
+    trainer: Trainer[Any] = make_trainer(
+        tmp_path, steps=40, evaluate_every=10, evaluate=lambda: {"loss": next(values)}, dropout=0.0
+    )
+    trainer.config.optimizer.learning_rate = 1e-2
+    kept: dict[int, float] = {}
+    keep = trainer._keep_weights
+    trainer._keep_weights = lambda: (kept.update({trainer.step: trainer.best or 0.0}), keep())[1]  # type: ignore[method-assign, func-returns-value]
+    assert trainer.run() == {"loss": 2.5}
+    assert kept == {10: 3.0, 20: 1.0}
+    tensors, state = load_tensors(tmp_path / "model" / "model.safetensors")
+    assert state == {"step": 20}
+    assert any(not torch.equal(tensors[name], value) for name, value in trainer.model.state_dict().items())
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_epochs_become_steps() -> None:
+    assert TrainConfig(epochs=2.5).total_steps(10) == 25
+    assert TrainConfig(epochs=1, accumulation=4).total_steps(10) == 3
+    assert TrainConfig(steps=7).total_steps(10) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "train.steps or train.epochs"),
+        ({"steps": 1, "epochs": 1.0}, "train.steps or train.epochs"),
+        ({"steps": 0}, "train.steps"),
+        ({"steps": 1, "batch_size": 0}, "train.batch_size"),
+        ({"epochs": math.nan}, "train.epochs"),
+    ],
+)
+def test_bad_train_settings_name_the_key(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(**options)
+
+
+def test_another_configuration_is_refused(tmp_path: Path) -> None:
+    make_trainer(tmp_path).run()
+    other = make_trainer(tmp_path)
+    other.fixed_config = {"train": {"steps": 99}, "seed": 7}
+    with pytest.raises(ConfigError, match=r"train\.steps was 13, is 99"):
+        other.run()
+
+
+def test_loss_that_is_not_a_number_stops_with_the_step(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    with torch.no_grad():
+        trainer.model.encoder.embeddings.token.weight.fill_(torch.nan)  # type: ignore[union-attr, operator]
+    with pytest.raises(KorbertError, match=r"step 1: .*not a finite number.*learning_rate"):
+        trainer.run()
+
+
+def test_checkpoint_is_complete_or_absent(tmp_path: Path) -> None:
+    model = make_model()
+    optimizer = make_optimizer(model, OptimizerConfig())
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, model, optimizer, {"step": 1})
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"checkpoint\.safetensors: file: not a checkpoint, or damaged"):
+        load_checkpoint(path, model, optimizer)
+    with pytest.raises(DataError, match="not found"):
+        load_checkpoint(tmp_path / "none.safetensors", model, optimizer)
+
+
+def test_checkpoint_of_another_model_names_the_parameter(tmp_path: Path) -> None:
+    model = make_model()
+    optimizer = make_optimizer(model, OptimizerConfig())
+    save_checkpoint(tmp_path / "c.safetensors", model, optimizer, {})
+    other = PretrainingModel(ModelConfig(VOCABULARY, 16, 2, 2, 64, 32))
+    with pytest.raises(DataError, match=r"encoder\.layers\.0\.(up|down)\.\w+: shape"):
+        load_checkpoint(tmp_path / "c.safetensors", other, make_optimizer(other, OptimizerConfig()))
+
+
+def test_row_0_stays_zero_through_training_and_checkpoints(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, steps=30)
+    trainer.run()
+    row = trainer.model.encoder.embeddings.entity.weight  # type: ignore[union-attr]
+    assert torch.equal(row[0], torch.zeros(16))
+    assert row[1].abs().sum() > 0
+    tensors, _ = load_tensors(trainer.checkpoint)
+    assert torch.equal(tensors["model.encoder.embeddings.entity.weight"][0], torch.zeros(16))
+
+
+def test_runtime_refuses_what_is_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"runtime\.device: 'tpu'"):
+        make_runtime(RuntimeConfig(device="tpu"))
+    with pytest.raises(ConfigError, match=r"runtime\.precision: 'fp8'"):
+        make_runtime(RuntimeConfig(precision="fp8"))
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="torch sees no GPU"):
+            make_runtime(RuntimeConfig(device="cuda"))
+        assert make_runtime(RuntimeConfig()) == CPU
