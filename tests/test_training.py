@@ -56,9 +56,7 @@ def examples(count: int = 23) -> list[PretrainingExample]:
 def make_model(dropout: float = 0.1) -> PretrainingModel:
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 32, "max_positions": 32}
-    return PretrainingModel(
-        ModelConfig(VOCABULARY, **sizes, hidden_dropout=dropout, attention_dropout=dropout)
-    )
+    return PretrainingModel(ModelConfig(VOCABULARY, **sizes, hidden_dropout=dropout, attention_dropout=dropout))
 
 
 def make_trainer(folder: Path, *, dropout: float = 0.1, evaluate: Any = None, **train: Any) -> Trainer[Any]:
@@ -153,7 +151,7 @@ def test_signal_stops_at_a_step_and_the_same_command_goes_on(tmp_path: Path) -> 
 
 
 def test_accumulated_step_equals_the_large_batch(tmp_path: Path) -> None:
-    """Although the small batches differ in masked tokens and pairs: the loss is a sum over all of them, divided once."""
+    """Although small batches differ in masked tokens and pairs: the loss is a sum over all, divided once."""
     large = make_trainer(tmp_path / "large", dropout=0.0, steps=1, batch_size=12)
     small = make_trainer(tmp_path / "small", dropout=0.0, steps=1, batch_size=4, accumulation=3)
     chosen = examples()[:12]

@@ -1,0 +1,330 @@
+"""The doors, as a user runs them: the whole path in small, resume, and wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import korbert
+from korbert.errors import DataError, KorbertError
+from korbert.files import read_json, write_json_atomically
+
+TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "runtime.threads=1", "runtime.workers=1")
+
+
+def door(repository: Path, name: str, *overrides: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run an experiment script in a process of its own, as a user would."""
+    command = [sys.executable, f"experiments/{name}.py", *overrides]
+    environment = {key: value for key, value in os.environ.items() if key != "KORBERT_DATA"}
+    done = subprocess.run(
+        command, cwd=repository, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (done.returncode == 0) == ok, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def pretrain_overrides(cache: Path, run: Path) -> tuple[str, ...]:
+    return (
+        *TINY, "tokenizer.vocab_size=1000", "train.steps=8", "train.batch_size=8", "train.log_every=1",
+        "train.checkpoint_every=2", f"data.cache={cache}", f"run_dir={run}",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pretrained(repository: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("pretrained") / "run"
+    door(repository, "pretrain", *pretrain_overrides(cache, run))
+    return run
+
+
+@pytest.fixture(scope="module")
+def finetuned(repository: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("finetuned") / "run"
+    door(
+        repository, "finetune_korquad", f"init={pretrained}", "train.epochs=1", "task.validation_share=0.1",
+        "train.evaluate_every=10", "runtime.threads=1", f"run_dir={run}",
+    )  # fmt: skip
+    return run
+
+
+def test_run_folders_hold_everything(pretrained: Path, finetuned: Path) -> None:
+    common = {"config.json", "metrics.jsonl", "checkpoint.safetensors", "model", "record.json", "log.txt"}
+    assert common <= {p.name for p in pretrained.iterdir()}
+    assert common | {"predictions.json", "nbest.json"} <= {p.name for p in finetuned.iterdir()}
+    assert {p.name for p in (finetuned / "model").iterdir()} == {"model.json", "model.safetensors", "tokenizer"}
+    record = read_json(finetuned / "record.json")
+    assert record["seed"] == 42
+    assert set(record["results"]) >= {"exact_match", "f1", "total", "protocol"}
+    assert record["command"].startswith("python")
+    assert record["command"].split()[1] == "experiments/finetune_korquad.py"
+
+
+def test_record_agrees_with_the_official_metric_on_the_predictions(
+    repository: Path, sample: Path, finetuned: Path
+) -> None:
+    done = door(
+        repository, "evaluate_korquad", f"dataset={sample / 'KorQuAD_sample_dev.json'}",
+        f"predictions={finetuned / 'predictions.json'}",
+    )  # fmt: skip
+    lines = done.stdout.strip().splitlines()
+    assert len(lines) == 1
+    score = json.loads(lines[0])
+    assert set(score) == {"exact_match", "f1", "total", "unanswered"}
+    results = read_json(finetuned / "record.json")["results"]
+    assert {key: results[key] for key in score} == score
+
+
+def test_answers_are_slices_of_the_context(finetuned: Path) -> None:
+    reader = korbert.load(finetuned)
+    context = "  세종(世宗)은 조선의 제4대 국왕으로, 이름은 이도(李祹)이다.\n" * 30  # several windows
+    answer = reader.answer("세종의 본명은 무엇인가?", context)
+    assert context[answer.start : answer.end] == answer.text == answer.nbest[0].text
+    assert answer.text == answer.text.strip() != ""
+    assert 0 < answer.confidence <= 1
+    assert len(answer.nbest) > 1
+    for candidate in answer.nbest:
+        assert context[candidate.start : candidate.end] == candidate.text
+    assert [c.score for c in answer.nbest] == sorted((c.score for c in answer.nbest), reverse=True)
+    for question, text in (("", context), ("누구인가?", " \n")):
+        with pytest.raises(KorbertError, match="wanted text"):
+            reader.answer(question, text)
+    with pytest.raises(KorbertError, match="needs a pretraining run"):
+        reader.fill_mask("[MASK]은 왕이다.")
+
+
+def test_fill_mask(pretrained: Path) -> None:
+    reader = korbert.load(pretrained)
+    places = reader.fill_mask("세종은 [MASK]의 제4대 국왕이며 [MASK]에 묻혔다.", top=3)
+    assert [len(place) for place in places] == [3, 3]
+    for place in places:
+        probabilities = [filling.probability for filling in place]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert all(0 < p <= 1 for p in probabilities)
+        assert not any(f.token.startswith("[") and f.token.endswith("]") for f in place)
+    assert reader.fill_mask("세종은 ___의 왕이다.", mask="___", top=1) == reader.fill_mask(
+        "세종은 [MASK]의 왕이다.", top=1
+    )
+    with pytest.raises(KorbertError, match=r"'\[MASK\]' does not occur"):
+        reader.fill_mask("세종은 왕이다.")
+    with pytest.raises(KorbertError, match="answering needs a fine-tuned one"):
+        reader.answer("누구인가?", "세종이다.")
+
+
+def test_killed_pretraining_goes_on_to_the_same_weights(
+    repository: Path, pretrained: Path, cache: Path, tmp_path: Path
+) -> None:
+    """SIGKILL in the middle of a real process; the same command again ends where the uninterrupted run ended."""
+    run = tmp_path / "run"
+    overrides = pretrain_overrides(cache, run)
+    process = subprocess.Popen(
+        [sys.executable, "experiments/pretrain.py", *overrides], cwd=repository, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoint.safetensors").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    door(repository, "pretrain", *overrides)
+    weights = (Path("model") / "model.safetensors").as_posix()
+    assert (run / weights).read_bytes() == (pretrained / weights).read_bytes()
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert steps == [*range(1, 9), 8]  # eight steps, and the evaluation at the end
+
+
+def test_finished_run_is_not_overwritten(repository: Path, pretrained: Path, cache: Path) -> None:
+    done = door(repository, "pretrain", *pretrain_overrides(cache, pretrained), ok=False)
+    assert "this run is finished" in done.stderr
+
+
+def test_entity_modes_and_a_run_without_pretraining(
+    repository: Path, pretrained: Path, sample: Path, tmp_path: Path
+) -> None:
+    small = tmp_path / "train.json"
+    data = json.loads((sample / "KorQuAD_sample_train.json").read_text("utf-8"))
+    data["data"] = data["data"][:2]
+    small.write_text(json.dumps(data, ensure_ascii=False), "utf-8")
+    done = door(
+        repository, "finetune_korquad", "-m", f"init={pretrained}", "entities=none,mecab", f"task.train=[{small}]",
+        "train.steps=1", "train.epochs=null", "runtime.threads=1", f"run_dir={tmp_path / 'sweep'}",
+    )  # fmt: skip
+    assert "EM" in done.stderr
+    for job, mode in (("0", "none"), ("1", "both")):
+        record = read_json(tmp_path / "sweep" / job / "record.json")
+        assert record["config"]["entities"]["mode"] == mode
+        assert read_json(tmp_path / "sweep" / job / "model" / "model.json")["mode"] == mode
+    door(
+        repository, "finetune_korquad", *TINY, f"tokenizer_path={pretrained / 'model' / 'tokenizer'}", "entities=none",
+        f"task.train=[{small}]", "train.steps=1", "train.epochs=null", f"run_dir={tmp_path / 'scratch'}",
+    )  # fmt: skip
+    assert (tmp_path / "scratch" / "predictions.json").exists()
+
+
+def test_tokenizer_door_and_wandb_offline(repository: Path, cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    tokenizer = tmp_path / "syllable"
+    door(repository, "train_tokenizer", "tokenizer=syllable", f"data.cache={cache}", f"output={tokenizer}")
+    done = door(
+        repository, "pretrain", *TINY, f"tokenizer.path={tokenizer}", "entities=none", "tracker=wandb", "train.steps=2",
+        "train.log_every=1", f"data.cache={cache}", f"run_dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert re.search(r"upload later with: wandb sync \S+", done.stderr)
+    assert list((tmp_path / "run").glob("wandb/offline-run-*/*.wandb"))
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()) == 3
+
+
+# ---- wrong input: a message that names the place, before any training ----
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "named"),
+    [
+        ("pretrain", "train.lerning_rate=1", "lerning_rate"),
+        ("pretrain", "tokenizer.vocab_size=many", "tokenizer.vocab_size"),
+        ("pretrain", "tokenizer=sentencepeice", "sentencepeice"),
+        ("pretrain", "entities.mode=everything", "entities.mode: 'everything'"),
+        ("pretrain", "entities.annotator=none", "entities.mode=both needs an annotator"),
+        ("pretrain", "train.epochs=1", "train.steps or train.epochs"),
+        ("pretrain", "task.masking.rate=1.5", "task.masking.rate"),
+        ("pretrain", "task.max_length=1024", "task.max_length=1024 is more than model.max_positions=512"),
+        ("pretrain", "model.num_heads=3", "model.num_heads=3"),
+        ("pretrain", "corpus=kowiki", "needs data.root"),
+        ("pretrain", "corpus=text", "corpus.files"),
+        ("pretrain", "tokenizer.vocab_size=100000", "tokenizer.vocab_size=100000"),
+        ("finetune_korquad", "train.epochs=1", "give init=RUN"),
+        ("finetune_korquad", "init=no/such/run", "no/such/run/model.json: file: not found"),
+        ("finetune_korquad", "task.window.max_length=100", "doc_stride=128"),
+        ("evaluate_korquad", "dataset=no.json", "predictions"),
+        ("prepare_data", "data.root=no/such/folder", "data.root=no/such/folder: no such folder"),
+    ],
+)
+def test_wrong_settings_name_the_key(
+    repository: Path, cache: Path, tmp_path: Path, name: str, override: str, named: str
+) -> None:
+    extra = () if name in ("evaluate_korquad", "prepare_data") else (f"data.cache={cache}", f"run_dir={tmp_path}/run")
+    done = door(repository, name, override, *extra, ok=False)
+    assert named in done.stderr
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_typo_in_a_group_file_names_the_key(repository: Path, tmp_path: Path) -> None:
+    shutil.copytree(repository / "conf", tmp_path / "conf")
+    with (tmp_path / "conf" / "model" / "tiny.yaml").open("a", encoding="utf-8") as file:
+        file.write("hiden_size: 64\n")
+    done = door(repository, "pretrain", "--config-path", str(tmp_path / "conf"), "model=tiny", ok=False)
+    assert "hiden_size" in done.stderr
+
+
+def question_file(repository: Path, path: Path, text: str) -> Path:
+    path.write_text(text, "utf-8")
+    return path
+
+
+GOOD = {
+    "version": "v",
+    "data": [
+        {
+            "title": "t",
+            "paragraphs": [
+                {
+                    "context": "세종은 왕이다.",
+                    "qas": [{"id": "q1", "question": "누구?", "answers": [{"text": "세종", "answer_start": 0}]}],
+                }
+            ],
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ('"answer_start": 0|"answer_start": 1', "data[0].paragraphs[0].qas[0].answers[0].answer_start"),
+        ('"id": "q1", |', "data[0].paragraphs[0].qas[0].id"),
+        ("세종은 왕이다.|", "data[0].paragraphs[0].context"),
+        ('"version": "v",|"version": "v"', "line 1"),
+    ],
+)
+def test_wrong_questions_stop_before_training(
+    repository: Path, pretrained: Path, tmp_path: Path, change: str, named: str
+) -> None:
+    old, new = change.split("|")
+    text = json.dumps(GOOD, ensure_ascii=False)
+    assert old in text
+    path = tmp_path / "bad.json"
+    path.write_text(text.replace(old, new), "utf-8")
+    done = door(
+        repository, "finetune_korquad", f"init={pretrained}", f"task.train=[{path}]", f"run_dir={tmp_path / 'run'}",
+        ok=False,
+    )  # fmt: skip
+    assert "bad.json" in done.stderr
+    assert named in done.stderr
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_same_questions_in_train_and_test_are_refused(repository: Path, pretrained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "same.json"
+    path.write_text(json.dumps(GOOD, ensure_ascii=False), "utf-8")
+    done = door(
+        repository, "finetune_korquad", f"init={pretrained}", f"task.train=[{path}]", f"task.test={path}",
+        f"run_dir={tmp_path / 'run'}", ok=False,
+    )  # fmt: skip
+    assert "share 1 question ids, e.g. 'q1'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [(b"", "holds no document"), (b"\n \n", "holds no document"), ("가나다\n".encode("cp949"), "line 1: not UTF-8")],
+)
+def test_unusable_corpus_names_file_and_line(
+    repository: Path, cache: Path, tmp_path: Path, content: bytes, named: str
+) -> None:
+    (tmp_path / "bad.txt").write_bytes(content)
+    done = door(
+        repository, "pretrain", *pretrain_overrides(cache, tmp_path / "run"), f"corpus.files=[{tmp_path}/bad.txt]",
+        ok=False,
+    )  # fmt: skip
+    assert "bad.txt" in done.stderr
+    assert named in done.stderr
+
+
+def test_model_of_another_tokenizer_is_refused(repository: Path, pretrained: Path, tmp_path: Path) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(pretrained, other)
+    path = other / "model" / "model.json"
+    write_json_atomically(path, read_json(path) | {"tokenizer": "0123456789abcdef"})
+    with pytest.raises(DataError, match=r"model\.json: tokenizer: the model was made with tokenizer 0123456789abcdef"):
+        korbert.load(other)
+    done = door(repository, "finetune_korquad", f"init={other}", f"run_dir={tmp_path / 'next'}", ok=False)
+    assert "made with tokenizer 0123456789abcdef" in done.stderr
+
+
+def test_checkpoint_of_another_configuration_is_refused(
+    repository: Path, pretrained: Path, cache: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(pretrained, run)
+    (run / "record.json").unlink()
+    done = door(repository, "pretrain", *pretrain_overrides(cache, run), "train.optimizer.weight_decay=0.5", ok=False)
+    assert "train.optimizer.weight_decay was 0.01, is 0.5" in done.stderr
+
+
+def test_prepare_data_checks_the_real_files(repository: Path, data_root: Path) -> None:
+    done = door(repository, "prepare_data", f"data.root={data_root}")
+    assert "140 articles, 5774 questions, all valid" in done.stderr
+    assert "folds of 1157, 1155, 1153, 1153, 1156 questions" in done.stderr
