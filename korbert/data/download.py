@@ -86,7 +86,7 @@ def fetch(remote: RemoteFile, folder: Path, progress: Callable[[int, int], None]
     try:
         _download(remote, part, progress)
     except (urllib.error.URLError, HTTPException, OSError) as error:
-        reason = getattr(error, "reason", error)
+        reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
         raise KorbertError(
             f"{remote.url} cannot be downloaded ({reason}). Run the same command again to go on; or, on a machine "
             f"without a network, put the file at {path} yourself"

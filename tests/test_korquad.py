@@ -1,0 +1,239 @@
+"""Reading question files: the real ones, every way to be wrong, folds, merging, predictions."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from korbert.data.korquad import (
+    Answer,
+    Article,
+    KorquadDataset,
+    Paragraph,
+    Question,
+    fold_split,
+    korquad_dev_5fold,
+    merge,
+    read_korquad,
+    read_predictions,
+    write_predictions,
+)
+from korbert.errors import ConfigError, DataError
+
+CONTEXT = "세종은 조선의 왕이다. 세종의 이름은 이도이다."
+GOOD: dict[str, Any] = {
+    "version": "KorQuAD_v1.0_test",
+    "data": [
+        {
+            "title": "세종",
+            "paragraphs": [
+                {
+                    "context": CONTEXT,
+                    "qas": [
+                        {"id": "q1", "question": "누구?", "answers": [{"text": "세종", "answer_start": 13}]},
+                        {"id": "q2", "question": "이름?", "answers": [{"text": "이도", "answer_start": 21}]},
+                    ],
+                }
+            ],
+        }
+    ],
+}
+QA = "data[0].paragraphs[0].qas[0]"
+
+
+def write(path: Path, value: Any) -> Path:
+    path.write_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), "utf-8")
+    return path
+
+
+def changed(where: list[Any], value: Any = None, remove: bool = False) -> dict[str, Any]:
+    """GOOD with one place changed."""
+    data = copy.deepcopy(GOOD)
+    node: Any = data
+    for key in where[:-1]:
+        node = node[key]
+    if remove:
+        del node[where[-1]]
+    else:
+        node[where[-1]] = value
+    return data
+
+
+PARAGRAPH = ["data", 0, "paragraphs", 0]
+QUESTION = [*PARAGRAPH, "qas", 0]
+ANSWER = [*QUESTION, "answers", 0]
+
+
+def test_reads_what_is_written(tmp_path: Path) -> None:
+    dataset = read_korquad(write(tmp_path / "good.json", GOOD))
+    assert len(dataset) == 2
+    assert dataset.version == "KorQuAD_v1.0_test"
+    article, paragraph, question = next(dataset.questions())
+    assert (article.title, paragraph.context, question.id, question.text) == ("세종", CONTEXT, "q1", "누구?")
+    assert question.answers == (Answer("세종", 13),)
+    assert CONTEXT[question.answers[0].start : question.answers[0].end] == "세종"
+    assert dataset.gold() == {"q1": ["세종"], "q2": ["이도"]}
+    (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "good.json").read_bytes())
+    assert read_korquad(tmp_path / "bom.json").articles == dataset.articles
+
+
+@pytest.mark.parametrize(
+    ("data", "where", "problem"),
+    [
+        (changed(["data"], remove=True), "data", "missing"),
+        (changed(["data"], []), "data", "holds no question"),
+        (changed(["data"], {"title": "x"}), "data", "wanted a list, found an object"),
+        (changed(["data", 0], "x"), "data[0]", "wanted an object, found a string"),
+        (changed(["data", 0, "title"], 3), "data[0].title", "wanted a string, found an integer"),
+        (changed(["data", 0, "paragraphs"], remove=True), "data[0].paragraphs", "missing"),
+        (changed([*PARAGRAPH, "context"], remove=True), "data[0].paragraphs[0].context", "missing"),
+        (changed([*PARAGRAPH, "context"], " \n"), "data[0].paragraphs[0].context", "is empty"),
+        (changed([*PARAGRAPH, "qas"], None), "data[0].paragraphs[0].qas", "wanted a list, found null"),
+        (changed([*QUESTION, "id"], remove=True), f"{QA}.id", "missing"),
+        (changed([*QUESTION, "id"], 7), f"{QA}.id", "wanted a string, found an integer"),
+        (changed([*QUESTION, "id"], "q2"), "data[0].paragraphs[0].qas[1].id", f"'q2' is also the id of {QA}"),
+        (changed([*QUESTION, "question"], " "), f"{QA}.question", "is empty"),
+        (changed([*QUESTION, "answers"], []), f"{QA}.answers", "at least one answer"),
+        (changed([*ANSWER, "text"], remove=True), f"{QA}.answers[0].text", "missing"),
+        (changed([*ANSWER, "text"], ""), f"{QA}.answers[0].text", "is empty"),
+        (changed([*ANSWER, "answer_start"], remove=True), f"{QA}.answers[0].answer_start", "missing"),
+        (changed([*ANSWER, "answer_start"], "13"), f"{QA}.answers[0].answer_start", "wanted an integer, found a str"),
+        (changed([*ANSWER, "answer_start"], 13.0), f"{QA}.answers[0].answer_start", "wanted an integer, found a num"),
+        (changed([*ANSWER, "answer_start"], True), f"{QA}.answers[0].answer_start", "found true or false"),
+        (changed([*ANSWER, "answer_start"], 12), f"{QA}.answers[0].answer_start", "the nearest '세종' is at 13"),
+        (changed([*ANSWER, "answer_start"], 2), f"{QA}.answers[0].answer_start", "the nearest '세종' is at 0"),
+        (changed([*ANSWER, "answer_start"], -13), f"{QA}.answers[0].answer_start", "outside the context of 26"),
+        (changed([*ANSWER, "answer_start"], 99), f"{QA}.answers[0].answer_start", "outside the context of 26"),
+        (changed([*ANSWER, "text"], "태종"), f"{QA}.answers[0].answer_start", "nowhere in the context"),
+        (
+            changed([*ANSWER, "text"], unicodedata.normalize("NFD", "세종")),
+            f"{QA}.answers[0].answer_start",
+            "another Unicode form",
+        ),
+    ],
+)
+def test_wrong_files_name_the_place(tmp_path: Path, data: Any, where: str, problem: str) -> None:
+    path = write(tmp_path / "bad.json", data)
+    with pytest.raises(DataError) as error:
+        read_korquad(path)
+    assert str(error.value).startswith(f"{path}: {where}: ")
+    assert problem in str(error.value)
+
+
+def test_several_problems_are_told_together(tmp_path: Path) -> None:
+    data = copy.deepcopy(GOOD)
+    for number in range(8):
+        data["data"][0]["paragraphs"][0]["qas"].append(
+            {"id": f"n{number}", "question": "?", "answers": [{"text": "세종", "answer_start": 5}]}
+        )
+    with pytest.raises(DataError, match="and 3 more") as error:
+        read_korquad(write(tmp_path / "bad.json", data))
+    for number in range(2, 7):
+        assert f"qas[{number}].answers[0].answer_start" in str(error.value)
+
+
+def test_a_file_that_is_not_json(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"bad.json: line 2 column 3: broken JSON"):
+        read_korquad(write(tmp_path / "bad.json", '{"data": [\n  x]}'))
+    with pytest.raises(DataError, match="wanted a JSON object, found list"):
+        read_korquad(write(tmp_path / "bad.json", "[]"))
+    with pytest.raises(DataError, match=r"none\.json: file: not found"):
+        read_korquad(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_bytes("세종".encode("cp949"))
+    with pytest.raises(DataError, match="byte 0: not UTF-8"):
+        read_korquad(tmp_path / "bad.json")
+
+
+def test_official_dev_and_tydi(data_root: Path) -> None:
+    dataset = read_korquad(data_root / "korquad" / "KorQuAD_v1.0_dev.json")
+    paragraphs = [paragraph for article in dataset.articles for paragraph in article.paragraphs]
+    assert (len(dataset.articles), len(paragraphs), len(dataset)) == (140, 964, 5774)
+    folds = korquad_dev_5fold(dataset)
+    assert [len(dataset.subset(fold)) for fold in folds] == [1157, 1155, 1153, 1153, 1156]
+    assert len(read_korquad(data_root / "tydiqa_ko" / "tydiqa_goldp_ko_train.json")) == 1621
+
+
+def make_dataset(sizes: list[int], name: str = "x") -> KorquadDataset:
+    articles = tuple(
+        Article(
+            f"{name}{i}",
+            (Paragraph("가나", tuple(Question(f"{name}{i}-{j}", "?", (Answer("가", 0),)) for j in range(size))),),
+        )
+        for i, size in enumerate(sizes)
+    )
+    return KorquadDataset(articles, name, Path(f"{name}.json"))
+
+
+def reference_folds(dataset: KorquadDataset) -> list[set[str]]:
+    """The protocol's sentence, word for word, over titles."""
+    articles = [(a.title, sum(len(p.questions) for p in a.paragraphs)) for a in dataset.articles]
+    articles.sort(key=lambda item: hashlib.sha256(item[0].encode()).hexdigest())
+    articles.sort(key=lambda item: item[1], reverse=True)
+    folds: list[set[str]] = [set() for _ in range(5)]
+    counts = [0] * 5
+    for title, count in articles:
+        k = min(range(5), key=lambda i: (counts[i], i))
+        folds[k].add(title)
+        counts[k] += count
+    return folds
+
+
+@given(st.lists(st.integers(0, 9), min_size=5, max_size=30))
+def test_folds_follow_the_protocol_and_share_no_article(sizes: list[int]) -> None:
+    dataset = make_dataset(sizes)
+    folds = korquad_dev_5fold(dataset)
+    assert [{dataset.articles[i].title for i in fold} for fold in folds] == reference_folds(dataset)
+    assert sorted(i for fold in folds for i in fold) == list(range(len(sizes)))
+    for k in range(5):
+        train, test = fold_split(dataset, k)
+        assert not train.gold().keys() & test.gold().keys()
+        assert train.gold().keys() | test.gold().keys() == dataset.gold().keys()
+        assert {a.title for a in test.articles} == reference_folds(dataset)[k]
+
+
+def test_folds_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="wanted 0 to 4, got 5"):
+        fold_split(make_dataset([1] * 9), 5)
+    with pytest.raises(ConfigError, match=r"x\.json has 4 articles"):
+        fold_split(make_dataset([1] * 4), 0)
+
+
+def test_merge_keeps_all_and_refuses_an_id_used_twice() -> None:
+    first, second = make_dataset([2, 3], "a"), make_dataset([1], "b")
+    both = merge(first, second)
+    assert both.gold() == first.gold() | second.gold()
+    assert len(both.articles) == 3
+    with pytest.raises(DataError, match=r"a\.json: question id 'a0-0': is also used in a\.json"):
+        merge(first, second, first)
+
+
+def test_predictions_round_trip(tmp_path: Path) -> None:
+    predictions = {"q2": '세종 "대왕"\n', "q1": ""}
+    path = tmp_path / "deep" / "predictions.json"
+    write_predictions(path, predictions)
+    assert read_predictions(path) == predictions
+    assert list(read_predictions(path)) == ["q2", "q1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"q1": "a", "q1": "b"}', "question 'q1': has more than one prediction"),
+        ('{"q1": 3}', "question 'q1': wanted the answer's text, found an integer"),
+        ('{"q1": null}', "found null"),
+        ('["a"]', "wanted an object of question id to answer text, found a list"),
+        ('{"q1": ', "line 1 column 8: broken JSON"),
+    ],
+)
+def test_wrong_predictions(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError) as error:
+        read_predictions(write(tmp_path / "p.json", text))
+    assert message in str(error.value)
