@@ -9,7 +9,6 @@ says: so split, markers, embedding and both read the very same sentences from on
 from __future__ import annotations
 
 import itertools
-import json
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -241,8 +240,3 @@ class ShardedCorpus:
         offset = int(shard["documents"][index])
         start, end = shard["sentences"][offset + first], shard["sentences"][offset + last]
         return shard["tokens"][start:end].astype(np.int32), shard["entities"][start:end].astype(np.int32)
-
-
-def describe(manifest: Manifest) -> str:
-    """One line for people."""
-    return json.dumps(asdict(manifest), ensure_ascii=False)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from korbert.data.korquad import Answer, KorquadDataset, Paragraph, Question
 
+from korbert.data.korquad import Answer, KorquadDataset, Paragraph, Question
 from korbert.data.pretraining import join_segments
 from korbert.encoding import Encoding, EntityMode, encode
 from korbert.entities import EntityAnnotator

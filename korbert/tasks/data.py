@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from korbert.data.download import KORQUAD_DEV, KORQUAD_TRAIN, RemoteFile, fetch, verify
-from korbert.data.korquad import korquad_dev_5fold, read_korquad
-
 from korbert.config import PrepareDataConfig
 from korbert.data.corpus import expand_paths, read_documents
+from korbert.data.download import KORQUAD_DEV, KORQUAD_TRAIN, RemoteFile, fetch, verify
+from korbert.data.korquad import korquad_dev_5fold, read_korquad
 from korbert.errors import KorbertError
 from korbert.tasks.prepare import progress_bar
 

@@ -6,10 +6,9 @@ import json
 import sys
 from pathlib import Path
 
+from korbert.config import EvaluateConfig
 from korbert.data.korquad import fold_split, read_korquad, read_predictions
 from korbert.metrics import score_predictions
-
-from korbert.config import EvaluateConfig
 
 
 def evaluate_korquad(config: EvaluateConfig) -> None:

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from korbert.data.korquad import KorquadDataset, fold_split, merge, read_korquad, write_predictions
-from korbert.metrics import KorquadScore, score_predictions
 
 from korbert.config import FinetuneConfig, expand_root, expand_roots
 from korbert.data.batching import BatchStream, FixedSource, SpanBatch, collate_windows
+from korbert.data.korquad import KorquadDataset, fold_split, merge, read_korquad, write_predictions
 from korbert.data.windows import Candidate, DecodingConfig, Window, WindowMaker, decode_answers
 from korbert.encoding import EntityMode
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError
 from korbert.files import write_text_atomically
+from korbert.metrics import KorquadScore, score_predictions
 from korbert.model import SpanModel
 from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import finish_run, fixed_config, start_run

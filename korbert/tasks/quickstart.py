@@ -11,13 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from korbert.data.korquad import KorquadDataset, read_korquad
-from korbert.metrics import score_predictions
-
 from korbert.api import Reader, load
 from korbert.config import QuickstartConfig
+from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.errors import KorbertError
 from korbert.files import read_json, write_text_atomically
+from korbert.metrics import score_predictions
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SAMPLE = Path("data/sample")

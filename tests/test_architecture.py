@@ -1,0 +1,109 @@
+"""The structure that README shows, kept true: which part may import which, and what is imported only when used."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LIBRARY = sorted((REPOSITORY / "korbert").rglob("*.py"))
+DOORS = sorted((REPOSITORY / "experiments").glob("*.py"))
+# A module may import from its own layer's group and from layers further down.
+LAYERS = [
+    {"experiments"},
+    {"korbert.tasks"},
+    {"korbert.api", "korbert.__init__"},
+    {"korbert.config"},
+    {"korbert.study", "korbert.training"},
+    {"korbert.data", "korbert.metrics"},
+    {"korbert.model"},
+    {"korbert.encoding"},
+    {"korbert.entities"},
+    {"korbert.tokenizers"},
+    {"korbert.morphology"},
+    {"korbert.text", "korbert.files"},
+    {"korbert.errors"},
+]
+LAZY = {"konlpy", "kiwipiepy", "mecab", "wandb", "transformers", "jpype", "matplotlib"}
+
+
+def name(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+
+
+def layer(module: str) -> int:
+    for number, group in enumerate(LAYERS):
+        if any(module == member or module.startswith(f"{member}.") for member in group):
+            return number
+    raise AssertionError(f"{module} belongs to no layer: add it to LAYERS and to README's picture")
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """Absolute names that a tree imports, wherever the import stands; type-only imports too."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "relative imports hide the direction"
+            module = child.module or ""
+            inside = REPOSITORY / Path(*module.split("."))
+            for alias in child.names:
+                is_module = (inside / alias.name).is_dir() or (inside / f"{alias.name}.py").is_file()
+                yield f"{module}.{alias.name}" if is_module else module
+
+
+@pytest.mark.parametrize("path", [*LIBRARY, *DOORS], ids=name)
+def test_imports_point_one_way(path: Path) -> None:
+    module = name(path)
+    own = layer(module)
+    for target in imports(ast.parse(path.read_text("utf-8"))):
+        if target.startswith("korbert"):
+            assert layer("korbert.__init__" if target == "korbert" else target) >= own, f"{module} imports {target}"
+
+
+@pytest.mark.parametrize("path", [p for p in LIBRARY if p.parent.name == "model"], ids=name)
+def test_the_model_knows_only_torch_and_itself(path: Path) -> None:
+    for target in imports(ast.parse(path.read_text("utf-8"))):
+        allowed = ("torch", "korbert.model", "korbert.errors", "__future__", "dataclasses", "collections", "typing")
+        assert target.startswith((*allowed, "math")), target
+
+
+@pytest.mark.parametrize("path", [*LIBRARY, *DOORS], ids=name)
+def test_heavy_packages_are_imported_at_the_point_of_use(path: Path) -> None:
+    for statement in ast.parse(path.read_text("utf-8")).body:
+        if not isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.If):
+            assert not {target.split(".")[0] for target in imports(statement)} & LAZY
+
+
+def test_metrics_need_no_torch() -> None:
+    tree = ast.parse((REPOSITORY / "korbert" / "metrics.py").read_text("utf-8"))
+    assert not any(target.startswith(("torch", "korbert")) for target in imports(tree))
+
+
+@pytest.mark.parametrize("path", DOORS, ids=name)
+def test_doors_are_thin(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= 60
+
+
+def test_no_pickle_of_foreign_files() -> None:
+    for path in LIBRARY:
+        tree = ast.parse(path.read_text("utf-8"))
+        assert not {target.split(".")[0] for target in imports(tree)} & {"pickle", "dill", "joblib", "shelve"}, path
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert ast.unparse(node.value) == "False", path
+
+
+def test_readme_shows_every_module() -> None:
+    readme = (REPOSITORY / "README.md").read_text("utf-8")
+    for path in [*LIBRARY, *DOORS]:
+        if path.name != "__init__.py":
+            assert re.search(rf"\b{path.stem}\b", readme), f"README's picture of the layout lacks {name(path)}"
+    for folder in sorted(p.name for p in (REPOSITORY / "conf").iterdir() if p.is_dir()):
+        assert folder in readme, f"README does not mention conf/{folder}"

@@ -1,0 +1,134 @@
+"""Batches: padded right, every example once an epoch, in a shuffled order that can be taken up again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from korbert.data.batching import BatchStream, FixedSource, collate_pretraining, collate_windows, epoch_batches, pad
+from korbert.data.pretraining import PretrainingExample
+from korbert.data.windows import Window
+from korbert.model import IGNORE_INDEX
+
+
+@dataclass(frozen=True)
+class Item:
+    """An example with an identity and a length."""
+
+    number: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def items(count: int) -> list[Item]:
+    return [Item(i, int(n)) for i, n in enumerate(np.random.default_rng(0).integers(1, 400, size=count))]
+
+
+def example(length: int) -> PretrainingExample:
+    ids = np.arange(7, 7 + length, dtype=np.int32)
+    labels = np.where(ids % 3 == 0, ids, IGNORE_INDEX).astype(np.int32)
+    return PretrainingExample(ids, (ids > 9).astype(np.int32), (ids % 2).astype(np.int32), labels, length % 2)
+
+
+def test_pad() -> None:
+    padded = pad([np.array([1, 2], np.int32), np.array([3], np.int32)], 9)
+    assert padded.tolist() == [[1, 2], [3, 9]]
+    assert padded.dtype == torch.int64
+    assert pad([np.array([True]), np.array([True, False])], False).tolist() == [[True, False], [True, False]]
+
+
+def test_collated_pairs_hold_the_examples_and_nothing_else() -> None:
+    made = [example(5), example(9), example(1)]
+    batch = collate_pretraining(made, pad_id=0)
+    assert batch.token_ids.shape == (3, 9)
+    assert batch.attention_mask.sum(1).tolist() == [5, 9, 1]
+    assert batch.tokens == 15
+    for row, e in enumerate(made):
+        n = len(e)
+        assert batch.token_ids[row].tolist() == e.token_ids.tolist() + [0] * (9 - n)
+        assert batch.segment_ids[row].tolist() == e.segment_ids.tolist() + [0] * (9 - n)
+        assert batch.entity_ids[row].tolist() == e.entity_ids.tolist() + [0] * (9 - n)
+        assert batch.mlm_labels[row].tolist() == e.mlm_labels.tolist() + [IGNORE_INDEX] * (9 - n)
+        assert batch.attention_mask[row].tolist() == [True] * n + [False] * (9 - n)
+    assert batch.nsp_labels.tolist() == [1, 1, 1]
+    assert batch.target_counts() == {"mlm": sum(int((e.mlm_labels >= 0).sum()) for e in made), "nsp": 3}
+
+
+def test_collated_windows() -> None:
+    def window(length: int, answer: tuple[int, int]) -> Window:
+        ids = np.arange(length, dtype=np.int32)
+        marker = np.zeros(length - 4, dtype=np.bool_)
+        marker[1] = True
+        return Window("q", ids, ids * 0, ids * 0, 3, ids[:-4], ids[:-4] + 1, marker, answer)
+
+    batch = collate_windows([window(8, (3, 5)), window(10, (0, 0))], pad_id=0)
+    assert batch.start_positions.tolist() == [3, 0]
+    assert batch.end_positions.tolist() == [5, 0]
+    assert batch.allowed.int().tolist() == [[1, 0, 0, 1, 0, 1, 1, 0, 0, 0], [1, 0, 0, 1, 0, 1, 1, 1, 1, 0]]
+    assert batch.target_counts() == {"span": 2}
+
+
+@given(st.integers(1, 300), st.integers(1, 20), st.booleans(), st.integers(0, 5))
+def test_every_example_once_an_epoch(count: int, size: int, bucketed: bool, seed: int) -> None:
+    lengths = np.random.default_rng(1).integers(1, 50, size=count) if bucketed else None
+    batches = epoch_batches(count, lengths, size, np.random.default_rng(seed))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(count))
+    assert len(batches) == -(-count // size)
+    assert sorted(len(b) for b in batches)[1:] == [size] * (len(batches) - 1)
+
+
+def test_buckets_save_padding_and_stay_shuffled() -> None:
+    made = items(5000)
+    stream = BatchStream(FixedSource(made), 16, seed=0)
+    batches = [stream.next() for _ in range(stream.batches_per_epoch)]
+    padded = sum(len(batch) * max(map(len, batch)) for batch in batches)
+    assert sum(map(len, made)) / padded > 0.95
+    means = np.array([np.mean([len(e) for e in batch]) for batch in batches])
+    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.2  # long and short batches take turns by chance
+
+
+def test_epochs_differ_and_seeds_differ() -> None:
+    made = items(64)
+
+    def order(seed: int, skip: int) -> list[int]:
+        stream = BatchStream(FixedSource(made), 8, seed)
+        taken = [e.number for _ in range(8 * (skip + 1)) for e in stream.next()]
+        return taken[-64:]
+
+    assert sorted(order(0, 0)) == sorted(order(0, 1)) == list(range(64))
+    assert order(0, 0) == order(0, 0)
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3, 4, 7, 12])
+def test_goes_on_from_any_place(taken: int) -> None:
+    """Four batches an epoch: in the middle, at the end, in a later epoch."""
+    made = items(30)
+    whole = BatchStream(FixedSource(made), 8, seed=5)
+    for _ in range(taken):
+        whole.next()
+    again = BatchStream(FixedSource(made), 8, seed=5)
+    again.restore(whole.state())
+    assert [again.next() for _ in range(9)] == [whole.next() for _ in range(9)]
+
+
+def test_endless_and_even() -> None:
+    stream = BatchStream(FixedSource(items(10)), 4, seed=0)
+    seen: Counter[int] = Counter()
+    for _, batch in zip(range(9), stream, strict=False):
+        seen.update(e.number for e in batch)
+    assert seen == Counter(dict.fromkeys(range(10), 3))
+
+
+def test_batch_size_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="batch_size: wanted 1 or more, got 0"):
+        BatchStream(FixedSource(items(3)), 0, seed=0)

@@ -1,0 +1,120 @@
+"""Corpora: every format gives the same documents, every fault names file and line; sentences lose nothing."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from korbert.data.corpus import expand_paths, read_documents, split_sentences
+from korbert.errors import DataError
+from korbert.text import AnnotatedText, Span
+
+DOCUMENTS = [["첫 문단이다.", "둘째 문단이다."], ["다른 문서이다."]]
+TEXT = "\ufeff\n첫 문단이다.  \n 둘째 문단이다.\r\n \t\n\n다른 문서이다."
+JSON = "\n".join(
+    [
+        json.dumps({"id": 1, "text": "첫 문단이다.\n\n둘째 문단이다.\n"}, ensure_ascii=False),
+        "",
+        json.dumps({"text": " \n"}),
+        json.dumps({"text": "다른 문서이다."}),
+    ]
+)
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".xz", ".bz2"])
+@pytest.mark.parametrize(("kind", "text"), [(".txt", TEXT), (".jsonl", JSON)])
+def test_all_formats_give_the_same_documents(tmp_path: Path, kind: str, text: str, ending: str) -> None:
+    pack = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}[ending]
+    path = tmp_path / f"some.name{kind}{ending}"
+    path.write_bytes(pack(text.encode()))
+    assert list(read_documents(path)) == DOCUMENTS
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"", "a.txt: file: holds no document"),
+        ("a.txt", b" \n\n", "holds no document"),
+        ("a.jsonl", b'{"text": ""}\n', "holds no document"),
+        ("a.txt", "좋다\n나쁘다\n".encode() + "가".encode("cp949"), "a.txt: line 3: not UTF-8 at byte 0"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": }\n', "a.jsonl: line 2 column 10: broken JSON"),
+        ("a.jsonl", b'{"title": "a"}\n', 'a.jsonl: line 1: wanted an object with a string "text"'),
+        ("a.jsonl", b'{"text": 3}\n', 'line 1: wanted an object with a string "text"'),
+        ("a.jsonl", b"[1]\n", "line 1: wanted an object"),
+        ("a.csv", b"a,b\n", "a.csv: file name: wanted .txt or .jsonl"),
+        ("corpus", b"a", "corpus: file name: wanted .txt or .jsonl"),
+        ("a.txt.gz", b"not gzip", "a.txt.gz: after document 0: cannot be read on"),
+        ("a.txt.xz", lzma.compress("가나다\n\n라마바\n".encode() * 9999)[:-40], "a.txt.xz: after document"),
+        ("a.txt.bz2", bz2.compress("가나다\n\n라마바\n".encode() * 9999)[:-40], "a.txt.bz2: after document"),
+        ("a.txt.gz", gzip.compress("가나다\n\n라마바\n".encode() * 9999)[:-40], "a.txt.gz: after document"),
+    ],
+)
+def test_faults_name_file_and_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as error:
+        list(read_documents(tmp_path / name))
+    assert message in str(error.value)
+
+
+def test_patterns(tmp_path: Path) -> None:
+    for name in ("b.txt", "a.txt", "c.jsonl"):
+        (tmp_path / name).write_text("x", "utf-8")
+    paths = expand_paths([f"{tmp_path}/c.jsonl", f"{tmp_path}/*.txt"])
+    assert [path.name for path in paths] == ["c.jsonl", "a.txt", "b.txt"]
+    with pytest.raises(DataError, match="no such file"):
+        expand_paths([f"{tmp_path}/*.xz"])
+
+
+def test_real_wikipedia(data_root: Path) -> None:
+    path = data_root / "kowiki" / "kowiki-00000-of-00008.jsonl.xz"
+    with lzma.open(path, "rt", encoding="utf-8") as file:
+        raw = [json.loads(next(file))["text"] for _ in range(50)]
+    for text, document in zip(raw, read_documents(path), strict=False):
+        assert "".join("".join(document).split()) == "".join(text.split())
+
+
+# ---- sentences ----
+
+
+def texts(annotated: AnnotatedText) -> list[str]:
+    return [sentence.text for sentence in split_sentences(annotated)]
+
+
+def test_sentences_by_hand() -> None:
+    text = "세종은 조선의 제4대 국왕이다. 그는 「훈민정음을 만들었다.」 정말 그런가? 1. 그렇다."
+    assert texts(AnnotatedText(text)) == [
+        "세종은 조선의 제4대 국왕이다.",
+        "그는 「훈민정음을 만들었다.」",
+        "정말 그런가? 1. 그렇다.",  # too short to stand alone
+    ]
+    assert texts(AnnotatedText("원주율은 3.14이고 korbert.py는 파일이다.")) == [
+        "원주율은 3.14이고 korbert.py는 파일이다."
+    ]
+    assert texts(AnnotatedText("")) == texts(AnnotatedText(" \n")) == []
+
+
+def test_no_sentence_ends_inside_an_entity() -> None:
+    text = "어제는 밴드 그대는 누구인가? 의 공연을 보았다. 오늘은 집에서 쉬었다."
+    title = "그대는 누구인가? 의"
+    start = text.index(title)
+    annotated = AnnotatedText(text, (Span(start, start + len(title)),))
+    sentences = split_sentences(annotated)
+    assert [s.text for s in sentences] == ["어제는 밴드 그대는 누구인가? 의 공연을 보았다.", "오늘은 집에서 쉬었다."]
+    assert [e.of(sentences[0].text) for e in sentences[0].entities] == [title]
+
+
+@given(st.text(st.sampled_from("가나다 .?!\n」…A1"), max_size=80), st.data())
+def test_sentences_lose_no_character_and_no_entity(text: str, data: st.DataObject) -> None:
+    edges = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
+    spans = [Span(a, b) for a, b in zip(edges[::2], edges[1::2], strict=False) if text[a:b].strip() == text[a:b] != ""]
+    sentences = split_sentences(AnnotatedText(text, tuple(spans)))
+    assert "".join("".join(s.text.split()) for s in sentences) == "".join(text.split())
+    assert [e.of(s.text) for s in sentences for e in s.entities] == [span.of(text) for span in spans]
+    assert all(s.text.strip() == s.text != "" for s in sentences)

@@ -1,0 +1,235 @@
+"""Pretraining examples: masking statistics and pair balance as laws of large numbers, examples as pure functions."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from korbert.data.pretraining import (
+    NEXT,
+    RANDOM,
+    MaskingConfig,
+    PretrainingData,
+    PretrainingExample,
+    mask_tokens,
+    truncate_pair,
+)
+from korbert.data.shards import ShardedCorpus, build_shards
+from korbert.encoding import EntityMode
+from korbert.errors import ConfigError
+from korbert.model import IGNORE_INDEX
+from korbert.text import IntArray
+from korbert.tokenizers import SpecialTokens, Tokenizer, load_tokenizer
+from korbert.tokenizers.characters import SyllableTokenizer
+
+SPECIAL = SpecialTokens()
+VOCABULARY = 1000
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> tuple[ShardedCorpus, Tokenizer]:
+    """The sample corpus with MeCab's entities, by syllable."""
+    folder = tmp_path_factory.mktemp("corpus")
+    lines = (sample / "corpus.txt").read_text("utf-8").splitlines()
+    SyllableTokenizer.train(lines, vocab_size=1500).save(folder / "tokenizer")
+    build_shards(folder / "shards", [sample / "corpus.txt"], folder / "tokenizer", "mecab")
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    return ShardedCorpus(folder / "shards", tokenizer.fingerprint), tokenizer
+
+
+def make(
+    corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode = EntityMode.BOTH, **options: int
+) -> PretrainingData:
+    settings = {"max_length": 64, "seed": 1} | options
+    return PretrainingData(corpus[0], corpus[1], mode, masking=MaskingConfig(), **settings)  # type: ignore[arg-type]
+
+
+# ---- masking ----
+
+
+def test_masking_statistics_on_100k_tokens() -> None:
+    """15 % exactly; of these 80/10/10, within four standard deviations; every ordinary token is as likely."""
+    rng = np.random.default_rng(0)
+    config = MaskingConfig()
+    chosen = masked = changed = 0
+    where = np.zeros(200, dtype=np.int64)
+    replaced_by: list[int] = []
+    rows, length = 500, 200
+    for _ in range(rows):
+        ids = np.full(length, 500, dtype=np.int32)
+        new, labels = mask_tokens(ids, rng, SPECIAL, VOCABULARY, config)
+        at = labels != IGNORE_INDEX
+        assert at.sum() == 30  # 15 % of 200, every time
+        assert (labels[at] == 500).all()
+        assert (new[~at] == 500).all()
+        where += at
+        chosen += int(at.sum())
+        masked += int((new[at] == SPECIAL.mask).sum())
+        others = new[at][(new[at] != SPECIAL.mask) & (new[at] != 500)]
+        changed += len(others)
+        replaced_by += others.tolist()
+
+    def deviations(count: float, share: float, trials: float) -> float:
+        return abs(count - share * trials) / np.sqrt(share * (1 - share) * trials)
+
+    assert deviations(masked, 0.8, chosen) < 4
+    assert deviations(changed, 0.1, chosen) < 4  # a random token is the same one in 1 of 993 cases: not visible here
+    assert np.max(np.abs(where - 0.15 * rows)) / np.sqrt(0.15 * 0.85 * rows) < 5
+    assert min(replaced_by) >= 7  # no special token
+    assert max(replaced_by) <= VOCABULARY - 1
+    assert deviations(np.mean(np.array(replaced_by) < 7 + 993 / 2) * len(replaced_by), 0.5, len(replaced_by)) < 4
+
+
+@given(
+    ids=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=60),
+    rate=st.floats(0.01, 0.99),
+    seed=st.integers(0, 99),
+)
+def test_masking_leaves_special_tokens_alone(ids: list[int], rate: float, seed: int) -> None:
+    before = np.array(ids, dtype=np.int32)
+    after, labels = mask_tokens(before, np.random.default_rng(seed), SPECIAL, VOCABULARY, MaskingConfig(rate))
+    ordinary = ~np.isin(before, SPECIAL.ids)
+    at = labels != IGNORE_INDEX
+    assert not (at & ~ordinary).any()
+    assert at.sum() == (max(1, round(rate * ordinary.sum())) if ordinary.any() else 0)
+    assert (labels[at] == before[at]).all()
+    assert (after[~at] == before[~at]).all()
+    assert not np.isin(after[at], np.delete(SPECIAL.ids, SPECIAL.mask)).any()
+
+
+@pytest.mark.parametrize(
+    "options", [{"rate": 0.0}, {"rate": 1.0}, {"mask_share": 0.8, "random_share": 0.3}, {"mask_share": -0.1}]
+)
+def test_wrong_masking(options: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=r"task\.masking"):
+        MaskingConfig(**options)
+
+
+# ---- pairs ----
+
+
+def unmasked(example: PretrainingExample) -> IntArray:
+    return np.where(example.mlm_labels == IGNORE_INDEX, example.token_ids, example.mlm_labels)
+
+
+def segments(example: PretrainingExample) -> tuple[list[int], list[int]]:
+    """Token ids of A and B, and the frame around them checked."""
+    ids = unmasked(example)
+    seps = np.flatnonzero(ids == SPECIAL.sep)
+    assert ids[0] == SPECIAL.cls
+    assert len(seps) == 2
+    assert seps[1] == len(ids) - 1
+    expected = np.repeat([0, 1], [seps[0] + 1, len(ids) - seps[0] - 1])
+    assert (example.segment_ids == expected).all()
+    return ids[1 : seps[0]].tolist(), ids[seps[0] + 1 : -1].tolist()
+
+
+def contains(tokens: list[int], part: list[int]) -> bool:
+    return f",{','.join(map(str, part))}," in f",{','.join(map(str, tokens))},"
+
+
+@pytest.mark.parametrize("mode", list(EntityMode)[1:])
+def test_pairs_are_what_their_label_says(corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode) -> None:
+    """NEXT: both segments from one document, in order; RANDOM: from two. Half and half."""
+    shards = corpus[0]
+    data = make(corpus, mode)
+    documents = []
+    for number in range(len(shards)):
+        ids, _ = shards.tokens(number, 0, len(shards.sentence_lengths(number)))
+        if not mode.has_markers:
+            ids = ids[(ids != SPECIAL.ent) & (ids != SPECIAL.ent_end)]
+        documents.append(ids.tolist())
+    labels = []
+    for epoch in range(4):
+        pairs = data.epoch(epoch)
+        for index in range(len(pairs)):
+            example = pairs[index]
+            a, b = segments(example)
+            assert 5 <= len(example) <= 64
+            labels.append(example.nsp_label)
+            if mode.has_markers:  # a marker at the edge of a segment may have gone with its partner
+                continue
+            home = [i for i, document in enumerate(documents) if contains(document, a)]
+            other = [i for i, document in enumerate(documents) if contains(document, b)]
+            assert home
+            assert other
+            assert bool(set(home) & set(other)) == (example.nsp_label == NEXT)
+    count, share = len(labels), np.mean(labels)
+    assert count > 500
+    assert set(labels) == {NEXT, RANDOM}
+    assert abs(share - 0.5) < 4 * np.sqrt(0.25 / count)
+
+
+def test_epochs_use_every_sentence(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    shards, _ = corpus
+    plan = make(corpus).epoch(0).plan
+    for number in range(len(shards)):
+        used: set[int] = set()
+        for document, first, middle, last, *_ in plan:
+            if document == number:
+                used |= set(range(first, max(middle, last)))
+        assert used == set(range(len(shards.sentence_lengths(number))))
+    assert not np.array_equal(plan, make(corpus).epoch(1).plan[: len(plan)])
+    assert (plan[plan[:, 4] >= 0][:, 4] != plan[plan[:, 4] >= 0][:, 0]).all()
+
+
+@pytest.mark.parametrize("mode", list(EntityMode))
+def test_entity_ids_and_markers_follow_the_mode(corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode) -> None:
+    data = make(corpus, mode)
+    pairs = data.epoch(0)
+    marked = embedded = 0
+    for index in range(60):
+        example = pairs[index]
+        depth = 0
+        for token, entity in zip(unmasked(example), example.entity_ids, strict=True):
+            depth += int(token == SPECIAL.ent) - int(token == SPECIAL.ent_end)
+            assert depth in (0, 1)
+            if mode is EntityMode.BOTH and token not in SPECIAL.ids:
+                # Inside markers is an entity; outside is one only where truncation took a marker of the pair.
+                assert entity == 1 or depth == 0
+        assert depth == 0
+        marked += int((unmasked(example) == SPECIAL.ent).sum())
+        embedded += int(example.entity_ids.sum())
+        assert not example.entity_ids[np.isin(unmasked(example), SPECIAL.ids)].any()
+    assert (marked > 0) == mode.has_markers
+    assert (embedded > 0) == mode.has_embedding
+
+
+def test_an_example_depends_on_seed_epoch_and_index_alone(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    first, second = make(corpus), make(corpus)
+    _ = [first.epoch(0)[i] for i in range(10)]  # what was made before does not matter
+    for epoch, index in itertools.product((0, 3), (5, 2)):
+        a, b = first.epoch(epoch)[index], second.epoch(epoch)[index]
+        assert np.array_equal(a.token_ids, b.token_ids)
+        assert np.array_equal(a.mlm_labels, b.mlm_labels)
+    other = make(corpus, seed=2).epoch(0)[5]
+    assert not np.array_equal(first.epoch(0)[5].token_ids, other.token_ids)
+
+
+def test_masks_change_from_epoch_to_epoch(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    data = make(corpus)
+    row = data.epoch(0).plan[0]
+    assert not np.array_equal(data.make(0, 0, row).mlm_labels, data.make(1, 0, row).mlm_labels)
+
+
+def test_one_document_is_not_enough(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    with pytest.raises(ConfigError, match="two documents or more, this part of the corpus has 1"):
+        PretrainingData(*corpus, EntityMode.BOTH, max_length=64, masking=MaskingConfig(), seed=0, documents=[3])
+
+
+@settings(max_examples=50)
+@given(a=st.integers(0, 40), b=st.integers(0, 40), limit=st.integers(2, 60), seed=st.integers(0, 9))
+def test_truncation_keeps_a_stretch_of_each(a: int, b: int, limit: int, seed: int) -> None:
+    parts = [(np.arange(n, dtype=np.int32), np.arange(n, dtype=np.int32)) for n in (a, b)]
+    cut = truncate_pair(parts[0], parts[1], limit, np.random.default_rng(seed))
+    lengths = [len(part[0]) for part in cut]
+    assert sum(lengths) == min(a + b, limit)
+    for (ids, entities), size in zip(cut, (a, b), strict=True):
+        assert np.array_equal(ids, entities)
+        assert len(ids) >= min(size, limit // 2)
+        assert len(ids) == 0 or np.array_equal(ids, np.arange(ids[0], ids[0] + len(ids)))
