@@ -125,7 +125,6 @@ class KorquadTask:
     test: str = MISSING
     fold: int | None = None
     validation_share: float = 0.0
-    max_questions: int | None = None
     window: WindowConfig = field(default_factory=WindowConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
 
@@ -198,6 +197,15 @@ class QuickstartConfig:
     folder: str = "runs/quickstart"
 
 
+@dataclass
+class PublishConfig:
+    """`experiments/publish_results.py`. runs: finished runs' folders to add; page: file name below `folder`."""
+
+    page: str = MISSING
+    runs: list[str] = field(default_factory=list)
+    folder: str = "experiments/results"
+
+
 SCHEMAS: dict[str, type] = {
     "pretrain_schema": PretrainConfig,
     "finetune_schema": FinetuneConfig,
@@ -205,6 +213,7 @@ SCHEMAS: dict[str, type] = {
     "prepare_data_schema": PrepareDataConfig,
     "evaluate_schema": EvaluateConfig,
     "quickstart_schema": QuickstartConfig,
+    "publish_schema": PublishConfig,
 }
 for _name, _schema in SCHEMAS.items():
     ConfigStore.instance().store(name=_name, node=_schema)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import platform
 import shlex
@@ -33,13 +32,6 @@ def make_record(task: str, config: Mapping[str, Any], results: Mapping[str, Any]
         "results": dict(results),
         "config": dict(config),
     }
-
-
-def append_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one record to a JSON Lines file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def commit() -> str:

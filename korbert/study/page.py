@@ -1,0 +1,119 @@
+"""Result pages: text by people, tables by this module from run records, so that no number is typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from korbert.errors import DataError, KorbertError
+
+BEGIN, END = "<!-- records: written by experiments/publish_results.py -->", "<!-- end of records -->"
+_POINTS, _ROWS = 100, 10  # of a curve: kept and drawn, shown in the table
+
+
+def curve(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """At most 100 evenly spaced points of a run's metrics.jsonl.
+
+    Each has the step, the mean training loss since the point before, and the last held-out measures since then.
+    """
+    points: list[dict[str, Any]] = []
+    for row in metrics:
+        point: dict[str, Any] = {"step": row["step"]}
+        if "loss" in row:
+            point["training_loss"] = row["loss"]
+        point |= {k.removeprefix("validation/"): v for k, v in row.items() if k.startswith("validation/")}
+        points.append(point)
+    return _thin(points, _POINTS)
+
+
+def _thin(points: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Bring `points` together in `count` parts of equally many steps."""
+    last = points[-1]["step"] if points else 0
+    thinned = []
+    before = 0
+    for number in range(1, count + 1):
+        step = round(last * number / count)
+        part = [point for point in points if before < point["step"] <= step]
+        losses = [point["training_loss"] for point in part if "training_loss" in point]
+        if losses:
+            merged = {key: value for point in part for key, value in point.items()}
+            thinned.append({**merged, "step": step, "training_loss": sum(losses) / len(losses)})
+            before = step
+    return thinned
+
+
+def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the loss curves of all records side by side as an SVG file that is the same for the same records.
+
+    Raises KorbertError where matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise KorbertError("drawing needs matplotlib: pip install 'korbert[report]'") from None
+    with matplotlib.rc_context({"svg.hashsalt": "korbert"}):
+        figure = Figure(figsize=(5 * len(records), 3.2), layout="constrained")
+        for number, record in enumerate(records, start=1):
+            axes = figure.add_subplot(1, len(records), number)
+            axes.set(title=record["name"], xlabel="optimizer step", ylabel="loss (nats)")
+            for key, label in (("training_loss", "training, all objectives"), ("mlm_loss", "held-out, masked LM")):
+                points = [(point["step"], point[key]) for point in record["curve"] if key in point]
+                if points:
+                    axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 30 else "")
+            axes.legend(frameon=False)
+            axes.grid(alpha=0.3)
+        figure.savefig(path, metadata={"Date": None})
+
+
+def render(records: Sequence[Mapping[str, Any]]) -> str:
+    """All records as Markdown: how each was run, what came out, its curve."""
+    return "\n".join(line for record in records for line in _render_record(record))
+
+
+def _render_record(record: Mapping[str, Any]) -> list[str]:
+    hardware, versions, results = record["hardware"], record["versions"], record["results"]
+    lines = [
+        f"### {record['name']}",
+        "",
+        "```",
+        record["command"],
+        "```",
+        "",
+        f"{record['date'][:10]}, commit `{record['commit'][:12]}`, seed {record['seed']}, {hardware['device']} "
+        f"({hardware['threads']} threads), " + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "",
+        "| result | |",
+        "|---|---|",
+        *(f"| {_words(key)} | {_number(value)} |" for key, value in results.items()),
+        "",
+    ]
+    if points := _thin(record["curve"], _ROWS):
+        keys = list(dict.fromkeys(key for point in points for key in point))
+        lines += [
+            f"| {' | '.join(map(_words, keys))} |",
+            f"|{'---|' * len(keys)}",
+            *(f"| {' | '.join(_number(point.get(key, '')) for key in keys)} |" for point in points),
+            "",
+        ]
+    return lines
+
+
+def _words(key: str) -> str:
+    return {"exact_match": "EM (%)", "f1": "F1 (%)"}.get(key, key.replace("_", " "))
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def replace_records(path: Path, page: str, rendered: str) -> str:
+    """Return `page` with what stands between its two marks replaced. Raises DataError where a mark is missing."""
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise DataError(path, "page", f"wanted the lines {BEGIN!r} and {END!r}; the records go between them")
+    return f"{head}{BEGIN}\n\n{rendered}{END}{tail}"

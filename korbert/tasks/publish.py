@@ -1,0 +1,54 @@
+"""Finished runs → the committed records and the page that shows them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from korbert.config import PublishConfig
+from korbert.errors import DataError
+from korbert.files import read_json, read_text, write_text_atomically
+from korbert.study.page import curve, draw, render, replace_records
+
+log = logging.getLogger(__name__)
+
+
+def publish_results(config: PublishConfig) -> None:
+    """Add `runs` to PAGE.jsonl (a run that is there is replaced); write PAGE.svg and the records' part of PAGE.md."""
+    folder = Path(config.folder)
+    page, store = folder / f"{config.page}.md", folder / f"{config.page}.jsonl"
+    records = read_records(store) if store.exists() else {}
+    for run in config.runs:
+        record = _record(Path(run))
+        records[record["name"]] = record
+    text = replace_records(page, read_text(page), render(list(records.values())))
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records.values())
+    write_text_atomically(store, lines)
+    write_text_atomically(page, text)
+    draw(page.with_suffix(".svg"), list(records.values()))
+    log.info("%s: %d records", page, len(records))
+
+
+def read_records(store: Path) -> dict[str, dict[str, Any]]:
+    """The records of a page by the name of their run. Raises DataError naming a line that is not one."""
+    records = {}
+    for number, line in enumerate(read_text(store).splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            records[record["name"]] = record
+        except (json.JSONDecodeError, TypeError, KeyError) as error:
+            raise DataError(store, f"line {number}", f"is no record ({error})") from None
+    return records
+
+
+def _record(run: Path) -> dict[str, Any]:
+    path = run / "record.json"
+    if not path.exists():
+        raise DataError(path, "file", "not found: only a finished run can be published")
+    record = read_json(path)
+    if record["commit"].endswith("+changes") or record["commit"] == "unknown":
+        raise DataError(path, "commit", f"is {record['commit']!r}: publish runs of committed code only")
+    metrics = [json.loads(line) for line in read_text(run / "metrics.jsonl").splitlines()]
+    return {"name": run.name, **record, "curve": curve(metrics)}

@@ -1,0 +1,112 @@
+"""Result pages: the committed ones hold what their records say, and nothing is published without a commit."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from korbert.config import PublishConfig
+from korbert.errors import DataError
+from korbert.files import read_json, write_json_atomically
+from korbert.study.page import BEGIN, END, curve, render, replace_records
+from korbert.study.results import make_record
+from korbert.tasks.publish import publish_results, read_records
+
+RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
+PAGES = sorted(RESULTS.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("store", PAGES, ids=lambda path: path.stem)
+def test_committed_pages_are_what_the_command_writes(store: Path) -> None:
+    records = read_records(store)
+    page = store.with_suffix(".md").read_text("utf-8")
+    assert replace_records(store, page, render(list(records.values()))) == page
+    for record in records.values():
+        assert len(record["commit"]) == 40
+        assert {"command", "seed", "hardware", "date", "versions", "results"} <= record.keys()
+        assert not any(part.startswith("/") for part in record["command"].replace("=", " ").split())
+
+
+def test_there_are_pages() -> None:
+    assert PAGES
+    assert (RESULTS / "README.md").is_file()
+
+
+def run_folder(folder: Path, commit: str = "0" * 40) -> Path:
+    record = make_record("pretrain", {"seed": 3}, {"mlm_loss": 2.34567, "tokens": 1234567, "protocol": "x"})
+    write_json_atomically(folder / "record.json", record | {"commit": commit})
+    rows: list[dict[str, Any]] = [{"step": step, "loss": 1000 / step} for step in range(1, 251)]
+    rows.insert(100, {"step": 100, "validation/mlm_loss": 5.5})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return folder
+
+
+def page(folder: Path) -> Path:
+    path = folder / "page.md"
+    path.write_text(f"# Title\n\nText.\n\n{BEGIN}\nold 99.9\n{END}\n\nMore.\n", "utf-8")
+    return path
+
+
+def test_publish_and_write_again(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "some_run")
+    path = page(tmp_path)
+    config = PublishConfig("page", [str(run)], str(tmp_path))
+    publish_results(config)
+    text = path.read_text("utf-8")
+    assert text.startswith("# Title\n\nText.\n")
+    assert text.endswith("\nMore.\n")
+    assert "99.9" not in text
+    assert "### some_run" in text
+    assert "| mlm loss | 2.35 |" in text
+    assert "| tokens | 1,234,567 |" in text
+    assert "| 100 | " in text
+    assert ET.parse(tmp_path / "page.svg").getroot().tag.endswith("svg")
+    before = {name: (tmp_path / name).read_bytes() for name in ("page.md", "page.jsonl", "page.svg")}
+    publish_results(config)  # the run takes its own place
+    publish_results(PublishConfig("page", [], str(tmp_path)))
+    assert before == {name: (tmp_path / name).read_bytes() for name in before}
+
+
+def test_unfinished_or_uncommitted_runs_are_refused(tmp_path: Path) -> None:
+    page(tmp_path)
+    changed = run_folder(tmp_path / "changed", "0" * 40 + "+changes")
+    with pytest.raises(DataError, match="committed code only"):
+        publish_results(PublishConfig("page", [str(changed)], str(tmp_path)))
+    (changed / "record.json").unlink()
+    with pytest.raises(DataError, match="only a finished run"):
+        publish_results(PublishConfig("page", [str(changed)], str(tmp_path)))
+    assert not (tmp_path / "page.jsonl").exists()
+
+
+def test_page_without_marks_and_broken_store(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("# Title\n", "utf-8")
+    with pytest.raises(DataError, match=r"page\.md: page: wanted the lines"):
+        publish_results(PublishConfig("page", [], str(tmp_path)))
+    (tmp_path / "page.jsonl").write_text('{"name": "a"}\n[]\n', "utf-8")
+    with pytest.raises(DataError, match=r"page\.jsonl: line 2"):
+        publish_results(PublishConfig("page", [], str(tmp_path)))
+
+
+@given(st.lists(st.floats(0, 100), max_size=350))
+def test_curve_keeps_the_mean(losses: list[float]) -> None:
+    points = curve([{"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)])
+    assert len(points) == min(100, len(losses))
+    before, total = 0, 0.0
+    for point in points:
+        total += point["training_loss"] * (point["step"] - before)
+        before = point["step"]
+    assert before == len(losses)
+    assert total == pytest.approx(sum(losses))
+
+
+def test_record_says_how_to_repeat_it(tmp_path: Path) -> None:
+    record = read_json(run_folder(tmp_path) / "record.json")
+    assert record["seed"] == 3
+    assert record["hardware"]["device"]
+    assert {"python", "torch", "numpy"} <= record["versions"].keys()
