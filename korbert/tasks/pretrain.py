@@ -32,6 +32,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     """Run (or go on with) one pretraining and return its record."""
     mode = config.entities.entity_mode()
     runtime = make_runtime(config.runtime)
+    config.model.model_config(config.tokenizer.vocab_size)  # wrong sizes stop here, not after the corpus is encoded
     if config.task.max_length > config.model.max_positions:
         raise ConfigError(
             f"task.max_length={config.task.max_length} is more than model.max_positions={config.model.max_positions}"
