@@ -197,9 +197,9 @@ ANALYSERS: dict[str, type[Analyser]] = {
 def make_analyser(name: str) -> Analyser:
     """Return the analyser of that name, not yet started. Raises ConfigError for an unknown one."""
     if name == "okt":
-        raise ConfigError("entities.analyser: Okt does not tag proper nouns, so it cannot find entities")
+        raise ConfigError("entities.annotator: Okt does not tag proper nouns, so it cannot find entities")
     if name not in ANALYSERS:
-        raise ConfigError(f"entities.analyser: {name!r} is unknown, wanted one of {', '.join(ANALYSERS)}")
+        raise ConfigError(f"entities.annotator: {name!r} is unknown, wanted one of {', '.join(ANALYSERS)}")
     return ANALYSERS[name]()
 
 

@@ -1,4 +1,4 @@
-"""Tokenizers by kind; each lives in its own module and is imported when it is asked for."""
+"""Tokenizers by kind; each lives in its own module."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     """Load a tokenizer folder of any kind. Raises DataError for a folder that is not one."""
     path = Path(folder) / "tokenizer.json"
     kind = read_json(path).get("kind")
+    if kind is None:
+        raise DataError(path, "kind", "missing: this is not a korbert tokenizer folder")
     if kind not in KINDS:
         raise DataError(path, "kind", f"{kind!r} is unknown, wanted one of {', '.join(KINDS)}")
     return KINDS[kind].load(Path(folder))

@@ -80,9 +80,13 @@ class SentencePieceTokenizer(Tokenizer):
             if not sentences.count:
                 raise KorbertError("no text to train a SentencePiece model on: the corpus is empty") from None
             reason = str(error).strip().splitlines()[-1]
-            largest = re.search(r"Vocabulary size too high .*<= (\d+)", reason)
-            if largest:
+            if largest := re.search(r"Vocabulary size too high .*<= (\d+)", reason):
                 reason = f"they fill {int(largest[1]) + _OFFSET} entries at most"
+            elif smallest := re.search(r"smaller than required_chars\. \d+ vs (\d+)", reason):
+                reason = (
+                    f"their characters alone fill {int(smallest[1]) + _OFFSET}; a lower tokenizer.character_coverage "
+                    "leaves rare ones unknown"
+                )
             raise ConfigError(
                 f"tokenizer.vocab_size={vocab_size}: SentencePiece ({model_type}) cannot learn that many entries from "
                 f"{sentences.count} texts: {reason}"

@@ -1,0 +1,294 @@
+"""Every kind of tokenizer, by the same laws: exact spans on any text, and on all of KorQuAD; faithful folders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from korbert.data.korquad import read_korquad
+from korbert.errors import ConfigError, DataError, KorbertError
+from korbert.text import Normalizer
+from korbert.tokenizers import KINDS, Tokenizer, load_tokenizer, subwords
+from korbert.tokenizers.base import WORD_START
+from korbert.tokenizers.characters import SyllableTokenizer
+from korbert.tokenizers.subwords import SentencePieceTokenizer
+
+Train = Callable[..., Tokenizer]
+TRAIN: dict[str, Train] = {
+    "unigram": lambda texts, size=1000, **options: SentencePieceTokenizer.train(texts, size, **options),
+    "bpe": lambda texts, size=1000, **options: SentencePieceTokenizer.train(texts, size, model_type="bpe", **options),
+    "syllable": lambda texts, size=1000, **options: SyllableTokenizer.train(texts, size, **options),
+}
+NASTY = (
+    "세종대왕은 가나다 abc12㈜①½ｶﾞ１ㅋㅋ\u1112\u1161\u11ab"
+    "▁_<>[]/ENTMASKunk \t\n\u3000\u200b\ufeff\ufe0f👨‍👩‍👧李\uf9e1\ud800ﷺ´"
+)
+TEXTS = st.text(st.sampled_from(NASTY), max_size=30) | st.text(max_size=20)
+
+
+@pytest.fixture(scope="module")
+def corpus(sample: Path) -> list[str]:
+    return (sample / "corpus.txt").read_text("utf-8").split("\n")
+
+
+@pytest.fixture(scope="module")
+def trained(corpus: list[str]) -> dict[str, Tokenizer]:
+    return {name: train(corpus) for name, train in TRAIN.items()}
+
+
+def check_spans(tokenizer: Tokenizer, text: str) -> None:
+    """Spans are in order, apart, inside the text, cover all that can be seen, and hold what their token says."""
+    tokens = tokenizer.encode(text)
+    normal = tokenizer.normalizer(text)
+    assert len(tokens.ids) == len(tokens.starts) == len(tokens.ends)
+    if not len(tokens):
+        assert normal.text == ""
+        return
+    starts, ends = tokens.starts, tokens.ends
+    assert (starts <= ends).all()
+    assert (starts[1:] >= ends[:-1]).all()
+    assert starts[0] >= 0
+    assert ends[-1] <= len(text)
+    covered = np.zeros(len(text) + 1, dtype=np.int32)
+    np.add.at(covered, starts, 1)
+    np.add.at(covered, ends, -1)
+    covered = np.cumsum(covered)[:-1]
+    assert covered.max(initial=0) <= 1
+    seen = {
+        i
+        for char, a, b in zip(normal.text, normal.starts, normal.ends, strict=True)
+        if char != " "
+        for i in range(a, b)
+    }
+    assert {int(i) for i in np.flatnonzero(covered)} >= seen
+    said = [None if i == tokenizer.special.unk else visible(tokenizer, i) for i in tokens.ids]
+    assert all(i == tokenizer.special.unk or i >= len(tokenizer.special.names) for i in tokens.ids)
+    literal = normal.text if tokenizer.kind == "syllable" else normal.text.replace(WORD_START, "_")
+    if None not in said:
+        assert "".join(map(str, said)) == literal.replace(" ", "")
+    # Each span, sliced and normalised on its own, is what its token says; but a token may hold a part of an expansion
+    # (the last dots of … and the next one), and then its span begins behind the character that it shares.
+    clusters, sizes = np.unique(normal.starts, return_counts=True)
+    expanded = {int(normal.ends[normal.starts == start][0]) for start in clusters[sizes > 1]}
+    for piece, start, end in zip(said, starts.tolist(), ends.tolist(), strict=True):
+        if piece is not None and start < end and not expanded & set(range(start, end + 1)):
+            sliced = tokenizer.normalizer(text[start:end]).text
+            assert piece == (sliced if tokenizer.kind == "syllable" else sliced.replace(WORD_START, "_"))
+
+
+def visible(tokenizer: Tokenizer, token: int) -> str:
+    """A token's own characters, without the sign for the white space before it."""
+    piece = tokenizer.vocabulary[token]
+    return piece.removeprefix(WORD_START) if len(piece) > 1 or tokenizer.kind != "syllable" else piece
+
+
+@pytest.mark.parametrize("kind", TRAIN)
+@settings(max_examples=300, deadline=None)
+@given(text=TEXTS)
+@example(text="")
+@example(text=" \n")
+@example(text="㈜")
+@example(text="▁")
+def test_spans_on_any_text(trained: dict[str, Tokenizer], kind: str, text: str) -> None:
+    check_spans(trained[kind], text)
+
+
+@pytest.mark.parametrize("kind", TRAIN)
+@settings(max_examples=200, deadline=None)
+@given(text=TEXTS, data=st.data())
+def test_no_token_crosses_a_boundary(trained: dict[str, Tokenizer], kind: str, text: str, data: st.DataObject) -> None:
+    tokenizer = trained[kind]
+    boundaries = data.draw(st.lists(st.integers(0, len(text)), max_size=5))
+    tokens = tokenizer.encode(text, boundaries)
+    normal = tokenizer.normalizer(text)
+    for position in boundaries:
+        inside_cluster = any(s < position < e for s, e in zip(normal.starts, normal.ends, strict=True))
+        crossing = ((tokens.starts < position) & (tokens.ends > position)).any()
+        assert not crossing or inside_cluster
+
+
+@pytest.mark.parametrize("kind", TRAIN)
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(st.sampled_from("세종대왕은 1420년 집현전을\n두었다."), max_size=40))
+def test_known_text_decodes_to_itself(trained: dict[str, Tokenizer], kind: str, text: str) -> None:
+    tokenizer = trained[kind]
+    tokens = tokenizer.encode(text)
+    assert tokenizer.special.unk not in tokens.ids
+    decoded = tokenizer.decode(tokens.ids)
+    if kind == "syllable":  # a character that was never seen at the start of a word has no form with a space
+        assert "".join(decoded.split()) == "".join(text.split())
+    else:
+        assert decoded == " ".join(text.split())
+
+
+@pytest.mark.parametrize("kind", TRAIN)
+@pytest.mark.parametrize(
+    "text", ["[ENT] 세종 [/ENT]은", "[MASK]", "[CLS][SEP]", "[PAD] [UNK]", "<unk><s></s>", "▁세종"]
+)
+def test_special_tokens_in_text_stay_text(trained: dict[str, Tokenizer], kind: str, text: str) -> None:
+    tokenizer = trained[kind]
+    ids = tokenizer.encode(text).ids
+    special = set(tokenizer.special.names.values()) - {tokenizer.special.unk}
+    assert not special & set(ids.tolist())
+    check_spans(tokenizer, text)
+
+
+@pytest.mark.parametrize("kind", TRAIN)
+def test_all_of_korquad(data_root: Path, kind: str) -> None:
+    """Every context and every question of the official dev file; vocabulary trained on its contexts."""
+    dataset = read_korquad(data_root / "korquad" / "KorQuAD_v1.0_dev.json")
+    contexts = [paragraph.context for article in dataset.articles for paragraph in article.paragraphs]
+    questions = [question.text for _, _, question in dataset.questions()]
+    assert (len(contexts), len(questions)) == (964, 5774)
+    tokenizer = TRAIN[kind](contexts, size=4000)
+    for text in contexts + questions:
+        check_spans(tokenizer, text)
+
+
+# ---- vocabularies and folders ----
+
+
+@pytest.mark.parametrize("kind", TRAIN)
+def test_folder_round_trip(trained: dict[str, Tokenizer], corpus: list[str], kind: str, tmp_path: Path) -> None:
+    tokenizer = trained[kind]
+    tokenizer.save(tmp_path / "deep" / "folder")
+    again = load_tokenizer(tmp_path / "deep" / "folder")
+    assert type(again) is type(tokenizer)
+    assert again.fingerprint == tokenizer.fingerprint
+    assert again.vocabulary == tokenizer.vocabulary
+    assert again.training == tokenizer.training
+    assert again.normalizer == tokenizer.normalizer
+    for text in corpus:
+        assert again.encode(text).ids.tolist() == tokenizer.encode(text).ids.tolist()
+    lines = (tmp_path / "deep" / "folder" / "vocab.txt").read_text("utf-8").split("\n")[:-1]
+    assert lines == list(tokenizer.vocabulary)
+    assert lines[:7] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[ENT]", "[/ENT]"]
+
+
+@pytest.mark.parametrize("kind", TRAIN)
+def test_training_is_deterministic_and_fingerprints_tell_apart(
+    trained: dict[str, Tokenizer], corpus: list[str], kind: str
+) -> None:
+    first = trained[kind]
+    assert TRAIN[kind](corpus).fingerprint == first.fingerprint
+    others = [
+        TRAIN[kind](corpus, size=900),
+        TRAIN[kind](corpus[: len(corpus) // 2], size=900),
+        TRAIN[kind](corpus, normalizer=Normalizer("NFC")),
+        TRAIN[kind](corpus, normalizer=Normalizer(lowercase=True)),
+    ]
+    prints = [first.fingerprint, *(other.fingerprint for other in others)]
+    assert len(set(prints)) == len(prints)
+    assert all(len(p) == 16 for p in prints)
+
+
+@pytest.mark.parametrize("kind", TRAIN)
+def test_vocabulary_has_the_wanted_size(corpus: list[str], kind: str) -> None:
+    assert len(TRAIN[kind](corpus, size=900)) == 900
+
+
+def damaged(tokenizer: Tokenizer, folder: Path, change: Callable[[Path], object]) -> Path:
+    tokenizer.save(folder)
+    change(folder)
+    return folder
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+
+
+@pytest.mark.parametrize("kind", TRAIN)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: (f / "tokenizer.json").unlink(), r"tokenizer\.json: file: not found"),
+        (lambda f: (f / "tokenizer.json").write_text("{"), r"tokenizer\.json: line 1"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "not a korbert tokenizer folder"),
+        (lambda f: edit(f, kind="wordpiece"), r"tokenizer\.json: .*'wordpiece'"),
+        (lambda f: edit(f, format=99), r"tokenizer\.json: .*99"),
+        (lambda f: edit(f, normalizer={"form": "NFC", "lowercase": False}), "fingerprint: saved as"),
+    ],
+)
+def test_damaged_folder_is_refused(
+    trained: dict[str, Tokenizer], kind: str, tmp_path: Path, change: Callable[[Path], object], message: str
+) -> None:
+    folder = damaged(trained[kind], tmp_path / "t", change)
+    with pytest.raises(DataError, match=message):
+        load_tokenizer(folder)
+
+
+def test_changed_vocabulary_is_refused(trained: dict[str, Tokenizer], tmp_path: Path) -> None:
+    for name, file in (("syllable", "vocab.txt"), ("unigram", "sentencepiece.model")):
+        folder = tmp_path / name
+        trained[name].save(folder)
+        kept = tmp_path / f"{name}_kept"
+        shutil.copytree(folder, kept)
+        content = bytearray((folder / file).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / file).write_bytes(bytes(content))
+        with pytest.raises(DataError):
+            load_tokenizer(folder)
+        (folder / file).unlink()
+        with pytest.raises(DataError, match=f"{file}: file: not found"):
+            load_tokenizer(folder)
+        assert load_tokenizer(kept).fingerprint == trained[name].fingerprint
+
+
+def test_every_kind_is_tested(trained: dict[str, Tokenizer]) -> None:
+    assert {type(tokenizer) for tokenizer in trained.values()} == set(KINDS.values())
+
+
+# ---- training that cannot be ----
+
+
+@pytest.mark.parametrize("texts", [[], ["", " \n"]])
+@pytest.mark.parametrize("kind", TRAIN)
+def test_no_text(kind: str, texts: Iterable[str]) -> None:
+    with pytest.raises(KorbertError, match="the corpus is empty"):
+        TRAIN[kind](texts)
+
+
+def test_settings_that_cannot_be(corpus: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"tokenizer\.vocab_size=90000: .* they fill \d+ entries at most"):
+        SentencePieceTokenizer.train(corpus, 90000)
+    with pytest.raises(ConfigError, match=r"tokenizer\.vocab_size=10: .* their characters alone fill \d{3}"):
+        SentencePieceTokenizer.train(corpus, 10)
+    with pytest.raises(ConfigError, match=r"tokenizer\.model_type: 'word' is unknown"):
+        SentencePieceTokenizer.train(corpus, 500, model_type="word")
+    with pytest.raises(ConfigError, match=r"tokenizer\.vocab_size: wanted more than 7, got 7"):
+        SyllableTokenizer.train(corpus, 7)
+
+
+# ---- by hand ----
+
+
+def test_syllables_by_hand() -> None:
+    tokenizer = SyllableTokenizer.train(["세종은 조선 세종"], 100)
+    tokens = tokenizer.encode("조세 ㈜ 은")
+    assert [tokenizer.vocabulary[i] for i in tokens.ids] == ["▁조", "▁세", "[UNK]", "[UNK]", "[UNK]", "은"]
+    spans = list(zip(tokens.starts.tolist(), tokens.ends.tolist(), strict=True))
+    assert spans == [(0, 1), (1, 2), (3, 4), (4, 4), (4, 4), (5, 6)]
+    assert tokenizer.decode(tokens.ids[:2]) == "조 세"
+
+
+def test_most_frequent_characters_are_kept() -> None:
+    tokenizer = SyllableTokenizer.train(["가나나다다다 가"], 7 + 2)
+    assert tokenizer.vocabulary[7:] == ("다", "▁가")
+
+
+def test_overlong_text_is_cut_for_the_trainer_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SentencePiece drops a text that is too long without a word."""
+    monkeypatch.setattr(subwords, "_MAX_SENTENCE_BYTES", 400)
+    text = " ".join(["가나다라", "마바사", "아" * 150, "자차카타파하"] * 30)
+    tokenizer = SentencePieceTokenizer.train([text], 40, model_type="bpe")
+    assert tokenizer.training["characters"] == len(text)
+    assert tokenizer.special.unk not in tokenizer.encode(text).ids
+    assert any(len(piece) == 5 for piece in tokenizer.vocabulary)  # words were learned: not only the first part
