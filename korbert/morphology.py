@@ -116,7 +116,6 @@ class KonlpyAnalyser(Analyser):
     package = "konlpy.tag"
     install = "konlpy"
     tagger: ClassVar[str]
-    options: ClassVar[dict[str, Any]] = {}
 
     def _start(self, module: Any) -> Any:
         try:
@@ -136,7 +135,7 @@ class KonlpyAnalyser(Analyser):
         offset = 0
         for line in text.splitlines(keepends=True):
             if line.strip():
-                morphemes, unaligned = align_morphemes(line, self._tagger.pos(line, **self.options))
+                morphemes, unaligned = align_morphemes(line, self._tagger.pos(line))
                 out += [Morpheme(m.start + offset, m.end + offset, m.tag) for m in morphemes]
                 self.unaligned += unaligned
             offset += len(line)
@@ -159,17 +158,6 @@ class KkmaAnalyser(KonlpyAnalyser):
     noun = frozenset({"NNG", "NNP", "OL", "OH", "NR", "XSN"})
 
 
-class HannanumAnalyser(KonlpyAnalyser):
-    """Hannanum (Java) through KoNLPy; its finer tag set, the one that knows proper nouns."""
-
-    name = "hannanum"
-    tagger = "Hannanum"
-    options: ClassVar[dict[str, Any]] = {"ntags": 22}
-    proper_noun = frozenset({"NQ"})
-    foreign = frozenset({"F"})
-    noun = frozenset({"NC", "NQ", "NN", "F"})
-
-
 class KonlpyMecabAnalyser(KonlpyAnalyser):
     """MeCab-ko through KoNLPy, for a MeCab that is installed on the system."""
 
@@ -188,7 +176,6 @@ ANALYSERS: dict[str, type[Analyser]] = {
         KiwiAnalyser,
         KomoranAnalyser,
         KkmaAnalyser,
-        HannanumAnalyser,
         KonlpyMecabAnalyser,
     )
 }
@@ -196,8 +183,8 @@ ANALYSERS: dict[str, type[Analyser]] = {
 
 def make_analyser(name: str) -> Analyser:
     """Return the analyser of that name, not yet started. Raises ConfigError for an unknown one."""
-    if name == "okt":
-        raise ConfigError("entities.annotator: Okt does not tag proper nouns, so it cannot find entities")
+    if name in ("okt", "hannanum"):  # Hannanum has a tag for them that KoNLPy's output never carries
+        raise ConfigError(f"entities.annotator: {name.capitalize()} tags no proper nouns, so it cannot find entities")
     if name not in ANALYSERS:
         raise ConfigError(f"entities.annotator: {name!r} is unknown, wanted one of {', '.join(ANALYSERS)}")
     return ANALYSERS[name]()

@@ -1,0 +1,230 @@
+"""Annotators: proper-noun runs by hand and on real text; analysers aligned, counted, and absent."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import shutil
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from korbert.entities import EntityAnnotator, make_annotator
+from korbert.errors import ConfigError, KorbertError
+from korbert.morphology import ANALYSERS, Analyser, Morpheme, align_morphemes, make_analyser
+
+TEXTS = st.text(
+    st.sampled_from("서울특별시는 삼성전자와 KBS 2020년 ㈜李 \n\t\u3000\u200b👨.()하였다했다"), max_size=40
+) | st.text(max_size=15)
+JAVA = {"komoran": "서울", "kkma": "世宗"}  # and a proper noun that each of them knows
+
+
+@pytest.fixture(scope="module")
+def mecab() -> EntityAnnotator:
+    return make_annotator("mecab")
+
+
+def mentions(annotator: EntityAnnotator, text: str) -> list[str]:
+    return [entity.of(text) for entity in annotator.annotate(text).entities]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("임종석이 서울특별시에서 태어났다.", ["임종석", "서울특별시"]),
+        ("세종대왕은 한양에서 즉위하였다.", ["세종대왕", "한양"]),
+        ("삼성전자가 애플과 다툰다.", ["삼성전자", "애플"]),
+        ("서울 부산", ["서울", "부산"]),  # white space ends a run
+        ("나는 밥을 먹었다.", []),
+        ("", []),
+        (" \n\t", []),
+    ],
+)
+def test_runs_by_hand(mecab: EntityAnnotator, text: str, expected: list[str]) -> None:
+    assert mentions(mecab, text) == expected
+
+
+def test_text_is_never_changed(mecab: EntityAnnotator) -> None:
+    """NFD, invisible characters and odd white space: spans are those of the text that was given."""
+    text = "임종석이  서울\u200b특별시에서 태어났다."
+    decomposed = unicodedata.normalize("NFD", text)
+    for given_text in (text, decomposed, f"\n\t {text}", f"\ufeff{text}"):
+        annotated = mecab.annotate(given_text)
+        assert annotated.text is given_text
+        found = [unicodedata.normalize("NFC", m).strip("\ufeff") for m in mentions(mecab, given_text)]
+        assert found == ["임종석", "서울\u200b특별시"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=TEXTS)
+@pytest.mark.parametrize("name", ["mecab", "kiwi"])
+def test_entities_are_apart_trimmed_and_repeatable(name: str, text: str) -> None:
+    annotator = annotators(name)
+    annotated = annotator.annotate(text)
+    assert annotated.text == text
+    for entity in annotated.entities:
+        assert entity.of(text).strip() == entity.of(text) != ""
+    for one, next_one in itertools.pairwise(annotated.entities):
+        assert one.end <= next_one.start
+    assert annotator.annotate(text) == annotated
+
+
+_STARTED: dict[str, EntityAnnotator] = {}
+
+
+def annotators(name: str) -> EntityAnnotator:
+    """Started once: Kiwi takes seconds."""
+    if name == "kiwi":
+        pytest.importorskip("kiwipiepy")
+    return _STARTED.setdefault(name, make_annotator(name))
+
+
+def test_kiwi_finds_names() -> None:
+    assert mentions(annotators("kiwi"), "임종석이 서울특별시에서 태어났다.") == ["임종석", "서울특별시"]
+
+
+def java() -> None:
+    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+        message = "KoNLPy's taggers need a Java runtime"
+        if os.environ.get("KORBERT_REQUIRE_DATA") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@pytest.mark.parametrize(("name", "known"), JAVA.items())
+def test_konlpy_s_java_taggers(name: str, known: str) -> None:
+    """Each gives spans of the very text, although KoNLPy gives none and changes forms (하였 → 하았)."""
+    java()
+    annotator = make_annotator(name)
+    text = "세종(世宗)은 서울에서 태어났다.\n 이순신은  거북선을 만들었다고 했다."
+    assert known in mentions(annotator, text)
+    analyser = make_analyser(name)
+    morphemes = analyser.analyse(text)
+    assert morphemes
+    forms = [text[m.start : m.end] for m in morphemes]
+    assert "거북선" in "".join(forms)
+    for one, next_one in itertools.pairwise(morphemes):
+        assert one.end <= next_one.start
+    assert all(form.strip() == form != "" for form in forms)
+
+
+def test_java_starts_only_when_it_is_used() -> None:
+    """In a process of its own: other tests have started it here."""
+    import subprocess
+
+    code = (
+        "import sys; from korbert.entities import make_annotator; make_annotator('komoran').annotate('');"
+        "sys.exit('jpype' in sys.modules or 'konlpy' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- what is not there ----
+
+
+@pytest.mark.parametrize("name", ["mecab", "kiwi", "komoran"])
+def test_missing_analyser_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    analyser = ANALYSERS[name]
+    monkeypatch.setitem(sys.modules, analyser.package, None)
+    annotator = make_annotator(name)  # not needed before the first text
+    with pytest.raises(KorbertError, match=f"pip install {analyser.install}"):
+        annotator.annotate("세종은 왕이다.")
+
+
+def test_java_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("konlpy")
+    import konlpy.tag
+
+    def fail() -> None:
+        raise ValueError("No JVM shared library file (libjvm.so) found.")
+
+    monkeypatch.setattr(konlpy.tag, "Komoran", fail)
+    with pytest.raises(KorbertError, match="Komoran cannot start: it needs a Java runtime"):
+        make_analyser("komoran").analyse("세종")
+
+
+def test_system_mecab_that_is_missing_is_named() -> None:
+    pytest.importorskip("konlpy")
+    if importlib.util.find_spec("MeCab") is not None:
+        pytest.skip("MeCab is installed on this system")
+    with pytest.raises(KorbertError, match="entities=mecab needs neither"):
+        make_analyser("konlpy_mecab").analyse("세종")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("okt", "Okt tags no proper nouns"), ("hannanum", "Hannanum tags no"), ("mecap", "'mecap' is unknown")],
+)
+def test_unknown_annotators(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"entities\.annotator: .*{message}"):
+        make_annotator(name)
+
+
+def test_fingerprints() -> None:
+    prints = {name: make_annotator(name).fingerprint for name in [*ANALYSERS, "none"]}
+    assert len(set(prints.values())) == len(prints)
+    assert prints["mecab"] == make_annotator("mecab").fingerprint
+    assert "unknown" not in prints["mecab"]
+
+
+# ---- alignment ----
+
+
+def test_alignment_by_hand() -> None:
+    pairs = [("세종", "NNP"), ("은", "JX"), ("만들", "VV"), ("었", "EP"), ("다", "EF")]
+    text = "세종은 만들었다"
+    morphemes, lost = align_morphemes(text, pairs)
+    assert [(text[m.start : m.end], m.tag) for m in morphemes] == pairs
+    assert lost == 0
+    text = "그는 말했다 하였다"
+    morphemes, lost = align_morphemes(
+        text, [("그", "NP"), ("는", "JX"), ("말", "NNG"), ("하", "XSV"), ("았", "EP"), ("다", "EF")]
+    )
+    assert [text[m.start : m.end] for m in morphemes] == ["그", "는", "말", "다"]
+    assert lost == 2  # 하+았 is not in 했; the next 하 belongs to another word and must not be taken
+    assert morphemes[-1] == Morpheme(5, 6, "EF")
+    assert align_morphemes("가", [("", "X"), ("나", "Y")]) == ([], 2)
+
+
+@given(st.text("가나다라 ", max_size=20), st.lists(st.text("가나다라", max_size=3), max_size=8))
+def test_alignment_laws(text: str, forms: list[str]) -> None:
+    """What is found stands where it says, in order; what is not found is counted."""
+    morphemes, lost = align_morphemes(text, [(form, str(i)) for i, form in enumerate(forms)])
+    assert len(morphemes) + lost == len(forms)
+    for m in morphemes:
+        assert text[m.start : m.end] == forms[int(m.tag)]
+    for one, next_one in itertools.pairwise(morphemes):
+        assert one.end <= next_one.start
+        assert int(one.tag) < int(next_one.tag)
+
+
+@given(st.lists(st.text("가나다라", min_size=1, max_size=3), max_size=8), st.data())
+def test_whole_segmentations_are_found_whole(forms: list[str], data: st.DataObject) -> None:
+    text = "".join(form + data.draw(st.sampled_from(["", " ", "  "])) for form in forms)
+    morphemes, lost = align_morphemes(text, [(form, "") for form in forms])
+    assert lost == 0
+    assert [text[m.start : m.end] for m in morphemes] == forms
+
+
+def test_unaligned_forms_are_counted_by_the_analyser() -> None:
+    class Fake(Analyser):
+        """Says something that is not in the text."""
+
+        name, package, install = "fake", "json", "fake"
+
+        def _start(self, module: object) -> object:
+            return module
+
+        def _analyse(self, text: str) -> list[Morpheme]:
+            found, lost = align_morphemes(text, [("세종", "NNP"), ("없다", "X")])
+            self.unaligned += lost
+            return found
+
+    fake = Fake()
+    assert fake.analyse("세종은") == [Morpheme(0, 2, "NNP")]
+    assert fake.analyse(" ") == []
+    assert fake.unaligned == 1
