@@ -44,7 +44,7 @@ def quickstart(config: QuickstartConfig) -> None:
     for number, (arm, entities) in enumerate(_ARMS.items(), start=3):
         _door(
             f"{number}/6  Fine-tune on the sample questions, {arm}", "finetune_korquad",
-            f"init={pretrained}", entities, "train.epochs=25", "train.optimizer.learning_rate=5e-4",
+            f"init={pretrained}", entities, "train.epochs=25", "train.optimizer.learning_rate=1e-3",
             f"run_dir={folder / arm}",
         )  # fmt: skip
     scores = {}
