@@ -230,6 +230,9 @@ def run_door(task: Callable[[Any], object], config: DictConfig) -> None:
     except KorbertError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:  # outside the training loop, which stops at a step's end
+        print("interrupted; the same command begins this part anew", file=sys.stderr)
+        sys.exit(130)
 
 
 def _relative(folder: str) -> str:

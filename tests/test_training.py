@@ -200,17 +200,23 @@ def test_loss_falls_and_best_weights_are_kept(tmp_path: Path) -> None:
         tmp_path, steps=40, evaluate_every=10, evaluate=lambda: {"loss": next(values)}, dropout=0.0
     )
     trainer.config.optimizer.learning_rate = 1e-2
-    kept: dict[int, float] = {}
-    keep = trainer._keep_weights
-    trainer._keep_weights = lambda: (kept.update({trainer.step: trainer.best or 0.0}), keep())[1]  # type: ignore[method-assign, func-returns-value]
-    assert trainer.run() == {"loss": 2.5}
-    assert kept == {10: 3.0, 20: 1.0}
+    assert trainer.run() == {"loss": 1.0, "kept_step": 20}
     tensors, state = load_tensors(tmp_path / "model" / "model.safetensors")
     assert state == {"step": 20}
     assert any(not torch.equal(tensors[name], value) for name, value in trainer.model.state_dict().items())
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_run_killed_after_its_last_step_still_knows_its_scores(tmp_path: Path) -> None:
+    """The checkpoint of the last step is there, the record is not: nothing is left to train, all is left to say."""
+    evaluations = {"evaluate_every": 5, "evaluate": lambda: {"loss": 1.0}}
+    first = make_trainer(tmp_path, **evaluations).run()
+    assert first == {"loss": 1.0, "kept_step": 5}
+    again = make_trainer(tmp_path, **evaluations)
+    assert again.run() == first
+    assert again.step == 13
 
 
 def test_epochs_become_steps() -> None:

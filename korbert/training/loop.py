@@ -74,9 +74,12 @@ class Metric:
     name: str
     larger_is_better: bool
 
-    def better(self, value: float, best: float | None) -> bool:
-        """Whether `value` is strictly better than `best`; anything is better than None."""
-        return best is None or (value > best if self.larger_is_better else value < best)
+    def better(self, new: Mapping[str, float], kept: Mapping[str, float]) -> bool:
+        """Whether `new` is strictly better than `kept`; anything is better than nothing."""
+        if not kept:
+            return True
+        value, best = new[self.name], kept[self.name]
+        return value > best if self.larger_is_better else value < best
 
 
 class Trainer(Generic[E]):
@@ -111,7 +114,7 @@ class Trainer(Generic[E]):
         self.step = 0
         self.tokens = 0
         self.seconds = 0.0
-        self.best: float | None = None
+        self.kept: dict[str, float] = {}  # evaluation of the weights that are kept, and "kept_step", whose they are
 
     @property
     def checkpoint(self) -> Path:
@@ -119,12 +122,11 @@ class Trainer(Generic[E]):
         return self.folder / "checkpoint.safetensors"
 
     def run(self) -> dict[str, float]:
-        """Train to the end, from the checkpoint where there is one, and return the final evaluation."""
+        """Train to the end, from the checkpoint where there is one, and return the evaluation of the kept weights."""
         if self.checkpoint.exists():
             self._resume()
         else:
             self.tracker.resume(0)  # a run that was killed before its first checkpoint begins anew
-        final: dict[str, float] = {}
         bar = tqdm(
             total=self.steps, initial=self.step, unit="step", dynamic_ncols=True, mininterval=0.5,
             disable=None if sys.stderr.isatty() else True,
@@ -139,7 +141,7 @@ class Trainer(Generic[E]):
                     self._log(metrics, bar)
                 bar.update()
                 if self.evaluate and (last or _due(self.step, self.config.evaluate_every)):
-                    final = self._evaluate()
+                    self._evaluate()
                 if last or stop.requested or _due(self.step, self.config.checkpoint_every):
                     self._save()
                 if stop.requested and not last:
@@ -149,7 +151,7 @@ class Trainer(Generic[E]):
                     )
         if self.metric is None:
             self._keep_weights()
-        return final
+        return dict(self.kept)
 
     def _train_step(self) -> dict[str, float]:
         """One optimizer step over `accumulation` batches, equal to that of one large batch."""
@@ -201,7 +203,7 @@ class Trainer(Generic[E]):
                 self.step, self.steps, metrics["loss"], f"{speed:,.0f}", time.strftime("%H:%M:%S", time.gmtime(left)),
             )  # fmt: skip
 
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self) -> None:
         assert self.evaluate is not None
         self.model.eval()
         with torch.inference_mode():
@@ -209,17 +211,16 @@ class Trainer(Generic[E]):
         self.model.train()
         self.tracker.log(self.step, {f"validation/{name}": value for name, value in metrics.items()})
         log.info("step %d  validation %s", self.step, "  ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
-        if self.metric is not None and self.metric.better(metrics[self.metric.name], self.best):
-            self.best = metrics[self.metric.name]
+        if self.metric is not None and self.metric.better(metrics, self.kept):
+            self.kept = {**metrics, "kept_step": self.step}
             self._keep_weights()
-        return metrics
 
     def _keep_weights(self) -> None:
         save_tensors(self.folder / "model" / "model.safetensors", self.model.state_dict(), {"step": self.step})
 
     def _save(self) -> None:
         state = {
-            "step": self.step, "steps": self.steps, "tokens": self.tokens, "seconds": self.seconds, "best": self.best,
+            "step": self.step, "steps": self.steps, "tokens": self.tokens, "seconds": self.seconds, "kept": self.kept,
             "stream": self.stream.state(), "config": self.fixed_config,
         }  # fmt: skip
         save_checkpoint(self.checkpoint, self.model, self.optimizer, state)
@@ -233,7 +234,7 @@ class Trainer(Generic[E]):
                 + "; ".join(changed)
             )
         self.step, self.tokens = state["step"], state["tokens"]
-        self.seconds, self.best = state["seconds"], state["best"]
+        self.seconds, self.kept = state["seconds"], state["kept"]
         self.stream.restore(state["stream"])
         self.tracker.resume(self.step)
         log.info("resumed at step %d of %d from %s", self.step, self.steps, self.checkpoint)
