@@ -95,14 +95,17 @@ class Killed(Exception):
     """Stands for a crash."""
 
 
-@pytest.mark.parametrize("accumulation", [1, 3])
+@pytest.mark.parametrize(("accumulation", "log_every"), [(1, 1), (3, 1), (1, 3)])
 @pytest.mark.parametrize("killed_at", [1, 4, 5, 6, 12])
-def test_resumed_run_equals_the_uninterrupted_one(tmp_path: Path, killed_at: int, accumulation: int) -> None:
+def test_resumed_run_equals_the_uninterrupted_one(
+    tmp_path: Path, killed_at: int, accumulation: int, log_every: int
+) -> None:
     """Weights, moments, metrics: bit for bit, wherever it was killed, across epochs (6 batches each), with dropout."""
-    whole = make_trainer(tmp_path / "whole", accumulation=accumulation)
+    whole = make_trainer(tmp_path / "whole", accumulation=accumulation, log_every=log_every)
     whole.run()
 
-    first = make_trainer(tmp_path / "cut", accumulation=accumulation, checkpoint_every=2)
+    options = {"accumulation": accumulation, "log_every": log_every, "checkpoint_every": 2}
+    first = make_trainer(tmp_path / "cut", **options)
     train_step = first._train_step
 
     def step_or_die() -> dict[str, float]:
@@ -114,7 +117,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path: Path, killed_at: int
     with pytest.raises(Killed):
         first.run()
     torch.manual_seed(999)  # a new process knows nothing of the old one's generators
-    second = make_trainer(tmp_path / "cut", accumulation=accumulation, checkpoint_every=2)
+    second = make_trainer(tmp_path / "cut", **options)
     second.run()
 
     assert_equal(weights(whole), weights(second))
@@ -128,7 +131,18 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path: Path, killed_at: int
         return [{key: value for key, value in line.items() if key not in timed} for line in lines]
 
     assert logged("whole") == logged("cut")
-    assert [line["step"] for line in logged("cut")] == list(range(1, 14))
+    assert [line["step"] for line in logged("cut")] == [s for s in range(1, 14) if s % log_every == 0 or s == 13]
+
+
+def test_logged_losses_are_means_since_the_last_line(tmp_path: Path) -> None:
+    def losses(log_every: int) -> list[float]:
+        make_trainer(tmp_path / str(log_every), log_every=log_every).run()
+        path = tmp_path / str(log_every) / "metrics.jsonl"
+        return [json.loads(line)["loss"] for line in path.read_text("utf-8").splitlines()]
+
+    single, grouped = losses(1), losses(5)
+    expected = [np.mean(single[:5]), np.mean(single[5:10]), np.mean(single[10:])]
+    assert grouped == pytest.approx(expected)
 
 
 def test_signal_stops_at_a_step_and_the_same_command_goes_on(tmp_path: Path) -> None:

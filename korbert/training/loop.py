@@ -114,6 +114,7 @@ class Trainer(Generic[E]):
         self.step = 0
         self.tokens = 0
         self.seconds = 0.0
+        self.unlogged: dict[str, float] = {}  # sums over the "steps" since the last line of metrics
         self.kept: dict[str, float] = {}  # evaluation of the weights that are kept, and "kept_step", whose they are
 
     @property
@@ -134,11 +135,12 @@ class Trainer(Generic[E]):
         with bar, _StopSignal() as stop:
             self.model.train()
             while self.step < self.steps:
-                metrics = self._train_step()
+                for name, value in {**self._train_step(), "steps": 1}.items():
+                    self.unlogged[name] = self.unlogged.get(name, 0.0) + value
                 self.step += 1
                 last = self.step == self.steps
                 if last or self.step % self.config.log_every == 0:
-                    self._log(metrics, bar)
+                    self._log(bar)
                 bar.update()
                 if self.evaluate and (last or _due(self.step, self.config.evaluate_every)):
                     self._evaluate()
@@ -154,7 +156,7 @@ class Trainer(Generic[E]):
         return dict(self.kept)
 
     def _train_step(self) -> dict[str, float]:
-        """One optimizer step over `accumulation` batches, equal to that of one large batch."""
+        """One optimizer step over `accumulation` batches, equal to that of one large batch; what it measured."""
         started = time.perf_counter()
         batches = [self.collate(self.stream.next()) for _ in range(self.config.accumulation)]
         totals: dict[str, int] = {}
@@ -187,13 +189,17 @@ class Trainer(Generic[E]):
         self.seconds += elapsed
         named = {f"{name}_loss": value for name, value in losses.items()}
         return {
-            "loss": loss_value, **named, "learning_rate": rate, "gradient_norm": float(norm),
-            "tokens_per_second": step_tokens / elapsed,
+            "loss": loss_value, **named, "gradient_norm": float(norm), "tokens": step_tokens, "seconds": elapsed,
         }  # fmt: skip
 
-    def _log(self, metrics: Mapping[str, float], bar: Any) -> None:
+    def _log(self, bar: Any) -> None:
+        """Write the means since the last line, the speed, and the totals so far."""
+        sums, self.unlogged = self.unlogged, {}
+        steps, tokens, seconds = (sums.pop(key) for key in ("steps", "tokens", "seconds"))
+        metrics = {name: value / steps for name, value in sums.items()}
+        metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         totals = {"tokens": self.tokens, "seconds": round(self.seconds, 3), "epoch": self.stream.epoch_number}
-        self.tracker.log(self.step, {**metrics, **totals})
+        self.tracker.log(self.step, {**metrics, "tokens_per_second": tokens / seconds, **totals})
         speed = self.tokens / self.seconds
         bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {speed:,.0f} tokens/s")
         if bar.disable:
@@ -221,7 +227,7 @@ class Trainer(Generic[E]):
     def _save(self) -> None:
         state = {
             "step": self.step, "steps": self.steps, "tokens": self.tokens, "seconds": self.seconds, "kept": self.kept,
-            "stream": self.stream.state(), "config": self.fixed_config,
+            "unlogged": self.unlogged, "stream": self.stream.state(), "config": self.fixed_config,
         }  # fmt: skip
         save_checkpoint(self.checkpoint, self.model, self.optimizer, state)
 
@@ -234,7 +240,7 @@ class Trainer(Generic[E]):
                 + "; ".join(changed)
             )
         self.step, self.tokens = state["step"], state["tokens"]
-        self.seconds, self.kept = state["seconds"], state["kept"]
+        self.seconds, self.kept, self.unlogged = state["seconds"], state["kept"], state["unlogged"]
         self.stream.restore(state["stream"])
         self.tracker.resume(self.step)
         log.info("resumed at step %d of %d from %s", self.step, self.steps, self.checkpoint)
