@@ -21,7 +21,7 @@ from korbert.tokenizers.characters import SyllableTokenizer
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
-    """The sample's first documents, and one that has no token at all."""
+    """The sample's first documents, and one that shows nothing."""
     documents = (sample / "corpus.txt").read_text("utf-8").split("\n\n")[:7]
     path = tmp_path_factory.mktemp("source") / "corpus.txt"
     path.write_text("\n\n".join([*documents[:3], "\u200b", *documents[3:]]), "utf-8")
@@ -69,7 +69,7 @@ def test_hold_every_sentence(
         sentences += len(encodings)
         tokens += sum(map(len, encodings))
     assert (len(corpus), manifest.sentences, manifest.tokens) == (number, sentences, tokens)
-    assert manifest.documents == number
+    assert (manifest.documents, manifest.empty) == (number, 0)
 
 
 def test_same_bytes_whatever_the_workers(tmp_path: Path, source: Path, tokenizer_folder: Path) -> None:
@@ -89,6 +89,15 @@ def test_limit_and_progress(tmp_path: Path, source: Path, tokenizer_folder: Path
     assert manifest.documents == 2
     assert [documents for documents, _ in seen] == [1, 2]
     assert seen[-1][1] == manifest.tokens
+
+
+def test_blank_documents_are_left_out_and_counted(tmp_path: Path, tokenizer_folder: Path) -> None:
+    texts = ["", "세종은 왕이다.", " \n", "이순신"]
+    path = tmp_path / "some.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    manifest = build_shards(tmp_path / "shards", [path], tokenizer_folder)
+    assert (manifest.documents, manifest.empty) == (2, 2)
+    assert len(ShardedCorpus(tmp_path / "shards")) == 2
 
 
 def test_build_that_fails_leaves_no_folder(tmp_path: Path, source: Path, tokenizer_folder: Path) -> None:

@@ -42,7 +42,7 @@ def expand_paths(patterns: Iterable[str]) -> list[Path]:
 
 
 def read_documents(path: Path) -> Iterator[Document]:
-    """Stream the documents of one file.
+    """Stream the documents of one file; a record whose text is blank is an empty document.
 
     Raises DataError, naming file and line, for an unknown format, text that is not UTF-8, broken JSON, a record
     without "text", a damaged archive, or a file without any document.
@@ -57,7 +57,7 @@ def read_documents(path: Path) -> Iterator[Document]:
     try:
         with cast("IO[bytes]", opener(path, "rb") if opener else path.open("rb")) as file:
             for document in reader(path, _lines(path, file)):
-                count += 1
+                count += bool(document)
                 yield document
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise DataError(path, f"after document {count}", f"cannot be read on ({error})") from error
@@ -97,9 +97,7 @@ def _json_documents(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Do
         text = record.get("text") if isinstance(record, dict) else None
         if not isinstance(text, str):
             raise DataError(path, f"line {number}", 'wanted an object with a string "text"')
-        document = [part.strip() for part in text.split("\n") if part.strip()]
-        if document:
-            yield document
+        yield [part.strip() for part in text.split("\n") if part.strip()]
 
 
 def split_sentences(annotated: AnnotatedText) -> list[AnnotatedText]:

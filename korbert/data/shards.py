@@ -32,7 +32,7 @@ _CHUNK = 32  # documents sent to a worker at a time
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a shard folder was made from, and how much is in it."""
+    """What a shard folder was made from, and how much is in it; `empty` documents had no token and were left out."""
 
     tokenizer: str
     annotator: str
@@ -43,6 +43,7 @@ class Manifest:
     tokens: int
     characters: int
     shards: int
+    empty: int = 0
     format: int = FORMAT
 
 
@@ -121,6 +122,7 @@ def build_shards(
         tokens=writer.tokens,
         characters=writer.characters,
         shards=writer.shards,
+        empty=writer.empty,
     )
     write_json_atomically(part / "manifest.json", asdict(manifest))
     if folder.exists():
@@ -151,7 +153,7 @@ class _ShardWriter:
 
     def __init__(self, folder: Path, shard_tokens: int, dtype: type) -> None:
         self.folder, self.shard_tokens, self.dtype = folder, shard_tokens, dtype
-        self.documents = self.sentences = self.tokens = self.characters = self.shards = 0
+        self.documents = self.sentences = self.tokens = self.characters = self.shards = self.empty = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -162,6 +164,7 @@ class _ShardWriter:
     def add(self, sentences: list[Sentence], characters: int) -> None:
         self.characters += characters
         if not sentences:
+            self.empty += 1
             return
         self._sentences += sentences
         self._documents.append(len(self._sentences))

@@ -129,6 +129,8 @@ def prepare_shards(
         "corpus: %s documents, %s sentences, %s tokens in %s",
         *(f"{n:,}" for n in (shards.manifest.documents, shards.manifest.sentences, shards.manifest.tokens)), folder,
     )  # fmt: skip
+    if shards.manifest.empty:
+        log.info("corpus: %s documents were left out, because they hold no text", f"{shards.manifest.empty:,}")
     return shards
 
 
