@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +79,14 @@ def test_heavy_packages_are_imported_at_the_point_of_use(path: Path) -> None:
     for statement in ast.parse(path.read_text("utf-8")).body:
         if not isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.If):
             assert not {target.split(".")[0] for target in imports(statement)} & LAZY
+
+
+def test_everything_imports_without_the_heavy_packages() -> None:
+    """As on a GPU machine that has only torch and Hydra."""
+    modules = [name(path).removesuffix(".__init__") for path in LIBRARY]
+    code = f"import sys, importlib; sys.modules.update(dict.fromkeys({sorted(LAZY)!r}))\n"
+    code += f"for module in {modules!r}: importlib.import_module(module)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
 
 
 def test_metrics_need_no_torch() -> None:
