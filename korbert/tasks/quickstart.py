@@ -34,7 +34,7 @@ def quickstart(config: QuickstartConfig) -> None:
     tokenizer, pretrained = folder / "tokenizer", folder / "pretrain"
     _door(
         "1/6  Train a tokenizer on the sample corpus", "train_tokenizer",
-        "tokenizer.vocab_size=1200", f"output={tokenizer}",
+        "tokenizer.vocab_size=1500", f"output={tokenizer}",
     )  # fmt: skip
     _door(
         "2/6  Pretrain a tiny entity-aware BERT (masked LM + next sentence)", "pretrain",
