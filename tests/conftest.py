@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -33,3 +35,12 @@ def data_root() -> Path:
 @pytest.fixture(scope="session")
 def sample() -> Path:
     return REPOSITORY / "data" / "sample"
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small tensors are faster on one thread, and sums on one thread are the same on every machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

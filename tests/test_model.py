@@ -14,16 +14,9 @@ from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel, SpanModel
 from korbert.model.encoder import Embeddings, Encoder, Layer
 from korbert.training.optimizer import OptimizerConfig, make_optimizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 VOCABULARY = 97
 CONFIG = ModelConfig(VOCABULARY, 48, 3, 4, 80, max_positions=40)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def shaken(model: nn.Module, seed: int = 0, std: float = 0.3) -> nn.Module:

@@ -24,17 +24,10 @@ from korbert.training.runtime import Runtime, RuntimeConfig, make_runtime, seed_
 from korbert.training.state import load_checkpoint, load_tensors, save_checkpoint
 from korbert.training.tracking import Tracker, TrackerConfig
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 VOCABULARY = 60
 CPU = Runtime(torch.device("cpu"), bf16=False)
 collate = functools.partial(collate_pretraining, pad_id=0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def examples(count: int = 23) -> list[PretrainingExample]:
