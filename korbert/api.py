@@ -17,7 +17,7 @@ from korbert.data.windows import Candidate, DecodingConfig, WindowConfig, Window
 from korbert.encoding import Encoding, encode
 from korbert.entities import EntityAnnotator, make_annotator
 from korbert.errors import KorbertError
-from korbert.model import PretrainingModel, SpanModel
+from korbert.model import Padded, PretrainingModel, SpanModel
 from korbert.text import AnnotatedText, Span
 from korbert.training.bundle import Bundle, load_bundle
 
@@ -103,10 +103,11 @@ class Reader:
         nothing = (encoding.token_ids[:0], encoding.entity_ids[:0])
         token_ids, segment_ids, entity_ids = join_segments((encoding.token_ids, encoding.entity_ids), nothing, special)
         rows = [pad([ids[:-1]], 0) for ids in (token_ids, segment_ids, entity_ids)]  # one segment, one [SEP]
-        inputs = Batch(rows[0], rows[1], rows[2], torch.ones_like(rows[0], dtype=torch.bool))
+        inputs = Batch(rows[0], rows[1], rows[2], Padded(torch.ones_like(rows[0], dtype=torch.bool), full=True))
         batch = inputs.to(self.device)
         with torch.inference_mode():
-            logits = model.mlm_logits(model.encode(batch), batch.token_ids == special.mask)
+            masks = torch.nonzero(batch.token_ids.flatten() == special.mask).flatten()
+            logits = model.mlm_logits(model.encode(batch), masks)
         logits = logits.index_fill(1, torch.from_numpy(special.ids).long().to(self.device), -torch.inf)
         best = logits.softmax(-1).topk(min(top, len(tokenizer) - len(special.ids)))
         return [

@@ -13,12 +13,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from korbert.data.pretraining import MaskingConfig
+from korbert.data.masking import MaskingConfig
 from korbert.data.windows import DecodingConfig, WindowConfig
 from korbert.encoding import EntityMode
 from korbert.errors import ConfigError, KorbertError
 from korbert.model.config import ModelConfig
-from korbert.training.loop import TrainConfig
+from korbert.training.progress import TrainConfig
 from korbert.training.runtime import RuntimeConfig
 from korbert.training.tracking import TrackerConfig
 
@@ -93,6 +93,9 @@ class ModelSize:
     max_positions: int = 512
     hidden_dropout: float = 0.1
     attention_dropout: float = 0.1
+    norm: str = "post"
+    positions: str = "learned"
+    feed_forward: str = "gelu"
 
     def model_config(self, vocab_size: int) -> ModelConfig:
         """Complete the sizes. Raises ConfigError where they do not fit together."""
@@ -103,13 +106,43 @@ class ModelSize:
 
 
 @dataclass
+class CurriculumStage:
+    """From share `start` of the run on, sequences have up to `max_length` tokens."""
+
+    start: float = MISSING
+    max_length: int = MISSING
+
+
+@dataclass
 class PretrainingTask:
-    """max_length in tokens; short_share of the pairs aim at a random shorter length; validation_pairs are scored."""
+    """What is predicted from what.
+
+    max_length in tokens. nsp: sentence pairs and next sentence prediction, short_share of the pairs aiming at a random
+    shorter length; without it, passages and masked LM alone. curriculum: lengths other than max_length in parts of the
+    run, with as many tokens in a batch. Held-out documents are scored on `validation_examples` sequences of
+    `validation_length` tokens, always with 15 % of the tokens masked.
+    """
 
     max_length: int = 128
+    nsp: bool = True
     short_share: float = 0.1
-    validation_pairs: int = 1000
+    validation_examples: int = 1000
+    validation_length: int = 128
     masking: MaskingConfig = field(default_factory=MaskingConfig)
+    curriculum: list[CurriculumStage] = field(default_factory=list)
+
+    def stages(self) -> list[tuple[float, int]]:
+        """(start, max_length) of each part of the run. Raises ConfigError for starts that do not rise from 0 to < 1."""
+        if not self.curriculum:
+            return [(0.0, self.max_length)]
+        starts = [stage.start for stage in self.curriculum]
+        if starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= 1:
+            raise ConfigError(f"task.curriculum: wanted starts that rise from 0 to below 1, got {starts}")
+        return [(stage.start, stage.max_length) for stage in self.curriculum]
+
+    def objectives(self) -> tuple[str, ...]:
+        """Names of the losses."""
+        return ("mlm", "nsp") if self.nsp else ("mlm",)
 
 
 @dataclass

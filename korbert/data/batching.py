@@ -1,4 +1,4 @@
-"""Examples → padded tensors, and the order in which they come: shuffled, bucketed by length, resumable."""
+"""Examples → tensors, padded or packed, and the order in which they come: shuffled, bucketed by length, resumable."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from korbert.data.pretraining import PretrainingExample
 from korbert.data.windows import Window
 from korbert.model.heads import IGNORE_INDEX
+from korbert.model.layout import Layout, Packed, Padded
 
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
@@ -22,44 +23,54 @@ _POOL = 50  # batches whose examples are sorted by length together
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Encoder inputs, each (B, T): int64 ids, and attention_mask bool with True = attend."""
+    """Encoder inputs: int64 ids, each (B, T) or, packed, (N,), and how they lie."""
 
     token_ids: Tensor
     segment_ids: Tensor
     entity_ids: Tensor
-    attention_mask: Tensor
+    layout: Layout
 
     def to(self, device: torch.device) -> Any:
-        """Copy all tensors to `device`."""
-        return type(self)(
-            **{field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
-        )
+        """Copy everything to `device`."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return type(self)(**{k: v.to(device, non_blocking=True) if _movable(v) else v for k, v in values})
+
+    def pin_memory(self) -> Any:
+        """Copy everything to memory from which a GPU reads faster."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return type(self)(**{k: v.pin_memory() if _movable(v) else v for k, v in values})
 
     @property
     def tokens(self) -> int:
         """Tokens that are not padding."""
-        return int(self.attention_mask.sum())
+        return self.layout.tokens
 
     def target_counts(self) -> dict[str, int]:
         """Number of targets of each loss, the divisors of its sum."""
         raise NotImplementedError
 
 
+def _movable(value: Any) -> bool:
+    return isinstance(value, Tensor | Padded | Packed)
+
+
 @dataclass(frozen=True, slots=True)
 class PretrainingBatch(Batch):
-    """mlm_labels: (B, T) int64 with IGNORE_INDEX; nsp_labels: (B,) int64."""
+    """mlm_positions: (M,) places in the ids laid out flat; mlm_labels: (M,); nsp_labels: (B,), None without pairs."""
 
+    mlm_positions: Tensor
     mlm_labels: Tensor
-    nsp_labels: Tensor
+    nsp_labels: Tensor | None = None
 
     def target_counts(self) -> dict[str, int]:
-        """Masked tokens, and pairs."""
-        return {"mlm": int((self.mlm_labels != IGNORE_INDEX).sum()), "nsp": len(self.nsp_labels)}
+        """Masked tokens and, where there are any, pairs."""
+        counts = {"mlm": len(self.mlm_labels)}
+        return counts if self.nsp_labels is None else {**counts, "nsp": len(self.nsp_labels)}
 
 
 @dataclass(frozen=True, slots=True)
 class SpanBatch(Batch):
-    """start_positions, end_positions: (B,) int64 tokens, inclusive; allowed: (B, T) bool."""
+    """start_positions, end_positions: (B,) int64 tokens, inclusive; allowed: bool, shaped as the ids."""
 
     start_positions: Tensor
     end_positions: Tensor
@@ -78,47 +89,69 @@ def pad(rows: Sequence[npt.NDArray[Any]], value: float) -> Tensor:
     return torch.from_numpy(out)
 
 
-def _inputs(examples: Sequence[PretrainingExample] | Sequence[Window], pad_id: int) -> dict[str, Tensor]:
-    return {
-        "token_ids": pad([e.token_ids for e in examples], pad_id),
-        "segment_ids": pad([e.segment_ids for e in examples], 0),
-        "entity_ids": pad([e.entity_ids for e in examples], 0),
-        "attention_mask": pad([np.ones(len(e), dtype=np.bool_) for e in examples], False),
-    }
+def pack(rows: Sequence[npt.NDArray[Any]]) -> Tensor:
+    """Lay rows end to end, (N,); bool stays bool, the rest int64."""
+    flat = np.concatenate(rows)
+    return torch.from_numpy(flat if flat.dtype == bool else flat.astype(np.int64))
 
 
-def collate_pretraining(examples: Sequence[PretrainingExample], pad_id: int) -> PretrainingBatch:
-    """Pad masked pairs into one batch."""
+def _inputs(
+    examples: Sequence[PretrainingExample] | Sequence[Window], pad_id: int, packed: bool
+) -> tuple[dict[str, Any], npt.NDArray[np.int64]]:
+    """The encoder's inputs, and where each example begins in them laid out flat, (B,)."""
+    lengths = [len(e) for e in examples]
+    rows = {name: [getattr(e, name) for e in examples] for name in ("token_ids", "segment_ids", "entity_ids")}
+    if packed:
+        first = np.cumsum([0, *lengths[:-1]])
+        return {"layout": Packed.of(lengths), **{name: pack(values) for name, values in rows.items()}}, first
+    first = np.arange(len(lengths)) * max(lengths)
+    mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
+    layout = Padded(torch.from_numpy(mask), full=min(lengths) == max(lengths))
+    fill = {"token_ids": pad_id, "segment_ids": 0, "entity_ids": 0}
+    return {"layout": layout, **{name: pad(values, fill[name]) for name, values in rows.items()}}, first
+
+
+def collate_pretraining(examples: Sequence[PretrainingExample], pad_id: int, packed: bool = False) -> PretrainingBatch:
+    """Bring masked examples into one batch; all or none of them are sentence pairs."""
+    inputs, first = _inputs(examples, pad_id, packed)
+    places = [np.flatnonzero(e.mlm_labels != IGNORE_INDEX) for e in examples]
+    labels = [e.mlm_labels[at] for e, at in zip(examples, places, strict=True)]
+    nsp = [e.nsp_label for e in examples if e.nsp_label is not None]
     return PretrainingBatch(
-        **_inputs(examples, pad_id),
-        mlm_labels=pad([e.mlm_labels for e in examples], IGNORE_INDEX),
-        nsp_labels=torch.tensor([e.nsp_label for e in examples]),
+        **inputs,
+        mlm_positions=pack([at + start for at, start in zip(places, first, strict=True)]),
+        mlm_labels=pack(labels),
+        nsp_labels=torch.tensor(nsp) if nsp else None,
     )
 
 
-def collate_windows(windows: Sequence[Window], pad_id: int) -> SpanBatch:
-    """Pad question windows into one batch."""
+def collate_windows(windows: Sequence[Window], pad_id: int, packed: bool = False) -> SpanBatch:
+    """Bring question windows into one batch."""
+    allowed = [w.allowed for w in windows]
     return SpanBatch(
-        **_inputs(windows, pad_id),
+        **_inputs(windows, pad_id, packed)[0],
         start_positions=torch.tensor([w.answer[0] for w in windows]),
         end_positions=torch.tensor([w.answer[1] for w in windows]),
-        allowed=pad([w.allowed for w in windows], False),
+        allowed=pack(allowed) if packed else pad(allowed, False),
     )
 
 
-class Epoch(Protocol[E_co]):
-    """The examples of one epoch. `lengths` in tokens, where they are known beforehand, turn bucketing on."""
+class Epoch(Protocol):
+    """What is to be made in one epoch. `lengths` in tokens, where they are known beforehand, turn bucketing on."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> E_co: ...
+    def requests(self, indices: npt.NDArray[np.int64]) -> list[Any]:
+        """What `Source.make` needs to make these examples; can be pickled."""
+
     @property
     def lengths(self) -> npt.NDArray[np.int64] | None: ...
 
 
 class Source(Protocol[E_co]):
-    """Gives the examples of any epoch by its number, always the same ones."""
+    """Plans any epoch by its number, always alike, and makes its examples, in any order and any process."""
 
-    def epoch(self, number: int) -> Epoch[E_co]: ...
+    def epoch(self, number: int) -> Epoch: ...
+    def make(self, request: Any) -> E_co: ...
 
 
 @dataclass(frozen=True)
@@ -134,8 +167,13 @@ class FixedSource(Generic[E]):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> E:
-        return self.examples[index]
+    def requests(self, indices: npt.NDArray[np.int64]) -> list[int]:
+        """The indices."""
+        return indices.tolist()
+
+    def make(self, request: int) -> E:
+        """The example of that index."""
+        return self.examples[request]
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -144,7 +182,7 @@ class FixedSource(Generic[E]):
 
 
 class BatchStream(Generic[E]):
-    """Endless batches of examples, epoch after epoch; the position can be saved and set.
+    """The endless order of batches, epoch after epoch, as requests to `source`; the position can be saved and set.
 
     Every epoch is shuffled by (seed, epoch). Where lengths are known, pools of shuffled examples are sorted by length
     so that a batch holds sequences of like length, and the order of the batches is shuffled again.
@@ -156,30 +194,35 @@ class BatchStream(Generic[E]):
         self.source, self.batch_size, self.seed = source, batch_size, seed
         self.epoch_number = 0
         self.position = 0
-        self._open()
+        self._planned: int | None = None
 
-    def _open(self) -> None:
+    def _plan(self) -> None:
+        if self._planned == self.epoch_number:
+            return
         self._epoch = self.source.epoch(self.epoch_number)
         rng = np.random.default_rng([self.seed, self.epoch_number, 1])
         self._batches = epoch_batches(len(self._epoch), self._epoch.lengths, self.batch_size, rng)
+        self._planned = self.epoch_number
 
     @property
     def batches_per_epoch(self) -> int:
         """Batches in the current epoch."""
+        self._plan()
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[list[E]]:
+    def __iter__(self) -> Iterator[list[Any]]:
         while True:
             yield self.next()
 
-    def next(self) -> list[E]:
-        """The next batch's examples; the last one of an epoch may be smaller."""
+    def next(self) -> list[Any]:
+        """The next batch's requests; the last one of an epoch may be smaller."""
+        self._plan()
         if self.position == len(self._batches):
             self.epoch_number, self.position = self.epoch_number + 1, 0
-            self._open()
-        batch = [self._epoch[int(index)] for index in self._batches[self.position]]
+            self._plan()
+        requests = self._epoch.requests(self._batches[self.position])
         self.position += 1
-        return batch
+        return requests
 
     def state(self) -> dict[str, int]:
         """Epoch and batches of it that were taken."""
@@ -188,7 +231,6 @@ class BatchStream(Generic[E]):
     def restore(self, state: dict[str, int]) -> None:
         """Go to where `state` was taken."""
         self.epoch_number, self.position = state["epoch"], state["position"]
-        self._open()
 
 
 def epoch_batches(

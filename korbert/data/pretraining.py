@@ -1,17 +1,20 @@
-"""Pretraining examples: sentence pairs, masked (Devlin et al. 2019, section 3.1 and appendix A).
+"""Pretraining examples: masked sentence pairs (Devlin et al. 2019, section 3.1 and appendix A) or masked passages.
 
-Which pairs an epoch has, and what is masked in each, are functions of (seed, epoch, index) alone: any example can be
-made again, in any order, on any number of workers, and a resumed run sees exactly what the uninterrupted one saw.
+Which examples an epoch has, and what is masked in each, are functions of (seed, epoch, index) alone: any example can
+be made again, in any order, in any process, and a resumed run sees exactly what the uninterrupted one saw.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from korbert.data.masking import MaskingConfig, mask_tokens
 from korbert.data.shards import Sentence, ShardedCorpus
 from korbert.encoding import EntityMode, balanced
 from korbert.errors import ConfigError
@@ -20,82 +23,49 @@ from korbert.text import IntArray
 from korbert.tokenizers import SpecialTokens, Tokenizer
 
 RANDOM, NEXT = 0, 1  # nsp labels
-
-
-@dataclass
-class MaskingConfig:
-    """Share of tokens to predict, and what is shown in their place; the rest of them stay as they are."""
-
-    rate: float = 0.15
-    mask_share: float = 0.8
-    random_share: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.rate < 1.0:
-            raise ConfigError(f"task.masking.rate: wanted a share between 0 and 1, got {self.rate}")
-        if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1:
-            raise ConfigError(
-                "task.masking: mask_share and random_share must not be negative and sum to at most 1, got "
-                f"{self.mask_share} and {self.random_share}"
-            )
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class PretrainingExample:
-    """One masked sentence pair. token_ids, segment_ids, entity_ids, mlm_labels: (T,) int32; nsp_label: 0 or 1."""
+    """One masked sequence.
+
+    token_ids, segment_ids, entity_ids, mlm_labels: (T,) int32; nsp_label: 0 or 1, None where it is no sentence pair.
+    """
 
     token_ids: IntArray
     segment_ids: IntArray
     entity_ids: IntArray
     mlm_labels: IntArray
-    nsp_label: int
+    nsp_label: int | None = None
 
     def __len__(self) -> int:
         return len(self.token_ids)
 
 
-def mask_tokens(
-    token_ids: IntArray,
-    rng: np.random.Generator,
-    special: SpecialTokens,
-    vocab_size: int,
-    config: MaskingConfig,
-) -> tuple[IntArray, IntArray]:
-    """Choose `rate` of the ordinary tokens, exactly (rounded, at least one), and hide them 80/10/10.
+@dataclass(frozen=True, slots=True)
+class PlannedEpoch:
+    """What is to be made in one epoch: a row of numbers for each example."""
 
-    Special tokens and markers are never chosen and never put in as random tokens. Returns the new token ids and the
-    labels (IGNORE_INDEX where nothing is predicted), each (T,) int32. Source: Devlin et al. 2019, section 3.1.
-    """
-    labels = np.full(len(token_ids), IGNORE_INDEX, dtype=np.int32)
-    candidates = np.flatnonzero(~np.isin(token_ids, special.ids))
-    if not len(candidates):
-        return token_ids, labels
-    budget = max(1, round(config.rate * len(candidates)))
-    chosen = rng.choice(candidates, size=budget, replace=False)
-    labels[chosen] = token_ids[chosen]
-    masked = token_ids.copy()
-    fate = rng.random(budget)
-    masked[chosen[fate < config.mask_share]] = special.mask
-    replaced = chosen[(fate >= config.mask_share) & (fate < config.mask_share + config.random_share)]
-    masked[replaced] = _random_tokens(len(replaced), rng, special, vocab_size)
-    return masked, labels
+    number: int
+    rows: Rows
+    lengths: npt.NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def requests(self, indices: npt.NDArray[np.int64]) -> list[tuple[int, int, Rows]]:
+        """Epoch, index and row of each."""
+        return [(self.number, int(index), self.rows[index]) for index in indices]
 
 
-def _random_tokens(
-    count: int, rng: np.random.Generator, special: SpecialTokens, vocab_size: int
-) -> npt.NDArray[np.int64]:
-    drawn = rng.integers(vocab_size - len(special.ids), size=count)
-    for forbidden in np.sort(special.ids):  # step over the special ids, wherever they lie
-        drawn += drawn >= forbidden
-    return drawn
-
-
-class PretrainingData:
+class PretrainingData(ABC):
     """All epochs of one corpus, or of those of its documents that are given.
 
-    max_length: tokens in a sequence with [CLS] and both [SEP]; short_share of the pairs aim at a random shorter
-    length. Raises ConfigError with fewer than two documents: a random next sentence must come from another one.
+    max_length: tokens in a sequence with [CLS] and [SEP]. Raises ConfigError where there are too few documents.
     """
+
+    needs_documents = 1
 
     def __init__(
         self,
@@ -106,26 +76,71 @@ class PretrainingData:
         max_length: int,
         masking: MaskingConfig,
         seed: int,
-        short_share: float = 0.1,
         documents: Sequence[int] | npt.NDArray[np.int64] | None = None,
     ) -> None:
         self.corpus, self.mode, self.seed = corpus, mode, seed
-        self.max_length, self.masking, self.short_share = max_length, masking, short_share
+        self.max_length, self.masking = max_length, masking
         self.special, self.vocab_size = tokenizer.special, len(tokenizer)
         self.documents = np.arange(len(corpus)) if documents is None else np.asarray(documents)
-        if len(self.documents) < 2:
+        if len(self.documents) < self.needs_documents:
             raise ConfigError(
                 f"next sentence prediction needs two documents or more, this part of the corpus has "
                 f"{len(self.documents)}; in a .txt corpus, documents are separated by blank lines"
             )
 
-    def epoch(self, number: int) -> PretrainingEpoch:
-        """Plan the pairs of epoch `number`; the examples themselves are made when asked for."""
-        rng = np.random.default_rng([self.seed, number])
-        plan = np.concatenate([self._plan_document(int(document), rng) for document in self.documents])
-        return PretrainingEpoch(self, number, plan)
+    @abstractmethod
+    def epoch(self, number: int) -> PlannedEpoch:
+        """Plan the examples of epoch `number`."""
 
-    def _plan_document(self, document: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    def make(self, request: tuple[int, int, Rows]) -> PretrainingExample:
+        """Make the example of a planned row."""
+        epoch, index, row = request
+        return self._make(row, np.random.default_rng([self.seed, epoch, index]))
+
+    @abstractmethod
+    def _make(self, row: Rows, rng: np.random.Generator) -> PretrainingExample: ...
+
+    def examples(self, epoch: int, count: int) -> list[PretrainingExample]:
+        """At most `count` examples of an epoch, evenly spread over it."""
+        planned = self.epoch(epoch)
+        indices = np.linspace(0, len(planned) - 1, min(count, len(planned))).round().astype(np.int64)
+        return [self.make(request) for request in planned.requests(indices)]
+
+    def as_mode_says(self, part: Sentence) -> Sentence:
+        """Leave out markers that lost their partner, or all of them, and the entity ids, as the mode wants it."""
+        ids, entities = part
+        keep = balanced(ids, self.special)
+        if not self.mode.has_markers:
+            keep = keep[(ids[keep] != self.special.ent) & (ids[keep] != self.special.ent_end)]
+        return ids[keep], entities[keep] if self.mode.has_embedding else np.zeros(len(keep), dtype=np.int32)
+
+    def _masked(
+        self, inputs: tuple[IntArray, IntArray, IntArray], rng: np.random.Generator, label: int | None = None
+    ) -> PretrainingExample:
+        token_ids, segment_ids, entity_ids = inputs
+        masked, labels = mask_tokens(token_ids, rng, self.special, self.vocab_size, self.masking)
+        return PretrainingExample(masked, segment_ids, entity_ids, labels, label)
+
+
+class SentencePairs(PretrainingData):
+    """[CLS] A [SEP] B [SEP]: half of the time B follows A in its document, else it comes from another one.
+
+    short_share of the pairs aim at a random shorter length.
+    """
+
+    needs_documents = 2
+
+    def __init__(self, *args: Any, short_share: float = 0.1, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.short_share = short_share
+
+    def epoch(self, number: int) -> PlannedEpoch:
+        """Plan the pairs of epoch `number`; their lengths are nearly all equal, and not told."""
+        rng = np.random.default_rng([self.seed, number])
+        plan = [self._plan_document(int(document), rng) for document in self.documents]
+        return PlannedEpoch(number, np.concatenate(plan))
+
+    def _plan_document(self, document: int, rng: np.random.Generator) -> Rows:
         """Rows (document, first, middle, last, other document, other first, other last) in sentences.
 
         Segment A is `[first, middle)`; B is `[middle, last)` where the other document is -1, else the other's
@@ -157,7 +172,7 @@ class PretrainingData:
         """A stretch of about `wanted` tokens from any document but this one."""
         other = document
         while other == document:
-            other = int(rng.choice(self.documents))
+            other = int(self.documents[rng.integers(len(self.documents))])
         lengths = self.corpus.sentence_lengths(other)
         start = end = int(rng.integers(len(lengths)))
         total = 0
@@ -166,53 +181,88 @@ class PretrainingData:
             end += 1
         return other, start, end
 
-    def make(self, epoch: int, index: int, row: npt.NDArray[np.int64]) -> PretrainingExample:
-        """Make example `index` of `epoch` from its row of the plan."""
-        rng = np.random.default_rng([self.seed, epoch, index])
+    def _make(self, row: Rows, rng: np.random.Generator) -> PretrainingExample:
         document, first, middle, last, other, other_first, other_last = (int(value) for value in row)
         if other >= 0:
-            a = self.corpus.tokens(document, first, middle)
-            b = self.corpus.tokens(other, other_first, other_last)
+            a = self.corpus.sentences(document, first, middle)
+            b = self.corpus.sentences(other, other_first, other_last)
         elif middle < last:
-            a, b = self.corpus.tokens(document, first, middle), self.corpus.tokens(document, middle, last)
+            a, b = self.corpus.sentences(document, first, middle), self.corpus.sentences(document, middle, last)
         else:
-            ids, entities = self.corpus.tokens(document, first, last)
-            half = len(ids) // 2
-            a, b = (ids[:half], entities[:half]), (ids[half:], entities[half:])
+            a, b = halves(self.corpus.sentences(document, first, last))
         a, b = truncate_pair(a, b, self.max_length - 3, rng)
-        return self._assemble(self._as_mode_says(a), self._as_mode_says(b), RANDOM if other >= 0 else NEXT, rng)
-
-    def _as_mode_says(self, part: Sentence) -> Sentence:
-        ids, entities = part
-        keep = balanced(ids, self.special)
-        if not self.mode.has_markers:
-            keep = keep[(ids[keep] != self.special.ent) & (ids[keep] != self.special.ent_end)]
-        return ids[keep], entities[keep] if self.mode.has_embedding else np.zeros(len(keep), dtype=np.int32)
-
-    def _assemble(self, a: Sentence, b: Sentence, label: int, rng: np.random.Generator) -> PretrainingExample:
-        token_ids, segment_ids, entity_ids = join_segments(a, b, self.special)
-        masked, labels = mask_tokens(token_ids, rng, self.special, self.vocab_size, self.masking)
-        return PretrainingExample(masked, segment_ids, entity_ids, labels, label)
+        inputs = join_segments(self.as_mode_says(a), self.as_mode_says(b), self.special)
+        return self._masked(inputs, rng, RANDOM if other >= 0 else NEXT)
 
 
-@dataclass(frozen=True, slots=True)
-class PretrainingEpoch:
-    """The examples of one epoch, made on demand."""
+class Passages(PretrainingData):
+    """[CLS] passage [SEP]: every document in as few passages of about equal length as fit, cut anew in each epoch."""
 
-    data: PretrainingData
-    number: int
-    plan: npt.NDArray[np.int64]
+    def epoch(self, number: int) -> PlannedEpoch:
+        """Plan rows (document, first token, last token) of epoch `number`."""
+        rows = passage_rows(
+            self.corpus, self.documents, self.max_length - 2, np.random.default_rng([self.seed, number])
+        )
+        return PlannedEpoch(number, rows, rows[:, 2] - rows[:, 1] + 2)
 
-    def __len__(self) -> int:
-        return len(self.plan)
+    def _make(self, row: Rows, rng: np.random.Generator) -> PretrainingExample:
+        document, first, last = (int(value) for value in row)
+        passage = self.as_mode_says(self.corpus.tokens(document, first, last))
+        return self._masked(single_segment(passage, self.special), rng)
 
-    def __getitem__(self, index: int) -> PretrainingExample:
-        return self.data.make(self.number, index, self.plan[index])
 
-    @property
-    def lengths(self) -> None:
-        """Unknown before the examples are made, and nearly all equal: no bucketing."""
-        return None
+class HeldOut(PretrainingData):
+    """Passages for scoring, with the same tokens masked whether the model was trained on pairs or on passages.
+
+    pairs: show a passage as [CLS] first half [SEP] second half [SEP], else as [CLS] passage [SEP]; either way the
+    same tokens are hidden, chosen on the passage itself.
+    """
+
+    def __init__(self, *args: Any, pairs: bool, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.pairs = pairs
+
+    def epoch(self, number: int) -> PlannedEpoch:
+        """Plan rows (document, first token, last token), short enough for either form."""
+        rows = passage_rows(
+            self.corpus, self.documents, self.max_length - 3, np.random.default_rng([self.seed, number])
+        )
+        return PlannedEpoch(number, rows)
+
+    def _make(self, row: Rows, rng: np.random.Generator) -> PretrainingExample:
+        document, first, last = (int(value) for value in row)
+        ids, entities = self.as_mode_says(self.corpus.tokens(document, first, last))
+        masked, labels = mask_tokens(ids, rng, self.special, self.vocab_size, self.masking)
+        join = _join_halves if self.pairs else single_segment
+        token_ids, segment_ids, entity_ids = join((masked, entities), self.special)
+        at = np.isin(token_ids, (self.special.cls, self.special.sep), invert=True)
+        spread = np.full(len(token_ids), IGNORE_INDEX, dtype=np.int32)
+        spread[at] = labels
+        return PretrainingExample(token_ids, segment_ids, entity_ids, spread, NEXT if self.pairs else None)
+
+
+def passage_rows(corpus: ShardedCorpus, documents: npt.NDArray[np.int64], limit: int, rng: np.random.Generator) -> Rows:
+    """Rows (document, first token, last token): each document in the fewest parts of at most `limit` tokens.
+
+    The parts are about equal; where they leave room, the cuts between them are moved at random.
+    """
+    totals = corpus.document_lengths()[documents]
+    counts = -(-totals // limit)
+    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # of the part in its document
+    total, count = np.repeat(totals, counts), np.repeat(counts, counts)
+    room = limit - -(-total // count)
+    start = number * total // count + rng.integers(0, room // 2 + 1) * (number > 0)
+    # A part's end is the next one's start: both move by at most half of the room, so no part exceeds the limit.
+    is_last = number == count - 1
+    end = np.where(is_last, total, np.append(start[1:], 0))
+    return np.stack([np.repeat(documents, counts), start, end], axis=1)
+
+
+def halves(part: Sentence) -> tuple[Sentence, Sentence]:
+    """A stretch of tokens in two."""
+    ids, entities = part
+    half = len(ids) // 2
+    return (ids[:half], entities[:half]), (ids[half:], entities[half:])
 
 
 def truncate_pair(a: Sentence, b: Sentence, limit: int, rng: np.random.Generator) -> tuple[Sentence, Sentence]:
@@ -235,3 +285,14 @@ def join_segments(a: Sentence, b: Sentence, special: SpecialTokens) -> tuple[Int
     entity_ids = np.concatenate([[0], a[1], [0], b[1], [0]]).astype(np.int32)
     segment_ids = np.repeat(np.array([0, 1], dtype=np.int32), [len(a[0]) + 2, len(b[0]) + 1])
     return token_ids, segment_ids, entity_ids
+
+
+def single_segment(passage: Sentence, special: SpecialTokens) -> tuple[IntArray, IntArray, IntArray]:
+    """[CLS] passage [SEP]: token, segment (all 0) and entity ids, each (T,) int32."""
+    token_ids = np.concatenate([[special.cls], passage[0], [special.sep]]).astype(np.int32)
+    entity_ids = np.concatenate([[0], passage[1], [0]]).astype(np.int32)
+    return token_ids, np.zeros(len(token_ids), dtype=np.int32), entity_ids
+
+
+def _join_halves(passage: Sentence, special: SpecialTokens) -> tuple[IntArray, IntArray, IntArray]:
+    return join_segments(*halves(passage), special)

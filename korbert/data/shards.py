@@ -24,7 +24,7 @@ from korbert.entities import EntityAnnotator, make_annotator
 from korbert.errors import DataError
 from korbert.files import read_json, write_json_atomically
 from korbert.text import IntArray
-from korbert.tokenizers import Tokenizer, load_tokenizer
+from korbert.tokenizers import SpecialTokens, Tokenizer, load_tokenizer
 
 FORMAT = 1
 _CHUNK = 32  # documents sent to a worker at a time
@@ -219,9 +219,10 @@ class ShardedCorpus:
     def _open(folder: Path, number: int) -> dict[str, np.ndarray]:
         names = ("tokens", "entities", "sentences", "documents")
         try:
-            return {name: np.load(folder / f"{number:05d}.{name}.npy", mmap_mode="r") for name in names}
+            maps = {name: np.load(folder / f"{number:05d}.{name}.npy", mmap_mode="r") for name in names}
         except (OSError, ValueError) as error:
             raise DataError(folder, f"shard {number}", f"missing or damaged ({error})") from error
+        return {name: array.view(np.ndarray) for name, array in maps.items()}  # slicing a memmap itself is slow
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -237,9 +238,27 @@ class ShardedCorpus:
         first, last = shard["documents"][index : index + 2]
         return np.diff(shard["sentences"][first : last + 1])
 
-    def tokens(self, document: int, first: int, last: int) -> Sentence:
+    def document_lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens in each document, markers included, (documents,) int64."""
+        return np.concatenate([np.diff(shard["sentences"][shard["documents"]]) for shard in self._shards])
+
+    def sentences(self, document: int, first: int, last: int) -> Sentence:
         """Token and entity ids of sentences `[first, last)` of a document, each (T,) int32."""
         shard, index = self._locate(document)
         offset = int(shard["documents"][index])
-        start, end = shard["sentences"][offset + first], shard["sentences"][offset + last]
-        return shard["tokens"][start:end].astype(np.int32), shard["entities"][start:end].astype(np.int32)
+        return _stretch(shard, int(shard["sentences"][offset + first]), int(shard["sentences"][offset + last]))
+
+    def tokens(self, document: int, first: int, last: int) -> Sentence:
+        """Token and entity ids of tokens `[first, last)` of a document, each (T,) int32."""
+        shard, index = self._locate(document)
+        offset = int(shard["sentences"][shard["documents"][index]])
+        return _stretch(shard, offset + first, offset + last)
+
+    def tokens_per_character(self, special: SpecialTokens) -> float:
+        """Tokens without markers for each character of the text, of the whole corpus."""
+        markers = sum(np.count_nonzero(np.isin(s["tokens"], (special.ent, special.ent_end))) for s in self._shards)
+        return (self.manifest.tokens - markers) / self.manifest.characters
+
+
+def _stretch(shard: dict[str, np.ndarray], start: int, end: int) -> Sentence:
+    return shard["tokens"][start:end].astype(np.int32), shard["entities"][start:end].astype(np.int32)

@@ -3,5 +3,6 @@
 from korbert.model.config import ModelConfig
 from korbert.model.encoder import Encoder
 from korbert.model.heads import IGNORE_INDEX, PretrainingModel, SpanModel
+from korbert.model.layout import Layout, Packed, Padded
 
-__all__ = ["IGNORE_INDEX", "Encoder", "ModelConfig", "PretrainingModel", "SpanModel"]
+__all__ = ["IGNORE_INDEX", "Encoder", "Layout", "ModelConfig", "Packed", "Padded", "PretrainingModel", "SpanModel"]

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CHOICES = {
+    "norm": ("post", "pre"),
+    "positions": ("learned", "rotary"),
+    "feed_forward": ("gelu", "geglu"),
+}
+
 
 @dataclass
 class ModelConfig:
     """Sizes of a BERT encoder; see `conf/model/` for tiny, mini, small and base.
 
     `entity_types` counts entity kinds beside "outside"; `entity_embedding=False` is BERT without the extra term.
+    norm: LayerNorm after each residual sum (BERT) or before each part (pre). positions: a learned table, or rotary
+    (Su et al. 2021). feed_forward: GELU, or GeGLU (Shazeer 2020), whose width is two thirds of intermediate_size (in
+    steps of 32), so that it has as many parameters.
     """
 
     vocab_size: int
@@ -25,6 +34,9 @@ class ModelConfig:
     attention_dropout: float = 0.1
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
+    norm: str = "post"
+    positions: str = "learned"
+    feed_forward: str = "gelu"
 
     def __post_init__(self) -> None:
         for key in (
@@ -44,3 +56,20 @@ class ModelConfig:
         for key in ("hidden_dropout", "attention_dropout"):
             if not 0.0 <= getattr(self, key) < 1.0:
                 raise ValueError(f"model.{key}: wanted 0 <= p < 1, got {getattr(self, key)}")
+        for key, wanted in CHOICES.items():
+            if getattr(self, key) not in wanted:
+                raise ValueError(f"model.{key}: {getattr(self, key)!r} is unknown, wanted {' or '.join(wanted)}")
+        if self.positions == "rotary" and self.head_size % 2:
+            raise ValueError(f"model.positions=rotary needs an even width of heads, {self.head_size} is odd")
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_heads
+
+    @property
+    def feed_forward_size(self) -> int:
+        """Width inside the feed-forward part."""
+        if self.feed_forward == "gelu":
+            return self.intermediate_size
+        return max(32, round(self.intermediate_size * 2 / 3 / 32) * 32)

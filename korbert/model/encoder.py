@@ -1,19 +1,26 @@
-"""The BERT encoder (Devlin et al. 2019: post-LayerNorm, GELU, learned positions) with an entity embedding.
+"""The BERT encoder with an entity embedding: as Devlin et al. 2019 made it, or with what has been learned since.
 
-Shapes: B batch, T tokens, H heads, K head width, D model width, V vocabulary.
+Shapes: B sequences, T tokens of the longest, H heads, K head width, D model width, V vocabulary; `...` is (B, T) in
+the padded layout and (N,) in the packed one, see `layout.py`.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from korbert.model.config import ModelConfig
+from korbert.model.dropout import Dropout
+from korbert.model.layout import Layout
+
+_ROTARY_BASE = 10_000.0
 
 
 class Embeddings(nn.Module):
-    """Sum the four input embeddings, then LayerNorm and dropout.
+    """Sum the four input embeddings, then LayerNorm and dropout; rotary positions are not among the terms.
 
     Entity id 0 means "outside": its row is zero, gets no gradient, and so adds exactly nothing.
     Source: Devlin et al. 2019, section 3; the entity term is this project's.
@@ -23,30 +30,53 @@ class Embeddings(nn.Module):
         super().__init__()
         self.token = nn.Embedding(config.vocab_size, config.hidden_size)
         self.segment = nn.Embedding(config.segment_types, config.hidden_size)
-        self.position = nn.Embedding(config.max_positions, config.hidden_size)
+        self.position: nn.Embedding | None = None
+        if config.positions == "learned":
+            self.position = nn.Embedding(config.max_positions, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
         self.entity: nn.Embedding | None = None
         if config.entity_embedding:
             table = torch.zeros(config.entity_types + 1, config.hidden_size)  # drawn in `initialize`
             self.entity = nn.Embedding.from_pretrained(table, freeze=False, padding_idx=0)
 
-    def forward(
-        self, token_ids: Tensor, segment_ids: Tensor, entity_ids: Tensor, position_ids: Tensor | None = None
-    ) -> Tensor:
-        """Embed (B, T) int64 ids as (B, T, D).
-
-        Raises ValueError if T exceeds the position table.
-        """
-        length, limit = token_ids.shape[1], self.position.num_embeddings
-        if position_ids is None:
-            if length > limit:
-                raise ValueError(f"{length} tokens in a sequence, but the model has positions for {limit}")
-            position_ids = torch.arange(length, device=token_ids.device)[None]
-        x = self.token(token_ids) + self.segment(segment_ids) + self.position(position_ids)
+    def forward(self, token_ids: Tensor, segment_ids: Tensor, entity_ids: Tensor, position_ids: Tensor) -> Tensor:
+        """Embed (...) int64 ids as (..., D)."""
+        x = self.token(token_ids) + self.segment(segment_ids)
+        if self.position is not None:
+            x = x + self.position(position_ids)
         if self.entity is not None:
             x = x + self.entity(entity_ids)
         return self.dropout(self.norm(x))
+
+
+class FusedLinear(nn.Linear):
+    """Several projections of the same input as one; `parts` of equal size lie one after the other in the weight."""
+
+    def __init__(self, inputs: int, outputs: int, parts: int) -> None:
+        super().__init__(inputs, parts * outputs)
+        self.parts = parts
+
+
+class Rotary(nn.Module):
+    """Angles of rotary position embeddings. Source: Su et al. 2021, RoFormer, section 3.2."""
+
+    def __init__(self, head_size: int) -> None:
+        super().__init__()
+        exponents = torch.arange(0, head_size, 2, dtype=torch.float64) / head_size
+        self.register_buffer("frequencies", (_ROTARY_BASE**-exponents).float(), persistent=False)
+
+    def forward(self, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, each (..., 1, 1, K / 2) float32, to be broadcast over query/key and heads."""
+        angles = (position_ids[..., None].float() * self.get_buffer("frequencies"))[..., None, None, :]
+        return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair (i, i + K / 2) of the last dimension of (..., 2, H, K) by its token's angle."""
+    cos, sin = (angle.to(x.dtype) for angle in angles)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
 class SelfAttention(nn.Module):
@@ -56,66 +86,97 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout = config.attention_dropout
-        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.qkv = FusedLinear(config.hidden_size, config.hidden_size, 3)
         self.out = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
-        """x: (B, T, D); attention_mask: (B, 1, 1, T) bool, True = attend."""
-        batch, length, width = x.shape
-        qkv = self.qkv(x).view(batch, length, 3, self.num_heads, width // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, T, K)
-        dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask, dropout_p=dropout)
-        return self.out(y.transpose(1, 2).reshape(batch, length, width))  # (B, T, D)
+    def forward(self, x: Tensor, layout: Layout, angles: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """(..., D) → (..., D); `angles` turns queries and keys (rotary positions)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (..., 3, H, K)
+        if angles is None:
+            q, k, v = qkv.unbind(-3)
+        else:
+            qk, v = qkv[..., :2, :, :], qkv[..., 2, :, :]
+            q, k = rotate(qk, angles).unbind(-3)
+        y = layout.attend(q, k, v, self.dropout if self.training else 0.0)  # (..., H, K)
+        return self.out(y.flatten(-2))  # (..., D)
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each followed by dropout, the residual sum and LayerNorm."""
+    """Attention and feed-forward, each with dropout and the residual sum; LayerNorm after the sum, or before the part.
+
+    Source: Devlin et al. 2019 (post-norm, GELU); Xiong et al. 2020 (pre-norm); Shazeer 2020 (GeGLU).
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.pre_norm = config.norm == "pre"
+        self.gated = config.feed_forward == "geglu"
         self.attention = SelfAttention(config)
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.up = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.down = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.up = FusedLinear(config.hidden_size, config.feed_forward_size, 2 if self.gated else 1)
+        self.down = nn.Linear(config.feed_forward_size, config.hidden_size)
         self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
 
-    def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, T, D) → (B, T, D)."""
-        x = self.attention_norm(x + self.dropout(self.attention(x, attention_mask)))
-        return self.output_norm(x + self.dropout(self.down(F.gelu(self.up(x)))))
+    def forward(self, x: Tensor, layout: Layout, angles: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """(..., D) → (..., D)."""
+        if self.pre_norm:
+            x = x + self.dropout(self.attention(self.attention_norm(x), layout, angles))
+            return x + self.dropout(self.feed_forward(self.output_norm(x)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, layout, angles)))
+        return self.output_norm(x + self.dropout(self.feed_forward(x)))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """(..., D) → (..., D)."""
+        if not self.gated:
+            return self.down(F.gelu(self.up(x)))
+        gate, value = self.up(x).chunk(2, dim=-1)
+        return self.down(F.gelu(gate) * value)
 
 
 class Encoder(nn.Module):
-    """Embeddings and a stack of layers."""
+    """Embeddings and a stack of layers; with pre-norm layers, a last LayerNorm."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
+        self.rotary = Rotary(config.head_size) if config.positions == "rotary" else None
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.norm: nn.LayerNorm | None = None
+        if config.norm == "pre":
+            self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         initialize(self, config.initializer_range)
+        if config.norm == "pre":
+            # The residual stream is a sum of 2 L parts: each one's last matrix is drawn smaller (Radford et al. 2019).
+            with torch.no_grad():
+                for name, weight in self.layers.named_parameters():
+                    if name.endswith(("attention.out.weight", "down.weight")):
+                        weight.div_(math.sqrt(2 * config.num_layers))
 
     def forward(
         self,
         token_ids: Tensor,
         segment_ids: Tensor,
         entity_ids: Tensor,
-        attention_mask: Tensor,
+        layout: Layout,
         position_ids: Tensor | None = None,
     ) -> Tensor:
-        """Encode (B, T) int64 ids as (B, T, D).
+        """Encode (...) int64 ids as (..., D).
 
-        attention_mask: (B, T) bool, True = attend; every row must have a True. Raises TypeError for another dtype.
+        position_ids: those of the layout, 0 1 2 … in each sequence, unless given. Raises ValueError where a sequence
+        is longer than `max_positions`.
         """
-        if attention_mask.dtype != torch.bool:
-            raise TypeError(f"attention_mask: wanted bool with True = attend, got {attention_mask.dtype}")
+        if position_ids is None:
+            length, limit = layout.max_length, self.config.max_positions
+            if length > limit:
+                raise ValueError(f"{length} tokens in a sequence, but the model has positions for {limit}")
+            position_ids = layout.position_ids()
         x = self.embeddings(token_ids, segment_ids, entity_ids, position_ids)
-        mask = attention_mask[:, None, None, :]  # (B, 1, 1, T)
+        angles = None if self.rotary is None else self.rotary(position_ids)
         for layer in self.layers:
-            x = layer(x, mask)
-        return x
+            x = layer(x, layout, angles)
+        return x if self.norm is None else self.norm(x)
 
 
 def initialize(module: nn.Module, std: float) -> None:

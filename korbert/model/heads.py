@@ -1,4 +1,4 @@
-"""Heads and the two models they make: pretraining (masked LM + next sentence) and span extraction.
+"""Heads and the two models they make: pretraining (masked LM, next sentence) and span extraction.
 
 Each model's `losses` returns sums, not means, with the number of targets known to the batch: so an accumulated step
 equals the step of one large batch.
@@ -6,6 +6,7 @@ equals the step of one large batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from korbert.model.config import ModelConfig
 from korbert.model.encoder import Encoder, initialize
+from korbert.model.layout import Layout
 
 IGNORE_INDEX = -100
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Inputs(Protocol):
-        """What every batch gives the encoder, each (B, T)."""
+        """What every batch gives the encoder: ids, each (...), and how they lie."""
 
         @property
         def token_ids(self) -> Tensor: ...
@@ -30,18 +32,23 @@ if TYPE_CHECKING:
         @property
         def entity_ids(self) -> Tensor: ...
         @property
-        def attention_mask(self) -> Tensor: ...
+        def layout(self) -> Layout: ...
 
     class PretrainingTargets(Inputs, Protocol):
-        """mlm_labels: (B, T), IGNORE_INDEX where nothing is predicted; nsp_labels: (B,), 1 = true next."""
+        """mlm_positions: (M,), where a token is predicted, in (...) laid out flat; mlm_labels: (M,), which.
 
+        nsp_labels: (B,), 1 = true next; None without pairs.
+        """
+
+        @property
+        def mlm_positions(self) -> Tensor: ...
         @property
         def mlm_labels(self) -> Tensor: ...
         @property
-        def nsp_labels(self) -> Tensor: ...
+        def nsp_labels(self) -> Tensor | None: ...
 
     class SpanTargets(Inputs, Protocol):
-        """start_positions, end_positions: (B,) tokens, inclusive; allowed: (B, T) bool, where a span may lie."""
+        """start_positions, end_positions: (B,) tokens, inclusive; allowed: (...) bool, where a span may lie."""
 
         @property
         def start_positions(self) -> Tensor: ...
@@ -61,7 +68,7 @@ class MaskedLMHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, hidden: Tensor, token_embeddings: Tensor) -> Tensor:
-        """(N, D) at the masked positions only → (N, V) logits."""
+        """(M, D) at the masked positions only → (M, V) logits."""
         return F.linear(self.norm(F.gelu(self.transform(hidden))), token_embeddings, self.bias)
 
 
@@ -73,63 +80,84 @@ class NextSentenceHead(nn.Module):
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
         self.decision = nn.Linear(config.hidden_size, 2)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(B, T, D) → (B, 2)."""
-        return self.decision(torch.tanh(self.pooler(hidden[:, 0])))
+    def forward(self, first: Tensor) -> Tensor:
+        """(B, D) at [CLS] → (B, 2)."""
+        return self.decision(torch.tanh(self.pooler(first)))
 
 
-class PretrainingModel(nn.Module):
-    """Encoder with masked-LM and next-sentence heads."""
+class SpanHead(nn.Module):
+    """A start and an end logit for every token. Source: Devlin et al. 2019, section 4.2."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.scores = nn.Linear(config.hidden_size, 2)
+
+    def forward(self, hidden: Tensor, layout: Layout, allowed: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., D) → start and end logits, each (B, T) float32, minus infinity where `allowed` (...) is False."""
+        scores = self.scores(hidden).float().masked_fill(~allowed[..., None], -torch.inf)
+        start, end = layout.rectangle(scores, -torch.inf).unbind(-1)
+        return start, end
+
+
+def span_loss(start: Tensor, end: Tensor, batch: SpanTargets) -> Tensor:
+    """Sum over the batch of the mean of start and end cross-entropies."""
+    loss = F.cross_entropy(start, batch.start_positions, reduction="sum")
+    return (loss + F.cross_entropy(end, batch.end_positions, reduction="sum")) / 2
+
+
+class PretrainingModel(nn.Module):
+    """Encoder with the heads of its objectives: "mlm" always, "nsp" (next sentence) where asked for."""
+
+    def __init__(self, config: ModelConfig, objectives: Sequence[str] = ("mlm", "nsp")) -> None:
+        super().__init__()
         self.config = config
+        self.objectives = tuple(objectives)
         self.encoder = Encoder(config)
         self.mlm = MaskedLMHead(config)
-        self.nsp = NextSentenceHead(config)
-        initialize(self.mlm, config.initializer_range)
-        initialize(self.nsp, config.initializer_range)
+        self.nsp = NextSentenceHead(config) if "nsp" in objectives else None
+        for head in (self.mlm, self.nsp):
+            if head is not None:
+                initialize(head, config.initializer_range)
 
     def encode(self, batch: Inputs) -> Tensor:
-        """Hidden states, (B, T, D)."""
-        return self.encoder(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.attention_mask)
+        """Hidden states, (..., D)."""
+        return self.encoder(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.layout)
 
-    def mlm_logits(self, hidden: Tensor, at: Tensor) -> Tensor:
-        """Vocabulary logits (N, V) at the positions where `at` (B, T) bool is True, in row-major order."""
-        return self.mlm(hidden[at], self.encoder.embeddings.token.weight)
+    def mlm_logits(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Vocabulary logits (M, V) at `positions` (M,) of (..., D) laid out flat."""
+        chosen = hidden.flatten(0, -2).index_select(0, positions)
+        return self.mlm(chosen, self.encoder.embeddings.token.weight)
 
     def losses(self, batch: PretrainingTargets) -> dict[str, Tensor]:
         """Summed cross-entropy: "mlm" over masked tokens, "nsp" over pairs. Source: Devlin et al. 2019, section 3.1."""
         hidden = self.encode(batch)
-        at = batch.mlm_labels != IGNORE_INDEX
-        return {
-            "mlm": F.cross_entropy(self.mlm_logits(hidden, at).float(), batch.mlm_labels[at], reduction="sum"),
-            "nsp": F.cross_entropy(self.nsp(hidden).float(), batch.nsp_labels, reduction="sum"),
-        }
+        logits = self.mlm_logits(hidden, batch.mlm_positions).float()
+        losses = {"mlm": F.cross_entropy(logits, batch.mlm_labels, reduction="sum")}
+        if self.nsp is not None and batch.nsp_labels is not None:
+            decision = self.nsp(batch.layout.first(hidden)).float()
+            losses["nsp"] = F.cross_entropy(decision, batch.nsp_labels, reduction="sum")
+        return losses
 
     forward = losses
 
 
 class SpanModel(nn.Module):
-    """Encoder with a start and an end logit for every token. Source: Devlin et al. 2019, section 4.2."""
+    """Encoder with a span head."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
-        self.span = nn.Linear(config.hidden_size, 2)
+        self.span = SpanHead(config)
         initialize(self.span, config.initializer_range)
 
     def logits(self, batch: SpanTargets) -> tuple[Tensor, Tensor]:
         """Start and end logits, each (B, T) float32, minus infinity where `allowed` is False."""
-        hidden = self.encoder(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.attention_mask)
-        start, end = self.span(hidden).float().masked_fill(~batch.allowed[:, :, None], -torch.inf).unbind(-1)
-        return start, end
+        hidden = self.encoder(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.layout)
+        return self.span(hidden, batch.layout, batch.allowed)
 
     def losses(self, batch: SpanTargets) -> dict[str, Tensor]:
         """Summed "span" loss: the mean of the start and end cross-entropies of each window."""
-        start, end = self.logits(batch)
-        loss = F.cross_entropy(start, batch.start_positions, reduction="sum")
-        return {"span": (loss + F.cross_entropy(end, batch.end_positions, reduction="sum")) / 2}
+        return {"span": span_loss(*self.logits(batch), batch)}
 
     forward = losses

@@ -18,19 +18,26 @@ _PACKAGES = ("torch", "numpy", "sentencepiece", "hydra-core", "python-mecab-ko",
 
 def make_record(task: str, config: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a finished run: command, commit, date, hardware, versions, seed, configuration and results."""
-    import torch
-
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else _processor()
     return {
         "task": task,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        **make_stamp(),
         "command": shlex.join([Path(sys.executable).name, *_relative(sys.argv)]),
-        "commit": commit(),
-        "hardware": {"device": device, "cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "versions": {"python": platform.python_version(), **_versions()},
         "seed": config.get("seed"),
         "results": dict(results),
         "config": dict(config),
+    }
+
+
+def make_stamp() -> dict[str, Any]:
+    """When, on which code and on what hardware something runs."""
+    import torch
+
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else _processor()
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "hardware": {"device": device, "cores": os.cpu_count(), "threads": torch.get_num_threads()},
     }
 
 

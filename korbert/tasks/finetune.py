@@ -15,6 +15,7 @@ import torch
 from korbert.config import FinetuneConfig, expand_root, expand_roots
 from korbert.data.batching import BatchStream, FixedSource, SpanBatch, collate_windows
 from korbert.data.korquad import KorquadDataset, fold_split, merge, read_korquad, write_predictions
+from korbert.data.loading import BatchLoader
 from korbert.data.windows import Candidate, DecodingConfig, Window, WindowMaker, decode_answers
 from korbert.encoding import EntityMode
 from korbert.entities import make_annotator
@@ -60,12 +61,12 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     write_description(
         folder / "model",
         Description(
-            "span", model.config, annotator_name, mode, config.task.window.max_length, config.task.window,
-            config.task.decoding,
+            "span", model.config, annotator_name, mode, config.task.window.max_length,
+            window=config.task.window, decoding=config.task.decoding,
         ),
         tokenizer_folder,
     )  # fmt: skip
-    collate = functools.partial(collate_windows, pad_id=tokenizer.special.pad)
+    collate = functools.partial(collate_windows, pad_id=tokenizer.special.pad, packed=runtime.packed)
 
     def score(dataset: KorquadDataset, name: str) -> tuple[KorquadScore, dict[str, list[Candidate]]]:
         answers = predict(
@@ -83,8 +84,12 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     tracker = Tracker(folder, config.tracker, fixed)
     trainer = Trainer(
         model,
-        BatchStream(FixedSource(windows["train"]), config.train.batch_size, config.seed),
-        collate,
+        BatchLoader(
+            [(0.0, BatchStream(FixedSource(windows["train"]), config.train.batch_size, config.seed))],
+            collate,
+            runtime.loader_workers,
+            pin=runtime.device.type == "cuda",
+        ),
         config.train,
         runtime,
         folder,
@@ -115,7 +120,7 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     )
     results = {
         "protocol": protocol(config), "exact_match": result.exact_match, "f1": result.f1, "total": result.total,
-        "unanswered": result.unanswered, "steps": trainer.steps, "seconds": round(trainer.seconds, 1),
+        "unanswered": result.unanswered, "steps": trainer.progress.step, "seconds": round(trainer.progress.seconds, 1),
         "train_questions": len(train),
     }  # fmt: skip
     return finish_run(folder, "finetune_korquad", config, results)

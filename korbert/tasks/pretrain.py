@@ -1,10 +1,10 @@
-"""Pretraining: masked LM and next sentence prediction on a corpus, from text files to a model folder."""
+"""Pretraining: masked LM, with or without next sentence prediction, from text files to a model folder."""
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,13 @@ import torch
 from torch.nn import functional as F
 
 from korbert.config import PretrainConfig
-from korbert.data.batching import BatchStream, collate_pretraining
-from korbert.data.pretraining import PretrainingData, PretrainingExample
+from korbert.data.batching import BatchStream, PretrainingBatch, collate_pretraining
+from korbert.data.loading import BatchLoader
+from korbert.data.masking import MaskingConfig
+from korbert.data.pretraining import HeldOut, Passages, PretrainingData, PretrainingExample, SentencePairs
 from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError
-from korbert.model import IGNORE_INDEX, PretrainingModel
+from korbert.model import PretrainingModel
 from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
 from korbert.tasks.runs import finish_run, fixed_config, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
@@ -32,38 +34,35 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     """Run (or go on with) one pretraining and return its record."""
     mode = config.entities.entity_mode()
     runtime = make_runtime(config.runtime)
-    config.model.model_config(config.tokenizer.vocab_size)  # wrong sizes stop here, not after the corpus is encoded
-    if config.task.max_length > config.model.max_positions:
-        raise ConfigError(
-            f"task.max_length={config.task.max_length} is more than model.max_positions={config.model.max_positions}"
-        )
+    _check_lengths(config)
     folder = start_run(config)
     tokenizer_folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
     tokenizer = load_tokenizer(tokenizer_folder)
     corpus = prepare_shards(tokenizer_folder, config.entities, config.corpus, config.data, config.runtime.workers)
-    training, validation = pretraining_data(config, corpus, tokenizer)
+    training, held_out = split_documents(config, corpus)
 
     seed_everything(config.seed)
-    model = PretrainingModel(config.model.model_config(len(tokenizer)))
+    objectives = config.task.objectives()
+    model = PretrainingModel(config.model.model_config(len(tokenizer)), objectives)
     log.info("model: %s parameters on %s", f"{sum(p.numel() for p in model.parameters()):,}", runtime.device)
     write_description(
         folder / "model",
-        Description("pretraining", model.config, config.entities.annotator, mode, max_length=config.task.max_length),
+        Description("pretraining", model.config, config.entities.annotator, mode, _longest(config), objectives),
         tokenizer_folder,
     )
-    collate = functools.partial(collate_pretraining, pad_id=tokenizer.special.pad)
+    collate = functools.partial(collate_pretraining, pad_id=tokenizer.special.pad, packed=runtime.packed)
+    validation = Validation(config, corpus, tokenizer, held_out, collate, runtime)
     fixed = fixed_config(config, tokenizer=tokenizer.fingerprint, annotator=corpus.manifest.annotator)
     tracker = Tracker(folder, config.tracker, fixed)
     trainer = Trainer(
         model,
-        BatchStream(training, config.train.batch_size, config.seed),
-        collate,
+        training_loader(config, corpus, tokenizer, training, collate, runtime),
         config.train,
         runtime,
         folder,
         tracker,
         fixed_config=fixed,
-        evaluate=lambda: evaluate_pretraining(model, validation, collate, config.train.batch_size, runtime),
+        evaluate=lambda: validation(model),
         metric=Metric("mlm_loss", larger_is_better=False),
     )
     try:
@@ -72,19 +71,29 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         tracker.finish({}, failed=True)
         raise
     tracker.finish(scores)
-    results = {
-        **scores,
-        "steps": trainer.steps,
-        "tokens": trainer.tokens,
-        "seconds": round(trainer.seconds, 1),
-    }
+    done = trainer.progress
+    results = {**scores, "steps": done.step, "tokens": done.tokens, "seconds": round(done.seconds, 1)}
     return finish_run(folder, "pretrain", config, results)
 
 
-def pretraining_data(
-    config: PretrainConfig, corpus: ShardedCorpus, tokenizer: Tokenizer
-) -> tuple[PretrainingData, list[PretrainingExample]]:
-    """Training data, and fixed validation examples from documents that are held out of it."""
+def _longest(config: PretrainConfig) -> int:
+    """Tokens of the longest training sequence."""
+    return max(length for _, length in config.task.stages())
+
+
+def _check_lengths(config: PretrainConfig) -> None:
+    """Stop at wrong sizes before the corpus is encoded, not after."""
+    config.model.model_config(config.tokenizer.vocab_size)
+    named = {"task.max_length": config.task.max_length, "task.validation_length": config.task.validation_length}
+    if config.task.curriculum:
+        named |= {f"task.curriculum[{i}].max_length": n for i, (_, n) in enumerate(config.task.stages())}
+    for name, length in named.items():
+        if not 8 <= length <= config.model.max_positions:
+            raise ConfigError(f"{name}={length}: wanted 8 to model.max_positions={config.model.max_positions}")
+
+
+def split_documents(config: PretrainConfig, corpus: ShardedCorpus) -> tuple[np.ndarray, np.ndarray]:
+    """Documents to train on and documents that are held out of it, each in corpus order."""
     order = np.random.default_rng(config.seed).permutation(len(corpus))
     held_out = max(2, round(config.corpus.holdout * len(corpus)))
     if len(corpus) < held_out + 2:
@@ -92,45 +101,84 @@ def pretraining_data(
             f"corpus.files: {len(corpus)} documents are too few: {held_out} are held out for validation "
             "and training needs two more; in a .txt corpus, documents are separated by blank lines"
         )
-
-    def make(documents: np.ndarray, seed: int) -> PretrainingData:
-        return PretrainingData(
-            corpus,
-            tokenizer,
-            config.entities.entity_mode(),
-            max_length=config.task.max_length,
-            masking=config.task.masking,
-            seed=seed,
-            short_share=config.task.short_share,
-            documents=np.sort(documents),
-        )
-
-    # Validation does not depend on the run's seed beyond which documents it holds: the same pairs, masked alike.
-    pairs = make(order[:held_out], 0).epoch(0)
-    return make(order[held_out:], config.seed), [pairs[i] for i in range(min(len(pairs), config.task.validation_pairs))]
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
-def evaluate_pretraining(
-    model: PretrainingModel,
-    examples: Sequence[PretrainingExample],
-    collate: Any,
-    batch_size: int,
+def training_loader(
+    config: PretrainConfig,
+    corpus: ShardedCorpus,
+    tokenizer: Tokenizer,
+    documents: np.ndarray,
+    collate: Callable[[Sequence[PretrainingExample]], PretrainingBatch],
     runtime: Runtime,
-) -> dict[str, float]:
-    """Mean masked-LM loss (nats a token), masked-LM accuracy and next-sentence accuracy (shares) on `examples`."""
-    loss = correct = tokens = pairs = 0.0
-    for first in range(0, len(examples), batch_size):
-        batch = collate(examples[first : first + batch_size]).to(runtime.device)
-        with runtime.autocast():
-            hidden = model.encode(batch)
-            at = batch.mlm_labels != IGNORE_INDEX
-            logits, labels = model.mlm_logits(hidden, at).float(), batch.mlm_labels[at]
-            pairs += float((model.nsp(hidden).argmax(-1) == batch.nsp_labels).sum())
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        correct += float(torch.sum(logits.argmax(-1) == labels))
-        tokens += len(labels)
-    return {
-        "mlm_loss": loss / tokens,
-        "mlm_accuracy": correct / tokens,
-        "nsp_accuracy": pairs / len(examples),
-    }
+) -> BatchLoader[PretrainingExample]:
+    """The training batches; in a stage of other lengths a batch has other counts, so that it has as many tokens."""
+    task = config.task
+    stages = []
+    for number, (start, length) in enumerate(task.stages()):
+        options: dict[str, Any] = {
+            "max_length": length, "masking": task.masking, "seed": config.seed + 1000 * number, "documents": documents,
+        }  # fmt: skip
+        mode = config.entities.entity_mode()
+        source: PretrainingData = (
+            SentencePairs(corpus, tokenizer, mode, short_share=task.short_share, **options)
+            if task.nsp
+            else Passages(corpus, tokenizer, mode, **options)
+        )
+        batch_size = max(1, config.train.batch_size * task.max_length // length)
+        stages.append((start, BatchStream(source, batch_size, config.seed + 1000 * number)))
+    return BatchLoader(stages, collate, runtime.loader_workers, pin=runtime.device.type == "cuda")
+
+
+class Validation:
+    """Scores a model on held-out documents: the same hidden tokens for every run on this corpus with this tokenizer.
+
+    `mlm_loss` is in nats a token, `mlm_loss_per_character` in nats a character of the text, which does not depend on
+    how many tokens a tokenizer makes of it; accuracies are shares.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        corpus: ShardedCorpus,
+        tokenizer: Tokenizer,
+        documents: np.ndarray,
+        collate: Callable[[Sequence[PretrainingExample]], PretrainingBatch],
+        runtime: Runtime,
+    ) -> None:
+        task, mode = config.task, config.entities.entity_mode()
+        options: dict[str, Any] = {
+            "max_length": task.validation_length, "masking": MaskingConfig(), "seed": 0, "documents": documents,
+        }  # fmt: skip
+        count = task.validation_examples
+        self.passages = HeldOut(corpus, tokenizer, mode, pairs=task.nsp, **options).examples(0, count)
+        self.pairs = SentencePairs(corpus, tokenizer, mode, **options).examples(0, count) if task.nsp else []
+        self.tokens_per_character = corpus.tokens_per_character(tokenizer.special)
+        self.collate, self.runtime, self.batch_size = collate, runtime, config.train.batch_size
+
+    def __call__(self, model: PretrainingModel) -> dict[str, float]:
+        """Score `model`, which must be in evaluation mode."""
+        loss = correct = tokens = 0.0
+        for batch in self._batches(self.passages):
+            with self.runtime.autocast():
+                logits = model.mlm_logits(model.encode(batch), batch.mlm_positions).float()
+            loss += float(F.cross_entropy(logits, batch.mlm_labels, reduction="sum"))
+            correct += float(torch.sum(logits.argmax(-1) == batch.mlm_labels))
+            tokens += len(batch.mlm_labels)
+        scores = {
+            "mlm_loss": loss / tokens,
+            "mlm_loss_per_character": loss / tokens * self.tokens_per_character,
+            "mlm_accuracy": correct / tokens,
+        }
+        if model.nsp is not None:
+            right = 0.0
+            for batch in self._batches(self.pairs):
+                with self.runtime.autocast():
+                    decision = model.nsp(batch.layout.first(model.encode(batch)))
+                right += float((decision.argmax(-1) == batch.nsp_labels).sum())
+            scores["nsp_accuracy"] = right / len(self.pairs)
+        return scores
+
+    def _batches(self, examples: list[PretrainingExample]) -> Any:
+        for first in range(0, len(examples), self.batch_size):
+            yield self.collate(examples[first : first + self.batch_size]).to(self.runtime.device)

@@ -11,13 +11,14 @@ from typing import Any
 
 from korbert.config import BaseConfig
 from korbert.errors import ConfigError
-from korbert.files import write_json_atomically
-from korbert.study.results import make_record
+from korbert.files import read_text, write_json_atomically
+from korbert.study.results import make_record, make_stamp
 
 log = logging.getLogger(__name__)
 # May differ when a run goes on: where things lie, how they are computed and shown, not what is computed.
 _FREE = ("run_dir", "runtime", "tracker", "data")
 _FREE_TRAIN = ("log_every", "checkpoint_every")
+_SESSIONS = "sessions.jsonl"  # a line for each time the run was started: it may have moved to other hardware
 
 
 def start_run(config: BaseConfig) -> Path:
@@ -28,6 +29,8 @@ def start_run(config: BaseConfig) -> Path:
     if path.exists():
         raise ConfigError(f"run_dir={folder}: this run is finished (it has a record.json); choose another folder")
     write_json_atomically(folder / "config.json", as_dict(config))
+    with (folder / _SESSIONS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(make_stamp()) + "\n")
     log.info("run folder: %s", folder)
     return folder
 
@@ -47,5 +50,6 @@ def fixed_config(config: BaseConfig, **identities: str) -> dict[str, Any]:
 def finish_run(folder: Path, task: str, config: BaseConfig, results: Mapping[str, Any]) -> dict[str, Any]:
     """Write `record.json`, which marks the run as finished, and return it."""
     record = make_record(task, as_dict(config), results)
+    record["sessions"] = [json.loads(line) for line in read_text(folder / _SESSIONS).splitlines()]
     write_json_atomically(folder / "record.json", record)
     return record

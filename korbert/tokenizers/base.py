@@ -48,7 +48,8 @@ class SpecialTokens:
     @property
     def ids(self) -> IntArray:
         """All special ids, (7,) int32."""
-        return np.array(dataclasses.astuple(self), dtype=np.int32)
+        ids = (self.pad, self.unk, self.cls, self.sep, self.mask, self.ent, self.ent_end)
+        return np.array(ids, dtype=np.int32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,21 +18,22 @@ from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.state import load_tensors, load_weights
 
 FORMAT = 1
-_KINDS: dict[str, type[PretrainingModel] | type[SpanModel]] = {
-    "pretraining": PretrainingModel,
-    "span": SpanModel,
-}
+_KINDS = ("pretraining", "span")
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """Everything about a model but its weights; `window` and `decoding` only for a span model."""
+    """Everything about a model but its weights.
+
+    `objectives` only for a pretraining model, `window` and `decoding` only for a span model.
+    """
 
     kind: str
     model: ModelConfig
     annotator: str
     mode: EntityMode
     max_length: int
+    objectives: tuple[str, ...] = ()
     window: WindowConfig | None = None
     decoding: DecodingConfig | None = None
 
@@ -83,10 +84,17 @@ def load_bundle(run: Path | str, kind: str | None = None) -> Bundle:
     description = _description(path, raw)
     weights = folder / "model.safetensors"
     tensors, _ = load_tensors(weights)
-    model = _KINDS[description.kind](description.model)
+    model = make_model(description)
     load_weights(model, tensors, weights)
     model.eval()
     return Bundle(folder, description, tokenizer, model)
+
+
+def make_model(description: Description) -> PretrainingModel | SpanModel:
+    """The model of a description, with random weights."""
+    if description.kind == "span":
+        return SpanModel(description.model)
+    return PretrainingModel(description.model, description.objectives)
 
 
 def _description(path: Path, raw: dict[str, Any]) -> Description:
@@ -97,6 +105,7 @@ def _description(path: Path, raw: dict[str, Any]) -> Description:
             annotator=raw["annotator"],
             mode=EntityMode(raw["mode"]),
             max_length=raw["max_length"],
+            objectives=tuple(raw.get("objectives", ("mlm", "nsp"))),
             window=WindowConfig(**raw["window"]) if raw.get("window") else None,
             decoding=DecodingConfig(**raw["decoding"]) if raw.get("decoding") else None,
         )

@@ -14,20 +14,31 @@ from korbert.errors import ConfigError
 
 @dataclass
 class RuntimeConfig:
-    """device: auto, cpu, cuda. precision: auto (bf16 on a GPU, else fp32), fp32, bf16. workers: processes for data."""
+    """How to compute.
+
+    device: auto, cpu, cuda. precision: auto (bf16 on a GPU, else fp32), fp32, bf16. layout: auto (packed on a GPU, else
+    padded), packed (no padding at all), padded. workers: processes that prepare the corpus; loader_workers: processes
+    that make batches ahead of the device (null: `workers` on a GPU, none on a CPU, which they would share).
+    """
 
     device: str = "auto"
     precision: str = "auto"
+    layout: str = "auto"
+    compile: bool = False
     workers: int = 2
+    loader_workers: int | None = None
     threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The resolved device and precision."""
+    """What "auto" came to."""
 
     device: torch.device
     bf16: bool
+    packed: bool = False
+    loader_workers: int = 0
+    compile: bool = False
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Mixed precision for the forward pass, where it is on."""
@@ -42,11 +53,22 @@ def make_runtime(config: RuntimeConfig) -> Runtime:
         raise ConfigError("runtime.device=cuda, but torch sees no GPU here; runtime.device=auto takes what is there")
     if config.precision not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"runtime.precision: {config.precision!r} is unknown, wanted auto, fp32 or bf16")
+    if config.layout not in ("auto", "packed", "padded"):
+        raise ConfigError(f"runtime.layout: {config.layout!r} is unknown, wanted auto, packed or padded")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     bf16 = config.precision == "bf16" or (config.precision == "auto" and use_gpu)
-    return Runtime(torch.device("cuda" if use_gpu else "cpu"), bf16)
+    loader_workers = config.loader_workers
+    if loader_workers is None:
+        loader_workers = config.workers if use_gpu else 0
+    return Runtime(
+        torch.device("cuda" if use_gpu else "cpu"),
+        bf16,
+        packed=config.layout == "packed" or (config.layout == "auto" and use_gpu),
+        loader_workers=loader_workers,
+        compile=config.compile,
+    )
 
 
 def seed_everything(seed: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,31 +47,44 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
     model.load_state_dict(dict(tensors))
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    state: Mapping[str, Any],
+    with_gradients: bool = False,
+) -> None:
     """Write everything a run needs to go on exactly: weights, moments, random generators and `state`."""
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for name, parameter in _optimized(model, optimizer):
+    for name, parameter, optimizer in _optimized(model, optimizers):
         for key, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
+        if with_gradients and parameter.grad is not None:
+            tensors[f"gradient.{name}"] = parameter.grad
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     save_tensors(path, tensors, state)
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def load_checkpoint(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Any]:
     """Restore what `save_checkpoint` wrote and return its `state`."""
     tensors, state = load_tensors(path)
     load_weights(model, _part(tensors, "model."), path)
-    moments = _part(tensors, "optimizer.")
-    for name, parameter in _optimized(model, optimizer):
-        found = {key.split(".", 1)[0]: value for key, value in moments.items() if key.split(".", 1)[1] == name}
-        if found:
+    moments: dict[str, dict[str, Tensor]] = {}
+    for key, value in _part(tensors, "optimizer.").items():
+        kind, name = key.split(".", 1)
+        moments.setdefault(name, {})[kind] = value
+    gradients = _part(tensors, "gradient.")
+    for name, parameter, optimizer in _optimized(model, optimizers):
+        if name in moments:
             optimizer.state[parameter] = {
                 # AdamW's step counter stays where the optimizer would have made it.
                 key: value.to(parameter.device) if value.ndim or parameter.is_cuda else value
-                for key, value in found.items()
+                for key, value in moments[name].items()
             }
+        if name in gradients:
+            parameter.grad = gradients[name].to(parameter.device)
     torch.set_rng_state(tensors["random.cpu"])
     if torch.cuda.is_available() and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"])
@@ -82,6 +95,9 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _optimized(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, nn.Parameter]]:
-    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    return ((name, parameter) for name, parameter in model.named_parameters() if id(parameter) in own)
+def _optimized(
+    model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
+    """Every parameter that an optimizer has, with its name and its optimizer."""
+    owners = {id(p): optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    return ((name, p, owners[id(p)]) for name, p in model.named_parameters() if id(p) in owners)

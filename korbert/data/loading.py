@@ -1,0 +1,115 @@
+"""Batches made ahead of the device, by worker processes where asked for, in stages; the place can be saved and set."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from korbert.data.batching import Batch, BatchStream, Source
+
+E = TypeVar("E")
+Collate = Callable[[Sequence[E]], Batch]
+
+
+class _Maker(Dataset, Generic[E]):
+    """Requests → batch; all that a worker process has."""
+
+    def __init__(self, source: Source[E], collate: Collate[E]) -> None:
+        self.source, self.collate = source, collate
+
+    def __getitem__(self, requests: list[Any]) -> Batch:
+        return self.collate([self.source.make(request) for request in requests])
+
+
+class BatchLoader(Generic[E]):
+    """Gives the batches of a stream, or of several that follow each other as training goes on.
+
+    stages: (share, stream) in order, each of which begins at that share of the run; the first at 0. workers: processes
+    that make batches ahead, 0 makes each when it is asked for; they change nothing but speed. `waited`: seconds that
+    `next` has taken.
+    """
+
+    def __init__(
+        self, stages: Sequence[tuple[float, BatchStream[E]]], collate: Collate[E], workers: int = 0, pin: bool = False
+    ) -> None:
+        shares = [share for share, _ in stages]
+        if not stages or shares[0] != 0 or shares != sorted(set(shares)) or shares[-1] >= 1:
+            raise ValueError(f"stages: wanted rising shares from 0 to below 1, got {shares}")
+        self.stages, self.collate, self.workers, self.pin = list(stages), collate, workers, pin
+        self.stage = 0
+        self.waited = 0.0
+        self._batches: Iterator[Batch] | None = None
+        self._ahead: deque[dict[str, int]] = deque()  # the stream's states behind batches not yet taken
+        self._state = self.stream.state()
+
+    @property
+    def stream(self) -> BatchStream[E]:
+        """The current stage's order of batches."""
+        return self.stages[self.stage][1]
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the current stage, from 0."""
+        return self._state["epoch"]
+
+    def advance(self, progress: float) -> None:
+        """Go to the stage that share `progress` of the run belongs to."""
+        stage = max(number for number, (share, _) in enumerate(self.stages) if share <= progress)
+        if stage != self.stage:
+            self.restore({"stage": stage, "epoch": 0, "position": 0})
+
+    def next(self) -> Batch:
+        """The next batch."""
+        started = time.perf_counter()
+        if self._batches is None:
+            self._batches = self._open()
+        batch = next(self._batches)
+        self._state = self._ahead.popleft()
+        self.waited += time.perf_counter() - started
+        return batch
+
+    def state(self) -> dict[str, int]:
+        """Stage, epoch, and batches of it that were taken."""
+        return {"stage": self.stage, **self._state}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go to where `state` was taken; what was made ahead is dropped."""
+        self.close()
+        self.stage = state["stage"]
+        self.stream.restore(state)
+        self._state = self.stream.state()
+
+    def close(self) -> None:
+        """Let the workers go."""
+        self._batches = None
+        self._ahead.clear()
+
+    def _open(self) -> Iterator[Batch]:
+        maker = _Maker(self.stream.source, self.collate)
+        if self.workers == 0:
+            return map(maker.__getitem__, self._requests())
+        return iter(
+            DataLoader(
+                maker, batch_size=None, sampler=self._requests(), num_workers=self.workers, pin_memory=self.pin,
+                prefetch_factor=4, multiprocessing_context="fork", worker_init_fn=_quiet_worker,
+                generator=torch.Generator(),  # its own, so that workers draw nothing from the model's random numbers
+            )
+        )  # fmt: skip
+
+    def _requests(self) -> Iterator[list[Any]]:
+        for requests in self.stream:
+            self._ahead.append(self.stream.state())
+            yield requests
+
+
+def _quiet_worker(number: int) -> None:
+    """One thread a worker, and Ctrl-C for the main process alone."""
+    import signal
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
