@@ -18,7 +18,7 @@ from korbert.data.windows import DecodingConfig, WindowConfig
 from korbert.encoding import EntityMode
 from korbert.errors import ConfigError, KorbertError
 from korbert.model.config import ModelConfig
-from korbert.training.progress import TrainConfig
+from korbert.training.progress import LENGTHS, TrainConfig
 from korbert.training.runtime import RuntimeConfig
 from korbert.training.tracking import TrackerConfig
 
@@ -259,6 +259,7 @@ def run_door(task: Callable[[Any], object], config: DictConfig) -> None:
     try:
         if HydraConfig.initialized() and "run_dir" in config:
             config.run_dir = _relative(HydraConfig.get().runtime.output_dir)
+            _let_named_length_win(config, HydraConfig.get().overrides.task)
         task(typed(config))
     except KorbertError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -266,6 +267,15 @@ def run_door(task: Callable[[Any], object], config: DictConfig) -> None:
     except KeyboardInterrupt:  # outside the training loop, which stops at a step's end
         print("interrupted; the same command begins this part anew", file=sys.stderr)
         sys.exit(130)
+
+
+def _let_named_length_win(config: DictConfig, overrides: Sequence[str]) -> None:
+    """`train.budget=20m` on the command line is enough: a length from the configuration files then does not count."""
+    keys = {override.lstrip("+").partition("=")[0] for override in overrides}
+    named = [key for key in LENGTHS if f"train.{key}" in keys and config.train[key] is not None]
+    for key in LENGTHS:
+        if named and f"train.{key}" not in keys:
+            config.train[key] = None
 
 
 def _relative(folder: str) -> str:

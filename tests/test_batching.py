@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +14,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from korbert.data.batching import BatchStream, FixedSource, collate_pretraining, collate_windows, epoch_batches, pad
+from korbert.data.batching import (
+    Batch,
+    BatchStream,
+    FixedSource,
+    collate_pretraining,
+    collate_windows,
+    epoch_batches,
+    pad,
+)
+from korbert.data.loading import BatchLoader
 from korbert.data.pretraining import PretrainingExample
 from korbert.data.windows import Window
 from korbert.model import IGNORE_INDEX
@@ -49,15 +61,18 @@ def test_collated_pairs_hold_the_examples_and_nothing_else() -> None:
     made = [example(5), example(9), example(1)]
     batch = collate_pretraining(made, pad_id=0)
     assert batch.token_ids.shape == (3, 9)
-    assert batch.attention_mask.sum(1).tolist() == [5, 9, 1]
+    mask = batch.layout.attention_mask
+    assert mask.sum(1).tolist() == [5, 9, 1]
     assert batch.tokens == 15
     for row, e in enumerate(made):
         n = len(e)
         assert batch.token_ids[row].tolist() == e.token_ids.tolist() + [0] * (9 - n)
         assert batch.segment_ids[row].tolist() == e.segment_ids.tolist() + [0] * (9 - n)
         assert batch.entity_ids[row].tolist() == e.entity_ids.tolist() + [0] * (9 - n)
-        assert batch.mlm_labels[row].tolist() == e.mlm_labels.tolist() + [IGNORE_INDEX] * (9 - n)
-        assert batch.attention_mask[row].tolist() == [True] * n + [False] * (9 - n)
+        assert mask[row].tolist() == [True] * n + [False] * (9 - n)
+    expected = [(row, at, e.mlm_labels[at]) for row, e in enumerate(made) for at in np.flatnonzero(e.mlm_labels >= 0)]
+    assert batch.mlm_positions.tolist() == [9 * row + at for row, at, _ in expected]
+    assert batch.mlm_labels.tolist() == [label for _, _, label in expected]
     assert batch.nsp_labels.tolist() == [1, 1, 1]
     assert batch.target_counts() == {"mlm": sum(int((e.mlm_labels >= 0).sum()) for e in made), "nsp": 3}
 
@@ -89,9 +104,9 @@ def test_buckets_save_padding_and_stay_shuffled() -> None:
     made = items(5000)
     stream = BatchStream(FixedSource(made), 16, seed=0)
     batches = [stream.next() for _ in range(stream.batches_per_epoch)]
-    padded = sum(len(batch) * max(map(len, batch)) for batch in batches)
+    padded = sum(len(batch) * max(made[i].length for i in batch) for batch in batches)
     assert sum(map(len, made)) / padded > 0.95
-    means = np.array([np.mean([len(e) for e in batch]) for batch in batches])
+    means = np.array([np.mean([made[i].length for i in batch]) for batch in batches])
     assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.2  # long and short batches take turns by chance
 
 
@@ -100,7 +115,7 @@ def test_epochs_differ_and_seeds_differ() -> None:
 
     def order(seed: int, skip: int) -> list[int]:
         stream = BatchStream(FixedSource(made), 8, seed)
-        taken = [e.number for _ in range(8 * (skip + 1)) for e in stream.next()]
+        taken = [number for _ in range(8 * (skip + 1)) for number in stream.next()]
         return taken[-64:]
 
     assert sorted(order(0, 0)) == sorted(order(0, 1)) == list(range(64))
@@ -125,10 +140,70 @@ def test_endless_and_even() -> None:
     stream = BatchStream(FixedSource(items(10)), 4, seed=0)
     seen: Counter[int] = Counter()
     for _, batch in zip(range(9), stream, strict=False):
-        seen.update(e.number for e in batch)
+        seen.update(batch)
     assert seen == Counter(dict.fromkeys(range(10), 3))
 
 
 def test_batch_size_must_be_positive() -> None:
     with pytest.raises(ValueError, match="batch_size: wanted 1 or more, got 0"):
         BatchStream(FixedSource(items(3)), 0, seed=0)
+
+
+# ---- the loader ----
+
+
+def loader(workers: int = 0, stages: tuple[float, ...] = (0.0, 0.5)) -> BatchLoader[PretrainingExample]:
+    made = [example(n) for n in (5, 9, 1, 7, 3, 8, 2, 4)]
+    streams = [BatchStream(FixedSource(made), 4 // (number + 1), seed=number) for number in range(len(stages))]
+    return BatchLoader(
+        list(zip(stages, streams, strict=True)), functools.partial(collate_pretraining, pad_id=0), workers
+    )
+
+
+def ids(batches: Iterable[Batch]) -> list[list[list[int]]]:
+    return [batch.token_ids.tolist() for batch in batches]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_workers_change_nothing(workers: int) -> None:
+    reference, made = loader(), loader(workers)
+    assert ids(made.next() for _ in range(9)) == ids(reference.next() for _ in range(9))
+    assert made.state() == reference.state() == {"stage": 0, "epoch": 4, "position": 1}
+    assert made.waited > 0
+    made.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("taken", [0, 2, 3, 7])
+def test_loader_goes_on_from_any_place(workers: int, taken: int) -> None:
+    """What workers made ahead is not taken for what was used."""
+    whole = loader(workers)
+    for _ in range(taken):
+        whole.next()
+    again = loader(workers)
+    again.restore(json.loads(json.dumps(whole.state())))
+    assert ids(again.next() for _ in range(5)) == ids(whole.next() for _ in range(5))
+    whole.close()
+    again.close()
+
+
+def test_stages_follow_the_progress() -> None:
+    made = loader()
+    made.advance(0.49)
+    assert len(made.next().token_ids) == 4
+    made.advance(0.5)
+    assert made.state() == {"stage": 1, "epoch": 0, "position": 0}
+    assert len(made.next().token_ids) == 2
+    made.advance(0.9)
+    assert made.state() == {"stage": 1, "epoch": 0, "position": 1}
+    with pytest.raises(ValueError, match="rising shares from 0 to below 1"):
+        loader(stages=(0.0, 0.5, 0.5))
+
+
+def test_model_random_numbers_are_left_alone() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    made = loader(workers=1)
+    made.next()
+    made.close()
+    assert torch.equal(torch.get_rng_state(), before)

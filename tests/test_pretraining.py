@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from korbert.data.masking import MaskingConfig, mask_tokens
 from korbert.data.pretraining import (
     NEXT,
     RANDOM,
-    MaskingConfig,
-    PretrainingData,
+    HeldOut,
+    Passages,
     PretrainingExample,
-    mask_tokens,
+    SentencePairs,
     truncate_pair,
 )
 from korbert.data.shards import ShardedCorpus, build_shards
@@ -43,10 +45,17 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> tuple[Shar
 
 
 def make(
-    corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode = EntityMode.BOTH, **options: int
-) -> PretrainingData:
-    settings = {"max_length": 64, "seed": 1} | options
-    return PretrainingData(corpus[0], corpus[1], mode, masking=MaskingConfig(), **settings)  # type: ignore[arg-type]
+    corpus: tuple[ShardedCorpus, Tokenizer],
+    mode: EntityMode = EntityMode.BOTH,
+    kind: Any = SentencePairs,
+    **options: Any,
+) -> Any:
+    settings = {"max_length": 64, "seed": 1, "masking": MaskingConfig()} | options
+    return kind(corpus[0], corpus[1], mode, **settings)
+
+
+def example(data: Any, epoch: int, index: int) -> PretrainingExample:
+    return data.make(data.epoch(epoch).requests(np.array([index]))[0])
 
 
 # ---- masking ----
@@ -140,25 +149,23 @@ def test_pairs_are_what_their_label_says(corpus: tuple[ShardedCorpus, Tokenizer]
     data = make(corpus, mode)
     documents = []
     for number in range(len(shards)):
-        ids, _ = shards.tokens(number, 0, len(shards.sentence_lengths(number)))
+        ids, _ = shards.sentences(number, 0, len(shards.sentence_lengths(number)))
         if not mode.has_markers:
             ids = ids[(ids != SPECIAL.ent) & (ids != SPECIAL.ent_end)]
         documents.append(ids.tolist())
     labels = []
     for epoch in range(4):
-        pairs = data.epoch(epoch)
-        for index in range(len(pairs)):
-            example = pairs[index]
-            a, b = segments(example)
-            assert 5 <= len(example) <= 64
-            labels.append(example.nsp_label)
+        for made in data.examples(epoch, 10**9):
+            a, b = segments(made)
+            assert 5 <= len(made) <= 64
+            labels.append(made.nsp_label)
             if mode.has_markers:  # a marker at the edge of a segment may have gone with its partner
                 continue
             home = [i for i, document in enumerate(documents) if contains(document, a)]
             other = [i for i, document in enumerate(documents) if contains(document, b)]
             assert home
             assert other
-            assert bool(set(home) & set(other)) == (example.nsp_label == NEXT)
+            assert bool(set(home) & set(other)) == (made.nsp_label == NEXT)
     count, share = len(labels), np.mean(labels)
     assert count > 500
     assert set(labels) == {NEXT, RANDOM}
@@ -167,59 +174,128 @@ def test_pairs_are_what_their_label_says(corpus: tuple[ShardedCorpus, Tokenizer]
 
 def test_epochs_use_every_sentence(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
     shards, _ = corpus
-    plan = make(corpus).epoch(0).plan
+    plan = make(corpus).epoch(0).rows
     for number in range(len(shards)):
         used: set[int] = set()
         for document, first, middle, last, *_ in plan:
             if document == number:
                 used |= set(range(first, max(middle, last)))
         assert used == set(range(len(shards.sentence_lengths(number))))
-    assert not np.array_equal(plan, make(corpus).epoch(1).plan[: len(plan)])
+    assert not np.array_equal(plan, make(corpus).epoch(1).rows[: len(plan)])
     assert (plan[plan[:, 4] >= 0][:, 4] != plan[plan[:, 4] >= 0][:, 0]).all()
 
 
 @pytest.mark.parametrize("mode", list(EntityMode))
-def test_entity_ids_and_markers_follow_the_mode(corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode) -> None:
-    data = make(corpus, mode)
-    pairs = data.epoch(0)
+@pytest.mark.parametrize("kind", [SentencePairs, Passages])
+def test_entity_ids_and_markers_follow_the_mode(
+    corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode, kind: Any
+) -> None:
+    data = make(corpus, mode, kind)
     marked = embedded = 0
-    for index in range(60):
-        example = pairs[index]
+    for made in data.examples(0, 60):
         depth = 0
-        for token, entity in zip(unmasked(example), example.entity_ids, strict=True):
+        for token, entity in zip(unmasked(made), made.entity_ids, strict=True):
             depth += int(token == SPECIAL.ent) - int(token == SPECIAL.ent_end)
             assert depth in (0, 1)
             if mode is EntityMode.BOTH and token not in SPECIAL.ids:
                 # Inside markers is an entity; outside is one only where truncation took a marker of the pair.
                 assert entity == 1 or depth == 0
         assert depth == 0
-        marked += int((unmasked(example) == SPECIAL.ent).sum())
-        embedded += int(example.entity_ids.sum())
-        assert not example.entity_ids[np.isin(unmasked(example), SPECIAL.ids)].any()
+        marked += int((unmasked(made) == SPECIAL.ent).sum())
+        embedded += int(made.entity_ids.sum())
+        assert not made.entity_ids[np.isin(unmasked(made), SPECIAL.ids)].any()
     assert (marked > 0) == mode.has_markers
     assert (embedded > 0) == mode.has_embedding
 
 
-def test_an_example_depends_on_seed_epoch_and_index_alone(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
-    first, second = make(corpus), make(corpus)
-    _ = [first.epoch(0)[i] for i in range(10)]  # what was made before does not matter
+@pytest.mark.parametrize("kind", [SentencePairs, Passages])
+def test_an_example_depends_on_seed_epoch_and_index_alone(corpus: tuple[ShardedCorpus, Tokenizer], kind: Any) -> None:
+    first, second = make(corpus, kind=kind), make(corpus, kind=kind)
+    first.examples(0, 10)  # what was made before does not matter
     for epoch, index in itertools.product((0, 3), (5, 2)):
-        a, b = first.epoch(epoch)[index], second.epoch(epoch)[index]
+        a, b = example(first, epoch, index), example(second, epoch, index)
         assert np.array_equal(a.token_ids, b.token_ids)
         assert np.array_equal(a.mlm_labels, b.mlm_labels)
-    other = make(corpus, seed=2).epoch(0)[5]
-    assert not np.array_equal(first.epoch(0)[5].token_ids, other.token_ids)
+    other = example(make(corpus, kind=kind, seed=2), 0, 5)
+    assert not np.array_equal(example(first, 0, 5).token_ids, other.token_ids)
 
 
 def test_masks_change_from_epoch_to_epoch(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
     data = make(corpus)
-    row = data.epoch(0).plan[0]
-    assert not np.array_equal(data.make(0, 0, row).mlm_labels, data.make(1, 0, row).mlm_labels)
+    row = data.epoch(0).rows[0]
+    assert not np.array_equal(data.make((0, 0, row)).mlm_labels, data.make((1, 0, row)).mlm_labels)
+
+
+# ---- passages ----
+
+
+@pytest.mark.parametrize("length", [16, 64, 100_000])
+def test_passages_hold_every_token_once(corpus: tuple[ShardedCorpus, Tokenizer], length: int) -> None:
+    """Cut at other places in every epoch, in as few parts as fit, none longer than allowed."""
+    shards = corpus[0]
+    data = make(corpus, kind=Passages, max_length=length)
+    totals = shards.document_lengths()
+    cuts = []
+    for epoch in range(3):
+        rows = data.epoch(epoch).rows
+        assert data.epoch(epoch).lengths.tolist() == (rows[:, 2] - rows[:, 1] + 2).tolist()
+        assert (rows[:, 2] - rows[:, 1] <= length - 2).all()
+        for document in range(len(shards)):
+            mine = rows[rows[:, 0] == document]
+            fewest = -(-totals[document] // (length - 2))
+            assert fewest <= len(mine) <= fewest + (fewest > 1)
+            assert mine[0, 1] == 0
+            assert mine[-1, 2] == totals[document]
+            assert (mine[1:, 1] == mine[:-1, 2]).all()
+        cuts.append(rows.tolist())
+    assert length == 100_000 or cuts[0] != cuts[1]
+    first = example(data, 0, 0)
+    ids, _ = shards.tokens(0, 0, int(data.epoch(0).rows[0, 2]))
+    assert first.nsp_label is None
+    assert not first.segment_ids.any()
+    inner = unmasked(first)[1:-1].tolist()
+    assert contains(ids.tolist(), inner)
+    assert len(ids) - len(inner) <= 1  # a marker whose partner is in the next passage
+
+
+@pytest.mark.parametrize("mode", list(EntityMode))
+def test_held_out_tokens_are_the_same_for_pairs_and_for_passages(
+    corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode
+) -> None:
+    pairs, passages = (make(corpus, mode, HeldOut, pairs=p).examples(0, 50) for p in (True, False))
+    assert len(pairs) == len(passages) == 50
+    for a, b in zip(pairs, passages, strict=True):
+        text = [x.token_ids[~np.isin(x.token_ids, (SPECIAL.cls, SPECIAL.sep))] for x in (a, b)]
+        hidden = [x.mlm_labels[~np.isin(x.token_ids, (SPECIAL.cls, SPECIAL.sep))] for x in (a, b)]
+        assert np.array_equal(*text)
+        assert np.array_equal(*hidden)
+        assert (hidden[0] != IGNORE_INDEX).any()
+        assert len(a) == len(b) + 1 <= 64
+        assert a.nsp_label == NEXT
+        assert b.nsp_label is None
+        segments(a)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3, 0.5])
+def test_any_rate_is_kept(corpus: tuple[ShardedCorpus, Tokenizer], rate: float) -> None:
+    """Of the ordinary tokens `rate` is predicted, rounded in each sequence; 80/10/10 of those."""
+    data = make(corpus, kind=Passages, masking=MaskingConfig(rate=rate))
+    chosen = ordinary = masks = kept = 0
+    for made in data.examples(0, 400):
+        at = made.mlm_labels != IGNORE_INDEX
+        candidates = int((~np.isin(unmasked(made), SPECIAL.ids)).sum())
+        assert at.sum() == max(1, round(rate * candidates))
+        chosen, ordinary = chosen + int(at.sum()), ordinary + candidates
+        masks += int((made.token_ids[at] == SPECIAL.mask).sum())
+        kept += int((made.token_ids[at] == made.mlm_labels[at]).sum())
+    assert chosen / ordinary == pytest.approx(rate, abs=0.01)
+    assert masks / chosen == pytest.approx(0.8, abs=4 * np.sqrt(0.16 / chosen))
+    assert kept / chosen == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / chosen) + 0.002)
 
 
 def test_one_document_is_not_enough(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
     with pytest.raises(ConfigError, match="two documents or more, this part of the corpus has 1"):
-        PretrainingData(*corpus, EntityMode.BOTH, max_length=64, masking=MaskingConfig(), seed=0, documents=[3])
+        SentencePairs(*corpus, EntityMode.BOTH, max_length=64, masking=MaskingConfig(), seed=0, documents=[3])
 
 
 @settings(max_examples=50)

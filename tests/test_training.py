@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 import signal
 from pathlib import Path
@@ -15,11 +14,14 @@ import pytest
 import torch
 
 from korbert.data.batching import BatchStream, FixedSource, collate_pretraining
+from korbert.data.loading import BatchLoader
 from korbert.data.pretraining import PretrainingExample
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
-from korbert.training.loop import Interrupted, Metric, TrainConfig, Trainer
-from korbert.training.optimizer import OptimizerConfig, learning_rate_at, make_optimizer
+from korbert.training.interrupt import Interrupted, StopSignal
+from korbert.training.loop import Metric, Trainer
+from korbert.training.optimizer import OptimizerConfig, make_optimizers
+from korbert.training.progress import TrainConfig
 from korbert.training.runtime import Runtime, RuntimeConfig, make_runtime, seed_everything
 from korbert.training.state import load_checkpoint, load_tensors, save_checkpoint
 from korbert.training.tracking import Tracker, TrackerConfig
@@ -52,8 +54,10 @@ def make_model(dropout: float = 0.1) -> PretrainingModel:
     return PretrainingModel(ModelConfig(VOCABULARY, **sizes, hidden_dropout=dropout, attention_dropout=dropout))
 
 
-def make_trainer(folder: Path, *, dropout: float = 0.1, evaluate: Any = None, **train: Any) -> Trainer[Any]:
-    optimizer = OptimizerConfig(learning_rate=1e-3, weight_decay=0.1)
+def make_trainer(
+    folder: Path, *, dropout: float = 0.1, evaluate: Any = None, kind: str = "adamw", workers: int = 0, **train: Any
+) -> Trainer[Any]:
+    optimizer = OptimizerConfig(kind=kind, learning_rate=1e-3, weight_decay=0.1)
     options = {"steps": 13, "batch_size": 4, "log_every": 1, "checkpoint_every": 0} | train
     if options.get("epochs"):
         options["steps"] = None
@@ -62,8 +66,7 @@ def make_trainer(folder: Path, *, dropout: float = 0.1, evaluate: Any = None, **
     folder.mkdir(parents=True, exist_ok=True)
     return Trainer(
         make_model(dropout),
-        BatchStream(FixedSource(examples()), config.batch_size, seed=3),
-        collate,
+        BatchLoader([(0.0, BatchStream(FixedSource(examples()), config.batch_size, seed=3))], collate, workers),
         config,
         CPU,
         folder,
@@ -88,43 +91,83 @@ class Killed(Exception):
     """Stands for a crash."""
 
 
+def timeless(folder: Path) -> list[dict[str, float]]:
+    """What was logged, without how long it took."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    timed = ("tokens_per_second", "seconds", "waiting")
+    return [{key: value for key, value in line.items() if key not in timed} for line in lines]
+
+
+def assert_same_end(whole: Trainer[Any], cut: Trainer[Any]) -> None:
+    """Weights, moments, metrics: bit for bit."""
+    assert_equal(weights(whole), weights(cut))
+    for one, other in zip(whole.optimizers, cut.optimizers, strict=True):
+        mine, theirs = one.state_dict()["state"], other.state_dict()["state"]
+        assert mine.keys() == theirs.keys()
+        for number in mine:
+            assert_equal(mine[number], theirs[number])
+    assert timeless(whole.folder) == timeless(cut.folder)
+
+
 @pytest.mark.parametrize(("accumulation", "log_every"), [(1, 1), (3, 1), (1, 3)])
 @pytest.mark.parametrize("killed_at", [1, 4, 5, 6, 12])
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_resumed_run_equals_the_uninterrupted_one(
-    tmp_path: Path, killed_at: int, accumulation: int, log_every: int
+    tmp_path: Path, killed_at: int, accumulation: int, log_every: int, kind: str
 ) -> None:
-    """Weights, moments, metrics: bit for bit, wherever it was killed, across epochs (6 batches each), with dropout."""
-    whole = make_trainer(tmp_path / "whole", accumulation=accumulation, log_every=log_every)
+    """Wherever it was killed, across epochs (6 batches each), with dropout, with either optimizer."""
+    options: dict[str, Any] = {"accumulation": accumulation, "log_every": log_every, "kind": kind}
+    whole = make_trainer(tmp_path / "whole", **options)
     whole.run()
 
-    options = {"accumulation": accumulation, "log_every": log_every, "checkpoint_every": 2}
-    first = make_trainer(tmp_path / "cut", **options)
+    first = make_trainer(tmp_path / "cut", checkpoint_every=2, **options)
     train_step = first._train_step
 
-    def step_or_die() -> dict[str, float]:
-        if first.step == killed_at:
+    def step_or_die(stop: StopSignal) -> None:
+        if first.progress.step == killed_at:
             raise Killed
-        return train_step()
+        train_step(stop)
 
     first._train_step = step_or_die  # type: ignore[method-assign]
     with pytest.raises(Killed):
         first.run()
     torch.manual_seed(999)  # a new process knows nothing of the old one's generators
-    second = make_trainer(tmp_path / "cut", **options)
+    second = make_trainer(tmp_path / "cut", checkpoint_every=2, **options)
     second.run()
 
-    assert_equal(weights(whole), weights(second))
-    for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
-        for key, value in whole.optimizer.state[a].items():
-            assert torch.equal(torch.as_tensor(value), torch.as_tensor(second.optimizer.state[b][key])), key
+    assert_same_end(whole, second)
+    steps = [line["step"] for line in timeless(tmp_path / "cut")]
+    assert steps == [s for s in range(1, 14) if s % log_every == 0 or s == 13]
 
-    def logged(folder: str) -> list[dict[str, float]]:
-        lines = [json.loads(line) for line in (tmp_path / folder / "metrics.jsonl").read_text("utf-8").splitlines()]
-        timed = ("tokens_per_second", "seconds")
-        return [{key: value for key, value in line.items() if key not in timed} for line in lines]
 
-    assert logged("whole") == logged("cut")
-    assert [line["step"] for line in logged("cut")] == [s for s in range(1, 14) if s % log_every == 0 or s == 13]
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize("stopped_after", [1, 2, 3, 4, 17, 20, 38])
+def test_stop_in_the_middle_of_an_accumulation(tmp_path: Path, stopped_after: int, kind: str) -> None:
+    """The gradients so far are kept: nothing is computed again, and the end is the same to the last bit."""
+    whole = make_trainer(tmp_path / "whole", accumulation=3, kind=kind)
+    whole.run()
+    first = make_trainer(tmp_path / "cut", accumulation=3, kind=kind)
+    backward, done = first._backward, []
+
+    def count(trainer: Trainer[Any], original: Any, signal_at: int) -> Any:
+        def counted(*arguments: Any) -> Any:
+            done.append(trainer)
+            if len(done) == signal_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original(*arguments)
+
+        return counted
+
+    first._backward = count(first, backward, stopped_after)  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match=rf"stopped at step {stopped_after // 3}/13.*run_dir="):
+        first.run()
+    assert len(done) == stopped_after
+    torch.manual_seed(999)
+    second = make_trainer(tmp_path / "cut", accumulation=3, kind=kind)
+    second._backward = count(second, second._backward, 0)  # type: ignore[method-assign]
+    second.run()
+    assert len(done) == 39
+    assert_same_end(whole, second)
 
 
 def test_logged_losses_are_means_since_the_last_line(tmp_path: Path) -> None:
@@ -144,13 +187,13 @@ def test_signal_stops_at_a_step_and_the_same_command_goes_on(tmp_path: Path) -> 
     first = make_trainer(tmp_path / "cut")
     train_step = first._train_step
 
-    def step_with_signal() -> dict[str, float]:
-        if first.step == 5:
+    def step_with_signal(stop: StopSignal) -> None:
+        if first.progress.step == 5:
             os.kill(os.getpid(), signal.SIGTERM)
-        return train_step()
+        train_step(stop)
 
     first._train_step = step_with_signal  # type: ignore[method-assign]
-    with pytest.raises(Interrupted, match=r"stopped at step 6 of 13.*run_dir="):
+    with pytest.raises(Interrupted, match=r"stopped at step 6/13.*run_dir="):
         first.run()
     second = make_trainer(tmp_path / "cut")
     second.run()
@@ -162,43 +205,24 @@ def test_accumulated_step_equals_the_large_batch(tmp_path: Path) -> None:
     large = make_trainer(tmp_path / "large", dropout=0.0, steps=1, batch_size=12)
     small = make_trainer(tmp_path / "small", dropout=0.0, steps=1, batch_size=4, accumulation=3)
     chosen = examples()[:12]
-    large.stream.next = lambda: chosen  # type: ignore[method-assign]
     parts = iter([chosen[:4], chosen[4:8], chosen[8:]])
-    small.stream.next = lambda: next(parts)  # type: ignore[method-assign]
+    large.loader.next = lambda: collate(chosen)  # type: ignore[method-assign]
+    small.loader.next = lambda: collate(next(parts))  # type: ignore[method-assign]
     gradients = {}
     for trainer in (large, small):
-        step = trainer.optimizer.step
+        step = trainer.optimizers[-1].step
 
         def keep(trainer: Trainer[Any] = trainer, step: Any = step) -> None:
             gradients[trainer.folder.name] = [p.grad.clone() for p in trainer.model.parameters()]
             step()
 
-        trainer.optimizer.step = keep  # type: ignore[method-assign, assignment]
-    first, second = large._train_step(), small._train_step()
-    for name in ("loss", "mlm_loss", "nsp_loss", "gradient_norm"):
-        assert first[name] == pytest.approx(second[name], rel=1e-5), name
+        trainer.optimizers[-1].step = keep  # type: ignore[method-assign, assignment]
+        trainer.run()
+    logged = [json.loads((tmp_path / name / "metrics.jsonl").read_text("utf-8")) for name in ("large", "small")]
+    for name in ("loss", "mlm_loss", "nsp_loss", "gradient_norm", "tokens"):
+        assert logged[0][name] == pytest.approx(logged[1][name], rel=1e-5), name
     for a, b in zip(gradients["large"], gradients["small"], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
-
-
-def test_schedule_by_hand() -> None:
-    config = OptimizerConfig(learning_rate=1.0, warmup=0.2)
-    rates = [learning_rate_at(step, 10, config) for step in range(10)]
-    assert rates == pytest.approx([0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
-    assert learning_rate_at(0, 1, OptimizerConfig(learning_rate=1.0, warmup=0.0)) == 1.0
-
-
-def test_only_matrices_decay() -> None:
-    model = make_model()
-    optimizer = make_optimizer(model, OptimizerConfig(learning_rate=0.1, weight_decay=0.5))
-    before = {name: value.clone() for name, value in model.named_parameters()}
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    for name, parameter in model.named_parameters():
-        kept = 1.0 if parameter.ndim < 2 else 1 - 0.1 * 0.5
-        torch.testing.assert_close(parameter.detach(), before[name] * kept, msg=name)
-        assert (parameter.ndim < 2) == (name.endswith("bias") or "norm" in name), name
 
 
 def test_loss_falls_and_best_weights_are_kept(tmp_path: Path) -> None:
@@ -206,7 +230,8 @@ def test_loss_falls_and_best_weights_are_kept(tmp_path: Path) -> None:
     trainer: Trainer[Any] = make_trainer(
         tmp_path, steps=40, evaluate_every=10, evaluate=lambda: {"loss": next(values)}, dropout=0.0
     )
-    trainer.config.optimizer.learning_rate = 1e-2
+    for group in trainer.optimizers[0].param_groups:
+        group["peak"] = 1e-2
     assert trainer.run() == {"loss": 1.0, "kept_step": 20}
     tensors, state = load_tensors(tmp_path / "model" / "model.safetensors")
     assert state == {"step": 20}
@@ -223,28 +248,7 @@ def test_run_killed_after_its_last_step_still_knows_its_scores(tmp_path: Path) -
     assert first == {"loss": 1.0, "kept_step": 5}
     again = make_trainer(tmp_path, **evaluations)
     assert again.run() == first
-    assert again.step == 13
-
-
-def test_epochs_become_steps() -> None:
-    assert TrainConfig(epochs=2.5).total_steps(10) == 25
-    assert TrainConfig(epochs=1, accumulation=4).total_steps(10) == 3
-    assert TrainConfig(steps=7).total_steps(10) == 7
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, "train.steps or train.epochs"),
-        ({"steps": 1, "epochs": 1.0}, "train.steps or train.epochs"),
-        ({"steps": 0}, "train.steps"),
-        ({"steps": 1, "batch_size": 0}, "train.batch_size"),
-        ({"epochs": math.nan}, "train.epochs"),
-    ],
-)
-def test_bad_train_settings_name_the_key(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        TrainConfig(**options)
+    assert again.progress.step == 13
 
 
 def test_another_configuration_is_refused(tmp_path: Path) -> None:
@@ -265,24 +269,24 @@ def test_loss_that_is_not_a_number_stops_with_the_step(tmp_path: Path) -> None:
 
 def test_checkpoint_is_complete_or_absent(tmp_path: Path) -> None:
     model = make_model()
-    optimizer = make_optimizer(model, OptimizerConfig())
+    optimizers = make_optimizers(model, OptimizerConfig())
     path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, model, optimizer, {"step": 1})
+    save_checkpoint(path, model, optimizers, {"step": 1})
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.safetensors"]
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"checkpoint\.safetensors: file: not a checkpoint, or damaged"):
-        load_checkpoint(path, model, optimizer)
+        load_checkpoint(path, model, optimizers)
     with pytest.raises(DataError, match="not found"):
-        load_checkpoint(tmp_path / "none.safetensors", model, optimizer)
+        load_checkpoint(tmp_path / "none.safetensors", model, optimizers)
 
 
 def test_checkpoint_of_another_model_names_the_parameter(tmp_path: Path) -> None:
     model = make_model()
-    optimizer = make_optimizer(model, OptimizerConfig())
-    save_checkpoint(tmp_path / "c.safetensors", model, optimizer, {})
+    optimizers = make_optimizers(model, OptimizerConfig())
+    save_checkpoint(tmp_path / "c.safetensors", model, optimizers, {})
     other = PretrainingModel(ModelConfig(VOCABULARY, 16, 2, 2, 64, 32))
     with pytest.raises(DataError, match=r"encoder\.layers\.0\.(up|down)\.\w+: shape"):
-        load_checkpoint(tmp_path / "c.safetensors", other, make_optimizer(other, OptimizerConfig()))
+        load_checkpoint(tmp_path / "c.safetensors", other, make_optimizers(other, OptimizerConfig()))
 
 
 def test_row_0_stays_zero_through_training_and_checkpoints(tmp_path: Path) -> None:

@@ -196,13 +196,12 @@ class SentencePairs(PretrainingData):
 
 
 class Passages(PretrainingData):
-    """[CLS] passage [SEP]: every document in as few passages of about equal length as fit, cut anew in each epoch."""
+    """[CLS] passage [SEP]: every document in few passages of about equal length, cut anew in each epoch."""
 
     def epoch(self, number: int) -> PlannedEpoch:
         """Plan rows (document, first token, last token) of epoch `number`."""
-        rows = passage_rows(
-            self.corpus, self.documents, self.max_length - 2, np.random.default_rng([self.seed, number])
-        )
+        rng = np.random.default_rng([self.seed, number])
+        rows = passage_rows(self.corpus, self.documents, self.max_length - 2, rng, spare=True)
         return PlannedEpoch(number, rows, rows[:, 2] - rows[:, 1] + 2)
 
     def _make(self, row: Rows, rng: np.random.Generator) -> PretrainingExample:
@@ -241,13 +240,18 @@ class HeldOut(PretrainingData):
         return PretrainingExample(token_ids, segment_ids, entity_ids, spread, NEXT if self.pairs else None)
 
 
-def passage_rows(corpus: ShardedCorpus, documents: npt.NDArray[np.int64], limit: int, rng: np.random.Generator) -> Rows:
+def passage_rows(
+    corpus: ShardedCorpus, documents: npt.NDArray[np.int64], limit: int, rng: np.random.Generator, spare: bool = False
+) -> Rows:
     """Rows (document, first token, last token): each document in the fewest parts of at most `limit` tokens.
 
-    The parts are about equal; where they leave room, the cuts between them are moved at random.
+    The parts are about equal; where they leave room, the cuts between them are moved at random. spare: half of the
+    documents that need several parts get one more, so that there is room.
     """
     totals = corpus.document_lengths()[documents]
     counts = -(-totals // limit)
+    if spare:
+        counts += (counts > 1) & (rng.random(len(counts)) < 0.5)
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # of the part in its document
     total, count = np.repeat(totals, counts), np.repeat(counts, counts)
     room = limit - -(-total // count)

@@ -38,7 +38,7 @@ class Layout(Protocol):
         """The values at each sequence's first token: (..., D) → (B, D)."""
 
     def rectangle(self, values: Tensor, fill: float) -> Tensor:
-        """Values as (B, T, *), with `fill` where there is no token."""
+        """Values as (B, T, *), with `fill` in places that this layout does not have."""
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Layout:
         """Copy to `device`."""
@@ -84,9 +84,8 @@ class Padded:
         return values[:, 0]
 
     def rectangle(self, values: Tensor, fill: float) -> Tensor:
-        """The values, `fill` at padding."""
-        mask = self.attention_mask.view(*self.attention_mask.shape, *[1] * (values.dim() - 2))
-        return values if self.full else values.masked_fill(~mask, fill)
+        """The values as they are: they have a place for padding."""
+        return values
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Padded:
         """Copy to `device`."""

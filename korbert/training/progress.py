@@ -37,10 +37,10 @@ class TrainConfig:
     checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
-        given = [key for key in _LENGTHS if getattr(self, key) is not None]
+        given = [key for key in LENGTHS if getattr(self, key) is not None]
         if len(given) != 1:
             raise ConfigError(
-                f"train: give one of {', '.join(f'train.{key}' for key in _LENGTHS)} (the others null), "
+                f"train: give one of {', '.join(f'train.{key}' for key in LENGTHS)} (the others null), "
                 f"got {', '.join(given) or 'none'}"
             )
         for key in ("batch_size", "accumulation", "log_every"):
@@ -70,7 +70,7 @@ class TrainConfig:
         return self.steps
 
 
-_LENGTHS = ("steps", "epochs", "tokens", "budget")
+LENGTHS = ("steps", "epochs", "tokens", "budget")
 
 
 class Progress:
