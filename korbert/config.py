@@ -163,14 +163,20 @@ class KorquadTask:
 
 
 @dataclass
-class BaseConfig:
-    """What every training run has. run_dir: its folder; the same folder again goes on with the run."""
+class RunConfig:
+    """What every run that leaves a record has. run_dir: its folder."""
 
     run_dir: str = MISSING
     seed: int = 42
     data: DataConfig = field(default_factory=DataConfig)
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1))
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+@dataclass
+class BaseConfig(RunConfig):
+    """What every training run has; the same folder again goes on with the run."""
+
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1))
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
 
 
@@ -231,6 +237,35 @@ class QuickstartConfig:
 
 
 @dataclass
+class BenchmarkCase:
+    """Sizes of the model (the feed-forward part is four times as wide), and of its batches."""
+
+    num_layers: int = MISSING
+    hidden_size: int = MISSING
+    num_heads: int = MISSING
+    length: int = MISSING
+    batch_size: int = MISSING
+
+    @property
+    def name(self) -> str:
+        """Layers × width."""
+        return f"{self.num_layers}×{self.hidden_size}"
+
+
+@dataclass
+class BenchmarkConfig(RunConfig):
+    """`experiments/benchmark.py`. Each round makes `steps` steps of every contender; medians of the rounds count."""
+
+    suite: str = "pretraining"
+    rounds: int = 7
+    steps: int = 3
+    paragraphs: int = 20_000
+    cases: list[BenchmarkCase] = MISSING
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+
+
+@dataclass
 class PublishConfig:
     """`experiments/publish_results.py`. runs: finished runs' folders to add; page: file name below `folder`."""
 
@@ -246,6 +281,7 @@ SCHEMAS: dict[str, type] = {
     "prepare_data_schema": PrepareDataConfig,
     "evaluate_schema": EvaluateConfig,
     "quickstart_schema": QuickstartConfig,
+    "benchmark_schema": BenchmarkConfig,
     "publish_schema": PublishConfig,
 }
 for _name, _schema in SCHEMAS.items():

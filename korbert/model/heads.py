@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from korbert.model.config import ModelConfig
 from korbert.model.encoder import Encoder, initialize
 from korbert.model.layout import Layout
+from korbert.model.loss import linear_cross_entropy
 
 IGNORE_INDEX = -100
 
@@ -69,7 +70,15 @@ class MaskedLMHead(nn.Module):
 
     def forward(self, hidden: Tensor, token_embeddings: Tensor) -> Tensor:
         """(M, D) at the masked positions only → (M, V) logits."""
-        return F.linear(self.norm(F.gelu(self.transform(hidden))), token_embeddings, self.bias)
+        return F.linear(self.features(hidden), token_embeddings, self.bias)
+
+    def loss(self, hidden: Tensor, token_embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Summed cross-entropy of the logits, without keeping them."""
+        return linear_cross_entropy(self.features(hidden), token_embeddings, self.bias, labels)
+
+    def features(self, hidden: Tensor) -> Tensor:
+        """(M, D) → (M, D), what the output weights see."""
+        return self.norm(F.gelu(self.transform(hidden)))
 
 
 class NextSentenceHead(nn.Module):
@@ -125,20 +134,24 @@ class PretrainingModel(nn.Module):
 
     def mlm_logits(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """Vocabulary logits (M, V) at `positions` (M,) of (..., D) laid out flat."""
-        chosen = hidden.flatten(0, -2).index_select(0, positions)
-        return self.mlm(chosen, self.encoder.embeddings.token.weight)
+        return self.mlm(chosen(hidden, positions), self.encoder.embeddings.token.weight)
 
     def losses(self, batch: PretrainingTargets) -> dict[str, Tensor]:
         """Summed cross-entropy: "mlm" over masked tokens, "nsp" over pairs. Source: Devlin et al. 2019, section 3.1."""
         hidden = self.encode(batch)
-        logits = self.mlm_logits(hidden, batch.mlm_positions).float()
-        losses = {"mlm": F.cross_entropy(logits, batch.mlm_labels, reduction="sum")}
+        at = chosen(hidden, batch.mlm_positions)
+        losses = {"mlm": self.mlm.loss(at, self.encoder.embeddings.token.weight, batch.mlm_labels)}
         if self.nsp is not None and batch.nsp_labels is not None:
             decision = self.nsp(batch.layout.first(hidden)).float()
             losses["nsp"] = F.cross_entropy(decision, batch.nsp_labels, reduction="sum")
         return losses
 
     forward = losses
+
+
+def chosen(hidden: Tensor, positions: Tensor) -> Tensor:
+    """Rows (M, D) of (..., D) laid out flat."""
+    return hidden.flatten(0, -2).index_select(0, positions)
 
 
 class SpanModel(nn.Module):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from korbert.config import BaseConfig
+from korbert.config import BaseConfig, RunConfig
 from korbert.errors import ConfigError
 from korbert.files import read_text, write_json_atomically
 from korbert.study.results import make_record, make_stamp
@@ -21,7 +21,7 @@ _FREE_TRAIN = ("log_every", "checkpoint_every")
 _SESSIONS = "sessions.jsonl"  # a line for each time the run was started: it may have moved to other hardware
 
 
-def start_run(config: BaseConfig) -> Path:
+def start_run(config: RunConfig) -> Path:
     """Make the run's folder and write `config.json`; refuse a finished run's folder with another configuration."""
     folder = Path(config.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def start_run(config: BaseConfig) -> Path:
     return folder
 
 
-def as_dict(config: BaseConfig) -> dict[str, Any]:
+def as_dict(config: RunConfig) -> dict[str, Any]:
     """The configuration as JSON-able values."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
@@ -47,7 +47,7 @@ def fixed_config(config: BaseConfig, **identities: str) -> dict[str, Any]:
     return {**fixed, **identities}
 
 
-def finish_run(folder: Path, task: str, config: BaseConfig, results: Mapping[str, Any]) -> dict[str, Any]:
+def finish_run(folder: Path, task: str, config: RunConfig, results: Mapping[str, Any]) -> dict[str, Any]:
     """Write `record.json`, which marks the run as finished, and return it."""
     record = make_record(task, as_dict(config), results)
     record["sessions"] = [json.loads(line) for line in read_text(folder / _SESSIONS).splitlines()]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import random
+import sys
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from korbert.errors import ConfigError
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @dataclass
@@ -57,6 +61,7 @@ def make_runtime(config: RuntimeConfig) -> Runtime:
         raise ConfigError(f"runtime.layout: {config.layout!r} is unknown, wanted auto, packed or padded")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    _keep_freed_memory()
     use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     bf16 = config.precision == "bf16" or (config.precision == "auto" and use_gpu)
     loader_workers = config.loader_workers
@@ -69,6 +74,15 @@ def make_runtime(config: RuntimeConfig) -> Runtime:
         loader_workers=loader_workers,
         compile=config.compile,
     )
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse freed tensors of the last step: it gives large ones back, and gets them again page by page."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            glibc = ctypes.CDLL("libc.so.6")
+            glibc.mallopt(_M_MMAP_MAX, 0)
+            glibc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
 def seed_everything(seed: int) -> None:
