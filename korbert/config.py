@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from korbert.data.masking import MaskingConfig
+from korbert.data.selection import SelectionConfig
 from korbert.data.windows import DecodingConfig, WindowConfig
 from korbert.encoding import EntityMode
 from korbert.errors import ConfigError, KorbertError
@@ -129,6 +130,7 @@ class PretrainingTask:
     validation_examples: int = 1000
     validation_length: int = 128
     masking: MaskingConfig = field(default_factory=MaskingConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
     curriculum: list[CurriculumStage] = field(default_factory=list)
 
     def stages(self) -> list[tuple[float, int]]:
@@ -142,7 +144,9 @@ class PretrainingTask:
 
     def objectives(self) -> tuple[str, ...]:
         """Names of the losses."""
-        return ("mlm", "nsp") if self.nsp else ("mlm",)
+        if self.nsp and self.selection.share > 0:
+            raise ConfigError("task.nsp and task.selection.share: sentence pairs and questions exclude each other")
+        return ("mlm", *(["nsp"] if self.nsp else []), *(["selection"] if self.selection.share > 0 else []))
 
 
 @dataclass

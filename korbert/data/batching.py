@@ -56,16 +56,24 @@ def _movable(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PretrainingBatch(Batch):
-    """mlm_positions: (M,) places in the ids laid out flat; mlm_labels: (M,); nsp_labels: (B,), None without pairs."""
+    """mlm_positions: (M,) places in the ids laid out flat; mlm_labels: (M,); nsp_labels: (B,), None without pairs.
+
+    asked: (Q,) sequences that have a question; starts, ends, allowed: bool, shaped as the ids, where an answer begins,
+    ends, and may lie; None where no sequence has one.
+    """
 
     mlm_positions: Tensor
     mlm_labels: Tensor
     nsp_labels: Tensor | None = None
+    asked: Tensor | None = None
+    starts: Tensor | None = None
+    ends: Tensor | None = None
+    allowed: Tensor | None = None
 
     def target_counts(self) -> dict[str, int]:
-        """Masked tokens and, where there are any, pairs."""
-        counts = {"mlm": len(self.mlm_labels)}
-        return counts if self.nsp_labels is None else {**counts, "nsp": len(self.nsp_labels)}
+        """Masked tokens and, where there are any, pairs and questions."""
+        others = {"nsp": self.nsp_labels, "selection": self.asked}
+        return {"mlm": len(self.mlm_labels), **{k: len(v) for k, v in others.items() if v is not None}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +125,19 @@ def collate_pretraining(examples: Sequence[PretrainingExample], pad_id: int, pac
     places = [np.flatnonzero(e.mlm_labels != IGNORE_INDEX) for e in examples]
     labels = [e.mlm_labels[at] for e, at in zip(examples, places, strict=True)]
     nsp = [e.nsp_label for e in examples if e.nsp_label is not None]
+    asked = [number for number, e in enumerate(examples) if e.starts is not None]
+    answers: dict[str, Any] = {}
+    if asked:
+        for name in ("starts", "ends", "allowed"):
+            rows = [getattr(e, name) if e.starts is not None else np.zeros(len(e), np.bool_) for e in examples]
+            answers[name] = pack(rows) if packed else pad(rows, False)
+        answers["asked"] = torch.tensor(asked)
     return PretrainingBatch(
         **inputs,
         mlm_positions=pack([at + start for at, start in zip(places, first, strict=True)]),
         mlm_labels=pack(labels),
         nsp_labels=torch.tensor(nsp) if nsp else None,
+        **answers,
     )
 
 

@@ -24,6 +24,7 @@ from korbert.tokenizers import SpecialTokens, Tokenizer
 
 RANDOM, NEXT = 0, 1  # nsp labels
 Rows = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class PretrainingExample:
     """One masked sequence.
 
     token_ids, segment_ids, entity_ids, mlm_labels: (T,) int32; nsp_label: 0 or 1, None where it is no sentence pair.
+    starts, ends, allowed: (T,) bool, where an answer begins, ends, and may lie; None where nothing is asked.
     """
 
     token_ids: IntArray
@@ -38,6 +40,9 @@ class PretrainingExample:
     entity_ids: IntArray
     mlm_labels: IntArray
     nsp_label: int | None = None
+    starts: BoolArray | None = None
+    ends: BoolArray | None = None
+    allowed: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -109,10 +114,15 @@ class PretrainingData(ABC):
     def as_mode_says(self, part: Sentence) -> Sentence:
         """Leave out markers that lost their partner, or all of them, and the entity ids, as the mode wants it."""
         ids, entities = part
+        keep = self.kept(ids)
+        return ids[keep], entities[keep] if self.mode.has_embedding else np.zeros(len(keep), dtype=np.int32)
+
+    def kept(self, ids: IntArray) -> IntArray:
+        """Indices of the tokens that `as_mode_says` keeps."""
         keep = balanced(ids, self.special)
         if not self.mode.has_markers:
             keep = keep[(ids[keep] != self.special.ent) & (ids[keep] != self.special.ent_end)]
-        return ids[keep], entities[keep] if self.mode.has_embedding else np.zeros(len(keep), dtype=np.int32)
+        return keep
 
     def _masked(
         self, inputs: tuple[IntArray, IntArray, IntArray], rng: np.random.Generator, label: int | None = None

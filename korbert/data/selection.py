@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from korbert.data.masking import mask_tokens
 from korbert.data.pretraining import (
@@ -95,25 +94,23 @@ class SelectionPassages(Passages):
 
     def _ask(self, document: int, first: int, last: int, rng: np.random.Generator) -> Question | None:
         """A question about tokens `[first, last)` of a document; None where nothing recurs."""
-        ids, entities = self.corpus.tokens(document, 0, int(self.corpus.document_length(document)))
-        found = mentions(ids, self.special)
-        inside: dict[bytes, list[Mention]] = {}
-        for a, b in found:
-            if first <= a and b <= last:
-                inside.setdefault(ids[a:b].tobytes(), []).append((a - first, b - first))
+        ids, entities = self.corpus.tokens(document, 0, self.corpus.document_length(document))
         is_echo = rng.random() < self.selection.echo
-        asking = [
-            (a, b) for a, b in found if (first <= a and b <= last) == is_echo and ids[a:b].tobytes() in inside
-        ]
-        if not asking:
+        candidates = []
+        for places in _named(mentions(ids, self.special), ids, self.special).values():
+            inside = [(a, b) for a, b in places if first <= a and b <= last]
+            asking = inside if is_echo else [place for place in places if place not in inside]
+            if inside and asking:
+                candidates.append((inside, asking))
+        if not candidates:
             return None
         # Each recurring entity is as likely as another: the document's subject is not asked for all the time.
-        kinds = sorted({ids[a:b].tobytes() for a, b in asking})
-        kind = kinds[rng.integers(len(kinds))]
-        same = [mention for mention in asking if ids[mention[0] : mention[1]].tobytes() == kind]
-        chosen = same[rng.integers(len(same))]
+        inside, asking = candidates[rng.integers(len(candidates))]
+        chosen = asking[rng.integers(len(asking))]
+        kind = ids[chosen[0] : chosen[1]].tobytes()
         tokens = self._take_out(document, (ids, entities), chosen, kind, is_echo, rng)
-        return None if tokens is None else Question(tokens, inside[kind])
+        places = [(a - first, b - first) for a, b in inside]
+        return None if tokens is None else Question(tokens, places)
 
     def _take_out(
         self, document: int, text: Sentence, mention: Mention, kind: bytes, is_echo: bool, rng: np.random.Generator
@@ -132,9 +129,9 @@ class SelectionPassages(Passages):
                 if hint:
                     shown[a], keep[a] = self.special.mask, True
         if is_echo:
-            is_marker = (shown == self.special.ent) | (shown == self.special.ent_end)
+            # Other entities stay, they are what a question is about; so do their markers and the hint.
             dropped = rng.random(len(keep)) < rng.random() * self.selection.drop
-            keep &= ~dropped | is_marker | (shown == self.special.mask)
+            keep &= ~dropped | (entities[start:end] > 0) | np.isin(shown, self.special.ids)
         # Where the sentence is too long, what is near the mention stays.
         at = np.flatnonzero(keep)
         if len(at) < 3:
@@ -147,28 +144,22 @@ class SelectionPassages(Passages):
         return self.as_mode_says((shown[at], entity_ids.astype(np.int32)))
 
     def _asked(self, question: Question, passage: Sentence, rng: np.random.Generator) -> PretrainingExample:
-        ids, entities = passage
-        is_answer = np.zeros(len(ids), dtype=np.int32)  # 1 first token, 2 last token, 3 both, 4 between
-        for a, b in question.places:
-            is_answer[a:b] = 4
-            is_answer[a], is_answer[b - 1] = (3, 3) if b - a == 1 else (1, 2)
-        keep = self._kept(ids)
-        is_answer = is_answer[keep]
+        """[CLS] question [SEP] passage [SEP], masked anywhere but in the answers."""
+        kept = self.kept(passage[0])
         part = self.as_mode_says(passage)
         token_ids, segment_ids, entity_ids = join_segments(question.tokens, part, self.special)
-        begin = len(question.tokens[0]) + 2
-        protected = np.zeros(len(token_ids), dtype=np.bool_)
-        protected[begin : begin + len(part[0])] = is_answer > 0
-        masked, labels = mask_tokens(token_ids, rng, self.special, self.vocab_size, self.masking, protected)
-        where = np.zeros(len(token_ids), dtype=np.int32)
-        where[begin : begin + len(part[0])] = is_answer
-        allowed = np.zeros(len(token_ids), dtype=np.bool_)
-        allowed[begin : begin + len(part[0])] = (part[0] != self.special.ent) & (part[0] != self.special.ent_end)
-        allowed[0] = True
-        return PretrainingExample(
-            masked, segment_ids, entity_ids, labels,
-            starts=np.isin(where, (1, 3)), ends=np.isin(where, (2, 3)), allowed=allowed,
-        )  # fmt: skip
+        where = slice(len(question.tokens[0]) + 2, len(token_ids) - 1)
+        starts, ends, answers, allowed = (np.zeros(len(token_ids), dtype=np.bool_) for _ in range(4))
+        for marks, chosen in (
+            (starts, [range(a, a + 1) for a, _ in question.places]),
+            (ends, [range(b - 1, b) for _, b in question.places]),
+            (answers, [range(a, b) for a, b in question.places]),
+        ):
+            marks[where] = np.isin(kept, [i for places in chosen for i in places])
+        allowed[0] = True  # [CLS] says "not here", as in fine-tuning
+        allowed[where] = ~np.isin(part[0], (self.special.ent, self.special.ent_end))
+        masked, labels = mask_tokens(token_ids, rng, self.special, self.vocab_size, self.masking, answers)
+        return PretrainingExample(masked, segment_ids, entity_ids, labels, starts=starts, ends=ends, allowed=allowed)
 
 
 def mentions(ids: IntArray, special: SpecialTokens) -> list[Mention]:
@@ -179,9 +170,10 @@ def mentions(ids: IntArray, special: SpecialTokens) -> list[Mention]:
     return [(int(a) + 1, int(b)) for a, b in zip(opening, closing, strict=False) if b > a + 1]
 
 
-def covers(places: list[Mention], length: int) -> npt.NDArray[np.bool_]:
-    """Which of `length` tokens belong to one of the mentions."""
-    inside = np.zeros(length, dtype=np.bool_)
-    for a, b in places:
-        inside[a:b] = True
-    return inside
+def _named(found: list[Mention], ids: IntArray, special: SpecialTokens) -> dict[bytes, list[Mention]]:
+    """Mentions by their tokens; those with an unknown token could be anything, and are left out."""
+    named: dict[bytes, list[Mention]] = {}
+    for a, b in found:
+        if not (ids[a:b] == special.unk).any():
+            named.setdefault(ids[a:b].tobytes(), []).append((a, b))
+    return named

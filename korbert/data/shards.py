@@ -238,6 +238,12 @@ class ShardedCorpus:
         first, last = shard["documents"][index : index + 2]
         return np.diff(shard["sentences"][first : last + 1])
 
+    def document_length(self, document: int) -> int:
+        """Tokens in a document, markers included."""
+        shard, index = self._locate(document)
+        first, last = shard["documents"][index : index + 2]
+        return int(shard["sentences"][last] - shard["sentences"][first])
+
     def document_lengths(self) -> npt.NDArray[np.int64]:
         """Tokens in each document, markers included, (documents,) int64."""
         return np.concatenate([np.diff(shard["sentences"][shard["documents"]]) for shard in self._shards])

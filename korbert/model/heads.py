@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     class PretrainingTargets(Inputs, Protocol):
         """mlm_positions: (M,), where a token is predicted, in (...) laid out flat; mlm_labels: (M,), which.
 
-        nsp_labels: (B,), 1 = true next; None without pairs.
+        nsp_labels: (B,), 1 = true next; None without pairs. asked: (Q,) sequences with a question; starts, ends,
+        allowed: (...) bool, where an answer begins, ends, and may lie; None without questions.
         """
 
         @property
@@ -47,6 +48,14 @@ if TYPE_CHECKING:
         def mlm_labels(self) -> Tensor: ...
         @property
         def nsp_labels(self) -> Tensor | None: ...
+        @property
+        def asked(self) -> Tensor | None: ...
+        @property
+        def starts(self) -> Tensor | None: ...
+        @property
+        def ends(self) -> Tensor | None: ...
+        @property
+        def allowed(self) -> Tensor | None: ...
 
     class SpanTargets(Inputs, Protocol):
         """start_positions, end_positions: (B,) tokens, inclusive; allowed: (...) bool, where a span may lie."""
@@ -115,7 +124,7 @@ def span_loss(start: Tensor, end: Tensor, batch: SpanTargets) -> Tensor:
 
 
 class PretrainingModel(nn.Module):
-    """Encoder with the heads of its objectives: "mlm" always, "nsp" (next sentence) where asked for."""
+    """Encoder with the heads of its objectives: "mlm" always; "nsp" (next sentence), "selection" where asked for."""
 
     def __init__(self, config: ModelConfig, objectives: Sequence[str] = ("mlm", "nsp")) -> None:
         super().__init__()
@@ -124,7 +133,8 @@ class PretrainingModel(nn.Module):
         self.encoder = Encoder(config)
         self.mlm = MaskedLMHead(config)
         self.nsp = NextSentenceHead(config) if "nsp" in objectives else None
-        for head in (self.mlm, self.nsp):
+        self.span = SpanHead(config) if "selection" in objectives else None
+        for head in (self.mlm, self.nsp, self.span):
             if head is not None:
                 initialize(head, config.initializer_range)
 
@@ -144,7 +154,27 @@ class PretrainingModel(nn.Module):
         if self.nsp is not None and batch.nsp_labels is not None:
             decision = self.nsp(batch.layout.first(hidden)).float()
             losses["nsp"] = F.cross_entropy(decision, batch.nsp_labels, reduction="sum")
+        if self.span is not None and batch.asked is not None:
+            losses["selection"] = self._selection_loss(self.span, hidden, batch)
         return losses
+
+    def _selection_loss(self, head: SpanHead, hidden: Tensor, batch: PretrainingTargets) -> Tensor:
+        """Summed over questions: minus the log of the probability of all right starts, and of all right ends, halved.
+
+        Source: Ram et al. 2021, section 3, with every occurrence of the answer right.
+        """
+        assert batch.asked is not None
+        assert batch.starts is not None
+        assert batch.ends is not None
+        assert batch.allowed is not None
+        loss = hidden.new_zeros((), dtype=torch.float32)
+        logits = head(hidden, batch.layout, batch.allowed)
+        for scores, right in zip(logits, (batch.starts, batch.ends), strict=True):
+            scores = scores.index_select(0, batch.asked)  # (Q, T)
+            right = batch.layout.rectangle(right, False).index_select(0, batch.asked)
+            wanted = scores.masked_fill(~right, -torch.inf)
+            loss = loss + (scores.logsumexp(1) - wanted.logsumexp(1)).sum() / 2
+        return loss
 
     forward = losses
 

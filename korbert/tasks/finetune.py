@@ -26,7 +26,7 @@ from korbert.model import SpanModel
 from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import finish_run, fixed_config, start_run
 from korbert.tokenizers import load_tokenizer
-from korbert.training.bundle import Bundle, Description, copy_encoder, load_bundle, write_description
+from korbert.training.bundle import Bundle, Description, copy_shared, load_bundle, write_description
 from korbert.training.loop import Metric, Trainer
 from korbert.training.runtime import Runtime, make_runtime, seed_everything
 from korbert.training.state import load_tensors, load_weights
@@ -194,7 +194,7 @@ def _model(config: FinetuneConfig, pretrained: Bundle | None, vocab_size: int) -
         assert config.model is not None
         return SpanModel(config.model.model_config(vocab_size))
     model = SpanModel(pretrained.description.model)
-    copy_encoder(pretrained.model, model)
+    copy_shared(pretrained.model, model)
     return model
 
 

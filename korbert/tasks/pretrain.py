@@ -16,6 +16,7 @@ from korbert.data.batching import BatchStream, PretrainingBatch, collate_pretrai
 from korbert.data.loading import BatchLoader
 from korbert.data.masking import MaskingConfig
 from korbert.data.pretraining import HeldOut, Passages, PretrainingData, PretrainingExample, SentencePairs
+from korbert.data.selection import SelectionPassages
 from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError
 from korbert.model import PretrainingModel
@@ -120,11 +121,13 @@ def training_loader(
             "max_length": length, "masking": task.masking, "seed": config.seed + 1000 * number, "documents": documents,
         }  # fmt: skip
         mode = config.entities.entity_mode()
-        source: PretrainingData = (
-            SentencePairs(corpus, tokenizer, mode, short_share=task.short_share, **options)
-            if task.nsp
-            else Passages(corpus, tokenizer, mode, **options)
-        )
+        source: PretrainingData
+        if task.nsp:
+            source = SentencePairs(corpus, tokenizer, mode, short_share=task.short_share, **options)
+        elif task.selection.share > 0:
+            source = SelectionPassages(corpus, tokenizer, mode, selection=task.selection, **options)
+        else:
+            source = Passages(corpus, tokenizer, mode, **options)
         batch_size = max(1, config.train.batch_size * task.max_length // length)
         stages.append((start, BatchStream(source, batch_size, config.seed + 1000 * number)))
     return BatchLoader(stages, collate, runtime.loader_workers, pin=runtime.device.type == "cuda")

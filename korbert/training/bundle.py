@@ -113,6 +113,7 @@ def _description(path: Path, raw: dict[str, Any]) -> Description:
         raise DataError(path, "content", f"not a model description ({error!r})") from error
 
 
-def copy_encoder(source: nn.Module, target: nn.Module) -> None:
-    """Give `target` the encoder weights of `source`."""
-    target.get_submodule("encoder").load_state_dict(source.get_submodule("encoder").state_dict())
+def copy_shared(source: nn.Module, target: nn.Module) -> None:
+    """Give `target` the weights of every part that `source` has under the same name: encoder, and span head if any."""
+    weights = source.state_dict()
+    target.load_state_dict({name: weights.get(name, value) for name, value in target.state_dict().items()})
