@@ -98,7 +98,7 @@ class SelectionPassages(Passages):
         is_echo = rng.random() < self.selection.echo
         candidates = []
         for places in _named(mentions(ids, self.special), ids, self.special).values():
-            inside = [(a, b) for a, b in places if first <= a and b <= last]
+            inside = [(a, b) for a, b in places if first < a and b < last]  # with its markers
             asking = inside if is_echo else [place for place in places if place not in inside]
             if inside and asking:
                 candidates.append((inside, asking))

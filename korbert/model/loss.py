@@ -26,17 +26,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
-    """Matrix products in `dtype`, softmax and sums in float32."""
+    """Matrix products in `dtype`, softmax and sums in float32 or better."""
     needs_gradient = any(ctx.needs_input_grad)
     w, b = weight.to(dtype), bias.to(dtype)
     d_hidden = torch.empty_like(hidden)
     d_weight, d_bias = (torch.zeros_like(x) if needs_gradient else x for x in (weight, bias))
-    loss = hidden.new_zeros((), dtype=torch.float32)
+    exact = torch.promote_types(dtype, torch.float32)
+    loss = hidden.new_zeros((), dtype=exact)
     size = max(1, min(len(hidden), _CHUNK_ELEMENTS // len(weight)))
     buffer = w.new_empty((size, len(weight)))
     for first in range(0, len(hidden), size):
         x, y = hidden[first : first + size].to(dtype), labels[first : first + size, None]
-        scores = torch.addmm(b, x, w.T, out=buffer[: len(x)]).float()  # (m, V), made into exponentials in place
+        scores = torch.addmm(b, x, w.T, out=buffer[: len(x)]).to(exact)  # (m, V), made into exponentials in place
         right, largest = scores.gather(1, y), scores.amax(1, keepdim=True)
         exponentials = scores.sub_(largest).exp_()
         total = exponentials.sum(1, keepdim=True)
@@ -59,7 +60,7 @@ def _forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Ten
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
-    """Sum of the cross-entropies of `hidden @ weight.T + bias`, float32.
+    """Sum of the cross-entropies of `hidden @ weight.T + bias`, in float32 or better.
 
     hidden: (M, D); weight: (V, D); bias: (V,); labels: (M,) int64. The same as `F.cross_entropy(F.linear(hidden,
     weight, bias), labels, reduction="sum")`, with the memory of a chunk of logits instead of three times all of them.

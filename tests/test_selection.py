@@ -1,0 +1,180 @@
+"""Recurring-span selection: questions that have their answer in the passage and not in themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from models import CONFIG, shaken
+
+from korbert.data.batching import collate_pretraining
+from korbert.data.masking import MaskingConfig
+from korbert.data.pretraining import PretrainingExample
+from korbert.data.selection import SelectionConfig, SelectionPassages, mentions
+from korbert.data.shards import ShardedCorpus, build_shards
+from korbert.encoding import EntityMode
+from korbert.errors import ConfigError
+from korbert.model import IGNORE_INDEX, PretrainingModel
+from korbert.tokenizers import SpecialTokens, Tokenizer, load_tokenizer
+from korbert.tokenizers.characters import SyllableTokenizer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SPECIAL = SpecialTokens()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> tuple[ShardedCorpus, Tokenizer]:
+    """The sample corpus with MeCab's entities, by syllable."""
+    folder = tmp_path_factory.mktemp("corpus")
+    lines = (sample / "corpus.txt").read_text("utf-8").splitlines()
+    SyllableTokenizer.train(lines, vocab_size=1500).save(folder / "tokenizer")
+    build_shards(folder / "shards", [sample / "corpus.txt"], folder / "tokenizer", "mecab")
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    return ShardedCorpus(folder / "shards", tokenizer.fingerprint), tokenizer
+
+
+def make(corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode, **selection: Any) -> SelectionPassages:
+    return SelectionPassages(
+        *corpus, mode, max_length=160, masking=MaskingConfig(), seed=1, selection=SelectionConfig(1.0, **selection)
+    )
+
+
+def parts(example: PretrainingExample) -> tuple[np.ndarray, np.ndarray]:
+    """Question and passage as they were before masking."""
+    ids = np.where(example.mlm_labels == IGNORE_INDEX, example.token_ids, example.mlm_labels)
+    first, last = np.flatnonzero(ids == SPECIAL.sep)
+    assert ids[0] == SPECIAL.cls
+    assert last == len(ids) - 1
+    assert example.segment_ids.tolist() == [0] * (first + 1) + [1] * (last - first)
+    return ids[1:first], ids[first + 1 : last]
+
+
+def contains(tokens: np.ndarray, part: np.ndarray) -> bool:
+    return any(np.array_equal(tokens[i : i + len(part)], part) for i in range(len(tokens) - len(part) + 1))
+
+
+@pytest.mark.parametrize("mode", [EntityMode.SPLIT, EntityMode.MARKERS, EntityMode.BOTH])
+@pytest.mark.parametrize("echo", [0.0, 1.0])
+def test_answers_are_in_the_passage_and_not_shown_in_the_question(
+    corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode, echo: float
+) -> None:
+    shards, _ = corpus
+    data = make(corpus, mode, echo=echo, drop=0.0)
+    asked = hinted = 0
+    for request in data.epoch(0).requests(np.arange(len(data.epoch(0)))):
+        example = data.make(request)
+        assert len(example) <= 160
+        if example.starts is None:
+            continue
+        asked += 1
+        question, _ = parts(example)
+        assert 2 <= len(question) <= 40
+        begin = len(question) + 2
+        starts, ends = np.flatnonzero(example.starts), np.flatnonzero(example.ends)
+        answers = [example.token_ids[a : b + 1] for a, b in zip(starts, ends, strict=True)]
+        assert answers
+        for a, b, answer in zip(starts, ends, answers, strict=True):
+            assert begin <= a <= b < len(example) - 1
+            assert np.array_equal(answer, answers[0])  # one entity, wherever it stands, and not masked
+            assert example.allowed[a : b + 1].all()
+            assert not np.isin(answer, SPECIAL.ids).any()
+            if mode.has_markers:
+                assert example.token_ids[a - 1] == SPECIAL.ent
+                assert example.token_ids[b + 1] == SPECIAL.ent_end
+            if mode.has_embedding:
+                assert example.entity_ids[a : b + 1].all()
+        whole, _ = shards.tokens(int(request[2][0]), 0, shards.document_length(int(request[2][0])))
+        named = [whole[a:b] for a, b in mentions(whole, SPECIAL)]
+        assert any(np.array_equal(answers[0], name) for name in named)
+        hinted += int(SPECIAL.mask in question)
+        if mode.has_markers:
+            inside = [question[a:b] for a, b in mentions(question, SPECIAL)]
+            assert not any(np.array_equal(answers[0], name) for name in inside)
+        if echo == 1.0 and SPECIAL.mask in question:  # what stands before the gap, stands in the document
+            before = question[: int(np.flatnonzero(question == SPECIAL.mask)[0])]
+            assert contains(whole[~np.isin(whole, SPECIAL.ids)], before[~np.isin(before, SPECIAL.ids)])
+    assert asked > 40
+    assert 0.3 < hinted / asked < 0.7
+
+
+def test_allowed_are_the_passage_s_own_tokens_and_cls(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    example = next(e for e in make(corpus, EntityMode.BOTH).examples(0, 99) if e.starts is not None)
+    question, passage = parts(example)
+    expected = [True, *[False] * (len(question) + 1), *~np.isin(passage, (SPECIAL.ent, SPECIAL.ent_end)), False]
+    assert example.allowed.tolist() == expected  # type: ignore[union-attr]
+
+
+def test_share_echo_and_drop_do_what_they_say(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    def asked(**options: Any) -> float:
+        settings = SelectionConfig(**({"share": 1.0} | options))
+        data = SelectionPassages(
+            *corpus, EntityMode.BOTH, max_length=160, masking=MaskingConfig(), seed=1, selection=settings
+        )
+        return float(np.mean([e.starts is not None for e in data.examples(0, 300)]))
+
+    assert asked(echo=1.0) > 0.9
+    assert asked(echo=1.0, share=0.3) == pytest.approx(0.3, abs=0.12)
+    assert asked(share=0.0) == 0.0
+    lengths = []
+    for drop in (0.0, 1.0):
+        made = make(corpus, EntityMode.SPLIT, echo=1.0, drop=drop).examples(0, 99)
+        lengths.append(np.mean([len(parts(e)[0]) for e in made if e.starts is not None]))
+    assert lengths[1] < 0.8 * lengths[0]
+
+
+def test_loss_by_hand(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    """Minus the log of the summed probability of right starts, and of right ends, halved; questions only."""
+    made = make(corpus, EntityMode.BOTH, echo=0.5).examples(0, 12)
+    questions = [e for e in made if e.starts is not None]
+    assert 0 < len(questions) < len(made)
+    sizes = {"vocab_size": len(corpus[1]), "max_positions": 160}
+    model = shaken(PretrainingModel(type(CONFIG)(**{**vars(CONFIG), **sizes}), ("mlm", "selection")), std=0.05)
+    batch = collate_pretraining(made, pad_id=0)
+    assert batch.target_counts()["selection"] == len(questions)
+    with torch.no_grad():
+        value = float(model.losses(batch)["selection"])
+        packed = float(model.losses(collate_pretraining(made, pad_id=0, packed=True))["selection"])
+        expected = 0.0
+        for example in questions:
+            hidden = model.encode(collate_pretraining([example], pad_id=0))[0]
+            logits = model.span.scores(hidden).double().numpy()  # type: ignore[union-attr, operator]
+            for column, right in enumerate((example.starts, example.ends)):
+                e = np.exp(logits[:, column]) * example.allowed
+                expected -= np.log(e[right].sum() / e.sum()) / 2
+    assert value == pytest.approx(expected, rel=1e-4)
+    assert packed == pytest.approx(expected, rel=1e-4)
+    nothing = collate_pretraining([e for e in made if e.starts is None], pad_id=0)
+    assert model.losses(nothing).keys() == {"mlm"}
+
+
+def test_gradients_packed_equal_padded(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    made = make(corpus, EntityMode.BOTH).examples(0, 6)
+    sizes = {"vocab_size": len(corpus[1]), "max_positions": 160}
+    model = shaken(PretrainingModel(type(CONFIG)(**{**vars(CONFIG), **sizes}), ("mlm", "selection")), std=0.05)
+    gradients = []
+    for packed in (False, True):
+        model.losses(collate_pretraining(made, pad_id=0, packed=packed))["selection"].backward()
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+        model.zero_grad(set_to_none=True)
+    assert "span.scores.weight" in gradients[0]
+    for name, value in gradients[0].items():
+        assert (value - gradients[1][name]).abs().max() <= 1e-4 * max(1.0, float(value.abs().max())), name
+
+
+@pytest.mark.parametrize("options", [{"share": 1.5}, {"echo": -1.0}, {"drop": 2.0}, {"question_length": 1}])
+def test_settings_that_cannot_be(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=rf"task\.selection\.{next(iter(options))}"):
+        SelectionConfig(**options)
+
+
+def test_corpus_without_entities_is_refused(
+    tmp_path: Path, sample: Path, corpus: tuple[ShardedCorpus, Tokenizer]
+) -> None:
+    corpus[1].save(tmp_path / "tokenizer")
+    build_shards(tmp_path / "shards", [sample / "corpus.txt"], tmp_path / "tokenizer")
+    bare = ShardedCorpus(tmp_path / "shards")
+    with pytest.raises(ConfigError, match="choose an annotator"):
+        make((bare, corpus[1]), EntityMode.SPLIT)
