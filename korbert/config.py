@@ -9,9 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hydra import compose
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from korbert.data.masking import MaskingConfig
 from korbert.data.selection import SelectionConfig
@@ -57,10 +60,14 @@ class TokenizerConfig:
 
 @dataclass
 class EntitiesConfig:
-    """annotator: "none", an analyser's name, or "inherit" (from the pretrained model); mode: see `EntityMode`."""
+    """annotator: see `korbert.entities.make_annotator`, or "inherit" (from the pretrained model); mode: `EntityMode`.
+
+    store: a file of annotations made beforehand, for machines without the analyser.
+    """
 
     annotator: str = MISSING
     mode: str = MISSING
+    store: str | None = None
 
     def entity_mode(self) -> EntityMode:
         """The mode. Raises ConfigError for an unknown one, or one that the annotator cannot serve."""
@@ -76,9 +83,13 @@ class EntitiesConfig:
 
 @dataclass
 class CorpusConfig:
-    """files: names or patterns, `{root}` stands for data.root; holdout: share of documents kept for validation."""
+    """files: names or patterns, `{root}` stands for data.root; holdout: share of documents kept for validation.
+
+    shards: a folder of token shards made beforehand, read instead of the files.
+    """
 
     files: list[str] = MISSING
+    shards: str | None = None
     max_documents: int | None = None
     holdout: float = 0.01
 
@@ -270,6 +281,34 @@ class BenchmarkConfig(RunConfig):
 
 
 @dataclass
+class GpuStudyConfig:
+    """`experiments/gpu_study.py`. stage: prepare or run.
+
+    folder: what `prepare` makes and `run` needs; output: where runs, records and the table go. annotator: whose
+    entities. arms: kinds of entity input; pretraining, finetuning, benchmark: overrides for those commands. Another
+    job is begun only if it should end within `minutes`.
+    """
+
+    stage: str = MISSING
+    folder: str = MISSING
+    output: str = MISSING
+    minutes: float = 9.0
+    annotator: str = "mecab"
+    arms: list[str] = MISSING
+    seeds: list[int] = MISSING
+    folds: list[int] = MISSING
+    test_file: str = MISSING
+    train_files: list[str] = MISSING
+    pretraining: list[str] = MISSING
+    finetuning: list[str] = MISSING
+    benchmark: list[str] = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+@dataclass
 class PublishConfig:
     """`experiments/publish_results.py`. runs: finished runs' folders to add; page: file name below `folder`."""
 
@@ -286,6 +325,7 @@ SCHEMAS: dict[str, type] = {
     "evaluate_schema": EvaluateConfig,
     "quickstart_schema": QuickstartConfig,
     "benchmark_schema": BenchmarkConfig,
+    "gpu_study_schema": GpuStudyConfig,
     "publish_schema": PublishConfig,
 }
 for _name, _schema in SCHEMAS.items():
@@ -309,10 +349,23 @@ def run_door(task: Callable[[Any], object], config: DictConfig) -> None:
         sys.exit(130)
 
 
+def compose_config(name: str, overrides: Sequence[str]) -> Any:
+    """The typed configuration of the door `name` with `overrides`, inside another door.
+
+    Raises ConfigError for overrides that do not fit it.
+    """
+    try:
+        config = compose(config_name=name, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"{name}: {error}") from error
+    _let_named_length_win(config, overrides)
+    return typed(config)
+
+
 def _let_named_length_win(config: DictConfig, overrides: Sequence[str]) -> None:
     """`train.budget=20m` on the command line is enough: a length from the configuration files then does not count."""
     keys = {override.lstrip("+").partition("=")[0] for override in overrides}
-    named = [key for key in LENGTHS if f"train.{key}" in keys and config.train[key] is not None]
+    named = [key for key in LENGTHS if f"train.{key}" in keys and config.get("train", {}).get(key) is not None]
     for key in LENGTHS:
         if named and f"train.{key}" not in keys:
             config.train[key] = None

@@ -70,12 +70,14 @@ def encode(
     tokenizer: Tokenizer,
     mode: EntityMode = EntityMode.BOTH,
     boundaries: Iterable[int] = (),
+    cut: bool = True,
 ) -> Encoding:
     """Tokenize a text with its entities as `mode` says, cut at `boundaries` (characters) too.
 
-    The empty text gives an empty encoding.
+    cut=False leaves tokens whole at entity boundaries: a mention is then every token that it touches. The empty text
+    gives an empty encoding.
     """
-    edges = [edge for e in annotated.entities for edge in (e.start, e.end)] if mode.cuts else []
+    edges = [edge for e in annotated.entities for edge in (e.start, e.end)] if mode.cuts and cut else []
     tokens = tokenizer.encode(annotated.text, [*edges, *boundaries])
     entity_ids = np.zeros(len(tokens), dtype=np.int32)
     encoding = Encoding(tokens.ids, entity_ids, tokens.starts, tokens.ends)

@@ -8,13 +8,14 @@ import os
 import shutil
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from korbert.entities import EntityAnnotator, make_annotator
-from korbert.errors import ConfigError, KorbertError
+from korbert.entities import EntityAnnotator, make_annotator, write_store
+from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.morphology import ANALYSERS, Analyser, Morpheme, align_morphemes, make_analyser
 
 TEXTS = st.text(
@@ -165,10 +166,73 @@ def test_unknown_annotators(name: str, message: str) -> None:
 
 
 def test_fingerprints() -> None:
-    prints = {name: make_annotator(name).fingerprint for name in [*ANALYSERS, "none"]}
+    prints = {name: make_annotator(name).fingerprint for name in [*ANALYSERS, "none", "random-mecab", "random-kiwi"]}
     assert len(set(prints.values())) == len(prints)
     assert prints["mecab"] == make_annotator("mecab").fingerprint
     assert "unknown" not in prints["mecab"]
+
+
+# ---- random spans, the control ----
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXTS)
+def test_random_spans_are_as_many_and_as_long(text: str) -> None:
+    """Or fewer, where the text has no room; never with white space at their ends; the same for the same text."""
+    found = make_annotator("mecab").annotate(text).entities
+    drawn = make_annotator("random-mecab").annotate(text)
+    assert drawn == make_annotator("random-mecab").annotate(text)
+    rest = [len(span) for span in found]
+    for span in drawn.entities:
+        rest.remove(len(span))
+        assert span.of(text) == span.of(text).strip()
+
+
+def test_random_spans_on_real_text(sample: Path) -> None:
+    """Nearly every one finds room, and they lie anywhere."""
+    mecab, random = make_annotator("mecab"), make_annotator("random-mecab")
+    lines = [line for line in (sample / "corpus.txt").read_text("utf-8").splitlines() if line.strip()]
+    found = [span for line in lines for span in mecab.annotate(line).entities]
+    drawn = [span for line in lines for span in random.annotate(line).entities]
+    assert 0.98 * len(found) < len(drawn) <= len(found)
+    same = 0
+    for line in lines:
+        places = {(span.start, span.end) for span in random.annotate(line).entities}
+        same += sum((span.start, span.end) in places for span in mecab.annotate(line).entities)
+    assert same < 0.15 * len(found)
+    middles = [(s.start + s.end) / 2 / len(line) for line in lines for s in random.annotate(line).entities]
+    assert sum(middles) / len(middles) == pytest.approx(0.5, abs=0.03)
+
+
+# ---- annotations made beforehand ----
+
+
+def test_stored_annotations_need_no_analyser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["세종은 서울에서 태어났다.", "KBS교향악단", "", "그냥 글"]
+    store = tmp_path / "store.json"
+    assert write_store(store, "mecab", make_annotator("mecab"), [*texts, texts[0]]) == 4
+    expected = [make_annotator("mecab").annotate(text) for text in texts]
+    stored = make_annotator("mecab", store)
+    other = make_annotator("mecab", store).annotate("부산은 항구다.")  # not stored: analysed here
+    assert other == make_annotator("mecab").annotate("부산은 항구다.")
+    monkeypatch.setitem(sys.modules, "mecab", None)
+    assert [stored.annotate(text) for text in texts] == expected
+    assert stored.fingerprint == make_annotator("mecab").fingerprint
+    with pytest.raises(KorbertError, match="pip install"):
+        stored.annotate("부산은 항구다.")
+    with pytest.raises(DataError, match="these are annotations of 'mecab', wanted 'kiwi'"):
+        make_annotator("kiwi", store)
+    store.write_text('{"format": 9}', "utf-8")
+    with pytest.raises(DataError, match="wanted a store of annotations"):
+        make_annotator("mecab", store)
+
+
+def test_store_of_another_version_is_not_mixed(tmp_path: Path) -> None:
+    store = tmp_path / "store.json"
+    write_store(store, "mecab", make_annotator("mecab"), ["서울"])
+    store.write_text(store.read_text("utf-8").replace("proper-noun-runs-", "proper-noun-runs-0"), "utf-8")
+    with pytest.raises(DataError, match="texts would be annotated in two ways"):
+        make_annotator("mecab", store).annotate("부산")
 
 
 # ---- alignment ----

@@ -57,14 +57,14 @@ class DocumentEncoder:
     def __init__(self, tokenizer: Tokenizer, annotator: EntityAnnotator, cut: bool) -> None:
         self.tokenizer = tokenizer
         self.annotator = annotator
-        self.mode = EntityMode.BOTH if cut else EntityMode.NONE
+        self.cut = cut
 
     def __call__(self, document: Document) -> EncodedDocument:
         """Encode every sentence that has a token."""
         sentences = []
         for paragraph in document:
             for sentence in split_sentences(self.annotator.annotate(paragraph)):
-                encoding = encode(sentence, self.tokenizer, self.mode)
+                encoding = encode(sentence, self.tokenizer, EntityMode.BOTH, cut=self.cut)
                 if len(encoding):
                     sentences.append((encoding.token_ids, encoding.entity_ids))
         return sentences, sum(map(len, document))
@@ -89,6 +89,7 @@ def build_shards(
     tokenizer_folder: Path,
     annotator: str = "none",
     *,
+    cut: bool = True,
     max_documents: int | None = None,
     workers: int = 1,
     shard_tokens: int = 1 << 24,
@@ -96,8 +97,9 @@ def build_shards(
 ) -> Manifest:
     """Encode the documents of `sources` in order into `folder`, which appears only when it is complete.
 
-    `progress` is called with documents and tokens done so far. The result does not depend on `workers` (processes,
-    spawned, because a JVM-based analyser does not survive a fork).
+    cut: whether tokens end at entity boundaries; mentions are marked either way. `progress` is called with documents
+    and tokens done so far. The result does not depend on `workers` (processes, spawned, because a JVM-based analyser
+    does not survive a fork).
     """
     sources = list(sources)
     tokenizer = load_tokenizer(tokenizer_folder)
@@ -105,7 +107,6 @@ def build_shards(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     documents = itertools.islice(itertools.chain.from_iterable(map(read_documents, sources)), max_documents)
-    cut = annotator != "none"
     writer = _ShardWriter(part, shard_tokens, np.uint16 if len(tokenizer) <= 1 << 16 else np.int32)
     for sentences, characters in _encoded(documents, tokenizer_folder, annotator, cut, workers):
         writer.add(sentences, characters)
@@ -115,7 +116,7 @@ def build_shards(
     manifest = Manifest(
         tokenizer=tokenizer.fingerprint,
         annotator=make_annotator(annotator).fingerprint,
-        cut=cut,
+        cut=cut and annotator != "none",
         sources=tuple(path.name for path in sources),
         documents=writer.documents,
         sentences=writer.sentences,
@@ -211,6 +212,7 @@ class ShardedCorpus:
                 f"these shards were made with tokenizer {self.manifest.tokenizer}, but the tokenizer in use is "
                 f"{fingerprint}: their token ids mean other tokens",
             )
+        self.folder = folder
         self._shards = [self._open(folder, number) for number in range(self.manifest.shards)]
         counts = [len(shard["documents"]) - 1 for shard in self._shards]
         self._first = np.cumsum([0, *counts])

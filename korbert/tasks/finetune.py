@@ -51,7 +51,7 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
             f"task.window.max_length={config.task.window.max_length} is more than the model's "
             f"{model.config.max_positions} positions"
         )
-    annotator = make_annotator(annotator_name)
+    annotator = make_annotator(annotator_name, config.entities.store)
     maker = WindowMaker(tokenizer, annotator, mode, config.task.window)
     windows = {
         name: _windows(maker, dataset, name)

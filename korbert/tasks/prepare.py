@@ -100,12 +100,18 @@ def prepare_shards(
     data: DataConfig,
     workers: int,
 ) -> ShardedCorpus:
-    """Return the corpus as token shards, building them if they are not in the cache."""
-    entities.entity_mode()
-    files = corpus_files(corpus, data)
+    """Return the corpus as token shards, building them if they are not in the cache.
+
+    Raises ConfigError for shards made beforehand that are not as `entities` wants them.
+    """
+    cut = entities.entity_mode().cuts
     tokenizer = load_tokenizer(tokenizer_folder)
+    if corpus.shards is not None:
+        return _given_shards(Path(corpus.shards), entities, tokenizer, cut)
+    files = corpus_files(corpus, data)
     annotator = make_annotator(entities.annotator)
-    key = digest([corpus_identity(files), corpus.max_documents, tokenizer.fingerprint, annotator.fingerprint])
+    identity = [corpus_identity(files), corpus.max_documents, tokenizer.fingerprint, annotator.fingerprint]
+    key = digest(identity if cut or entities.annotator == "none" else [*identity, "whole"])
     folder = Path(data.cache) / "shards" / f"{entities.annotator}-{key}"
     if not (folder / "manifest.json").exists():
         log.info("encoding %d corpus files into %s", len(files), folder)
@@ -120,6 +126,7 @@ def prepare_shards(
                 files,
                 tokenizer_folder,
                 entities.annotator,
+                cut=cut,
                 max_documents=corpus.max_documents,
                 workers=workers,
                 progress=show,
@@ -131,6 +138,18 @@ def prepare_shards(
     )  # fmt: skip
     if shards.manifest.empty:
         log.info("corpus: %s documents were left out, because they hold no text", f"{shards.manifest.empty:,}")
+    return shards
+
+
+def _given_shards(folder: Path, entities: EntitiesConfig, tokenizer: Tokenizer, cut: bool) -> ShardedCorpus:
+    shards = ShardedCorpus(folder, tokenizer.fingerprint)
+    found = shards.manifest
+    if (found.annotator == "none") != (entities.annotator == "none") or found.cut != cut:
+        kind = "cut at entity boundaries" if found.cut else "not cut at entity boundaries"
+        raise ConfigError(
+            f"corpus.shards={folder}: its annotator is {found.annotator}, its tokens are {kind}; that does not go "
+            f"with entities.annotator={entities.annotator}, entities.mode={entities.mode}"
+        )
     return shards
 
 

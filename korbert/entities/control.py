@@ -1,0 +1,45 @@
+"""Random spans in the place of entities: the control that tells information from mere marking and cutting."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from korbert.entities.base import EntityAnnotator
+from korbert.text import AnnotatedText, Span
+
+_RULES = "random-spans-1"  # raise the number when the rules below change what is drawn
+_LABEL = "RANDOM"
+
+
+class RandomSpanAnnotator(EntityAnnotator):
+    """As many spans as another annotator finds entities, of the same lengths in characters, anywhere in the text.
+
+    A text always gets the same ones: they are drawn from its own hash. No span begins or ends with white space.
+    """
+
+    def __init__(self, base: EntityAnnotator) -> None:
+        self.base = base
+
+    @property
+    def fingerprint(self) -> str:
+        """The rules, and the other annotator's fingerprint."""
+        return f"{_RULES}/{self.base.fingerprint}"
+
+    def annotate(self, text: str) -> AnnotatedText:
+        """Return `text` with random spans; one for which no room is left is dropped."""
+        lengths = sorted((len(entity) for entity in self.base.annotate(text).entities), reverse=True)
+        rng = np.random.default_rng(list(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()))
+        blank = np.array([character.isspace() for character in text], dtype=np.bool_)
+        free = np.ones(len(text), dtype=np.bool_)
+        spans = []
+        for length in lengths:  # long ones first, while there is room
+            starts = np.flatnonzero(~blank[: len(text) - length + 1] & ~blank[length - 1 :])
+            taken = np.concatenate([[0], np.cumsum(~free)])
+            starts = starts[taken[starts + length] == taken[starts]]
+            if len(starts):
+                start = int(rng.choice(starts))
+                free[start : start + length] = False
+                spans.append(Span(start, start + length, _LABEL))
+        return AnnotatedText(text, tuple(sorted(spans)))

@@ -1,0 +1,308 @@
+"""The entity study in one command for a GPU machine that has neither analysers nor a network.
+
+`prepare`, on any machine, makes a folder of token shards, annotations and questions. `run`, in minutes, pretrains and
+fine-tunes each kind of entity input over seeds and folds, checks the unpadded path against the padded one, and
+measures its speed beside Hugging Face's. What is finished stays; a second call goes on.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from korbert.config import CorpusConfig, EntitiesConfig, GpuStudyConfig, compose_config, expand_root
+from korbert.data.batching import collate_pretraining
+from korbert.data.corpus import read_documents
+from korbert.data.korquad import KorquadDataset, read_korquad
+from korbert.data.masking import MaskingConfig
+from korbert.data.pretraining import Passages
+from korbert.data.shards import ShardedCorpus
+from korbert.encoding import EntityMode
+from korbert.entities import make_annotator, write_store
+from korbert.errors import ConfigError, KorbertError
+from korbert.files import read_json, write_json_atomically, write_text_atomically
+from korbert.model import ModelConfig, PretrainingModel
+from korbert.study.results import make_stamp
+from korbert.tasks.benchmark import benchmark
+from korbert.tasks.finetune import finetune_korquad
+from korbert.tasks.prepare import corpus_files, prepare_shards, prepare_tokenizer
+from korbert.tasks.pretrain import pretrain
+from korbert.tokenizers import load_tokenizer
+from korbert.training.runtime import Runtime, make_runtime, seed_everything
+
+log = logging.getLogger(__name__)
+_LIMIT_MEGABYTES = 60
+_PARAGRAPHS, _PARAGRAPH_BYTES = "paragraphs.txt", 3_000_000
+# Arm → whose spans, and how they enter the input.
+ARMS = {
+    "none": ("none", "none"),
+    "split": ("entities", "split"),
+    "random": ("random", "both"),
+    "markers": ("entities", "markers"),
+    "embedding": ("entities", "embedding"),
+    "both": ("entities", "both"),
+}
+
+
+def gpu_study(config: GpuStudyConfig) -> None:
+    """Prepare or run, as `config.stage` says."""
+    stages = {"prepare": prepare_study, "run": run_study}
+    if config.stage not in stages:
+        raise ConfigError(f"stage: {config.stage!r} is unknown, wanted {' or '.join(stages)}")
+    unknown = [arm for arm in config.arms if arm not in ARMS]
+    if unknown or not config.arms:
+        raise ConfigError(f"arms: wanted some of {', '.join(ARMS)}, got {config.arms}")
+    stages[config.stage](config)
+
+
+def annotators(config: GpuStudyConfig) -> dict[str, str]:
+    """Whose spans → the annotator's name, of those that the arms need."""
+    names = {"none": "none", "entities": config.annotator, "random": f"random-{config.annotator}"}
+    needed = {ARMS[arm][0] for arm in config.arms}
+    return {kind: name for kind, name in names.items() if kind in needed}
+
+
+# ---- prepare ----
+
+
+def prepare_study(config: GpuStudyConfig) -> None:
+    """Make everything that `run` needs in `config.folder`; it replaces what an earlier call made there."""
+    folder = Path(config.folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tokenizer_folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
+    shutil.copytree(tokenizer_folder, folder / "tokenizer")
+    questions = [Path(expand_root(path, config.data)) for path in (config.test_file, *config.train_files)]
+    datasets = [read_korquad(path) for path in questions]
+    for path in questions:
+        shutil.copy(path, folder / path.name)
+    for kind, name in annotators(config).items():
+        entities = EntitiesConfig(annotator=name, mode="none" if kind == "none" else "both")
+        corpus = CorpusConfig(files=config.corpus.files, max_documents=config.corpus.max_documents)
+        shards = prepare_shards(folder / "tokenizer", entities, corpus, config.data, config.runtime.workers)
+        shutil.copytree(shards.folder, folder / f"shards-{kind}")
+        if kind != "none":
+            texts = {text for dataset in datasets for text in _texts(dataset)}
+            write_store(folder / f"annotations-{kind}.json", name, make_annotator(name), sorted(texts))
+    write_json_atomically(
+        folder / "study.json",
+        {"annotators": annotators(config), "test": questions[0].name, "train": [path.name for path in questions[1:]]},
+    )
+    _write_paragraphs(config, folder / _PARAGRAPHS)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    log.info("%s: %.1f MB", folder, size)
+    if size > _LIMIT_MEGABYTES:
+        raise ConfigError(
+            f"{folder} has {size:.1f} MB, more than {_LIMIT_MEGABYTES}: choose a lower corpus.max_documents than "
+            f"{config.corpus.max_documents}"
+        )
+
+
+def _write_paragraphs(config: GpuStudyConfig, path: Path) -> None:
+    """The first megabytes of the corpus as text, for the benchmark."""
+    lines: list[str] = []
+    size = 0
+    for source in corpus_files(config.corpus, config.data):
+        for document in read_documents(source):
+            lines += [*document, ""]
+            size += sum(len(paragraph.encode()) for paragraph in document)
+            if size > _PARAGRAPH_BYTES:
+                break
+    write_text_atomically(path, "\n".join(lines) + "\n")
+
+
+def _texts(dataset: KorquadDataset) -> Iterator[str]:
+    for article in dataset.articles:
+        for paragraph in article.paragraphs:
+            yield paragraph.context
+            yield from (question.text for question in paragraph.questions)
+
+
+# ---- run ----
+
+
+def run_study(config: GpuStudyConfig) -> None:
+    """Work through the jobs until all are done or the time is over, and write the table of what there is."""
+    started = time.perf_counter()
+    folder, output = Path(config.folder), Path(config.output)
+    prepared = read_json(folder / "study.json")
+    missing = annotators(config).keys() - prepared["annotators"].keys()
+    if missing:
+        raise ConfigError(f"{folder} was prepared without {', '.join(missing)}: prepare it again with these arms")
+    output.mkdir(parents=True, exist_ok=True)
+    took: dict[str, list[float]] = {}
+    left = []
+    for kind, name, job in jobs(config, prepared):
+        if (output / name / "record.json").exists():
+            continue
+        passed = time.perf_counter() - started
+        if took and passed + max(took.get(kind, [0.0])) > 60 * config.minutes:
+            left.append(name)
+            continue
+        log.info("%s: begins after %.0f s", name, passed)
+        began = time.perf_counter()
+        failure = output / f"failed-{name}.json"
+        failure.unlink(missing_ok=True)
+        try:
+            job()
+        except ConfigError:
+            raise
+        except Exception as error:  # one part that fails must not cost the others, on a machine lent for minutes
+            log.exception("%s failed", name)
+            write_json_atomically(failure, {"error": repr(error)})
+        took.setdefault(kind, []).append(time.perf_counter() - began)
+        write_table(config, output)
+    write_table(config, output)
+    if left:
+        log.info("time is over; the same command goes on with: %s", ", ".join(left))
+
+
+def jobs(config: GpuStudyConfig, prepared: dict[str, Any]) -> Iterator[tuple[str, str, Callable[[], object]]]:
+    """Kind, name and work of each job, the most telling first."""
+    folder, output = Path(config.folder), Path(config.output)
+    yield "check", "check", functools.partial(check_layouts, config, folder, output / "check")
+    for arm in config.arms:
+        yield "pretrain", f"pretrain-{arm}", functools.partial(_pretrain, config, prepared, arm)
+    first = True
+    for seed in config.seeds:
+        for fold in config.folds:
+            for arm in config.arms:
+                name = f"finetune-{arm}-fold{fold}-seed{seed}"
+                yield "finetune", name, functools.partial(_finetune, config, prepared, arm, fold, seed)
+            if first:  # the table has a whole row; now the speed
+                yield "benchmark", "benchmark", functools.partial(_benchmark, config, folder, output / "benchmark")
+            first = False
+
+
+def _compose(name: str, config: GpuStudyConfig, *overrides: str) -> Any:
+    fixed = (f"runtime.{key}={json.dumps(value)}" for key, value in vars(config.runtime).items())
+    return compose_config(name, [*overrides, *fixed])
+
+
+def _entities(config: GpuStudyConfig, prepared: dict[str, Any], arm: str) -> list[str]:
+    kind, mode = ARMS[arm]
+    chosen = [f"entities.annotator={prepared['annotators'][kind]}", f"entities.mode={mode}"]
+    return chosen if kind == "none" else [*chosen, f"entities.store={config.folder}/annotations-{kind}.json"]
+
+
+def _pretrain(config: GpuStudyConfig, prepared: dict[str, Any], arm: str) -> None:
+    kind, _ = ARMS[arm]
+    pretrain(
+        _compose(
+            "pretrain", config, *config.pretraining, *_entities(config, prepared, arm),
+            f"tokenizer.path={config.folder}/tokenizer", f"corpus.shards={config.folder}/shards-{kind}",
+            f"run_dir={config.output}/pretrain-{arm}",
+        )
+    )  # fmt: skip
+
+
+def _finetune(config: GpuStudyConfig, prepared: dict[str, Any], arm: str, fold: int, seed: int) -> None:
+    train = ",".join(f"{config.folder}/{name}" for name in prepared["train"])
+    finetune_korquad(
+        _compose(
+            "finetune_korquad", config, *config.finetuning, *_entities(config, prepared, arm), "task=korquad_5fold",
+            f"init={config.output}/pretrain-{arm}", f"task.fold={fold}", f"seed={seed}", f"task.train=[{train}]",
+            f"task.test={config.folder}/{prepared['test']}",
+            f"run_dir={config.output}/finetune-{arm}-fold{fold}-seed{seed}",
+        )
+    )  # fmt: skip
+    (Path(config.output) / f"finetune-{arm}-fold{fold}-seed{seed}" / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _benchmark(config: GpuStudyConfig, folder: Path, output: Path) -> None:
+    text = f"corpus.files=[{folder}/{_PARAGRAPHS}]"
+    tokenizer = f"tokenizer.path={folder}/tokenizer"
+    benchmark(_compose("benchmark", config, *config.benchmark, tokenizer, text, f"run_dir={output}"))
+
+
+def check_layouts(config: GpuStudyConfig, folder: Path, output: Path) -> None:
+    """Compare loss and gradients of packed and of padded batches, on this device, on the study's text.
+
+    Both are computed in the device's training precision, and padded in float32 beside it: packed must be as near to
+    that as padded is. Raises KorbertError where it is not.
+    """
+    runtime = make_runtime(config.runtime)
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    corpus = ShardedCorpus(folder / "shards-none", tokenizer.fingerprint)
+    data = Passages(corpus, tokenizer, EntityMode.NONE, max_length=128, masking=MaskingConfig(), seed=0)
+    examples = data.examples(0, 32)
+    seed_everything(0)
+    sizes: dict[str, Any] = {"hidden_size": 256, "num_layers": 4, "num_heads": 4, "intermediate_size": 1024}
+    switches: dict[str, dict[str, Any]] = {
+        "bert": {},
+        "modern": {"norm": "pre", "positions": "rotary", "feed_forward": "geglu"},
+    }
+    exact = Runtime(runtime.device, bf16=False)
+    results = {}
+    for recipe, switch in switches.items():
+        dropout: dict[str, Any] = {"hidden_dropout": 0.0, "attention_dropout": 0.0}
+        model = PretrainingModel(ModelConfig(len(tokenizer), **sizes, **switch, **dropout), ("mlm",))
+        model.to(runtime.device)
+
+        def gradients(where: Runtime, packed: bool, model: PretrainingModel = model) -> torch.Tensor:
+            batch = collate_pretraining(examples, tokenizer.special.pad, packed).to(where.device)
+            with where.autocast():
+                loss = model(batch)["mlm"]
+            loss.backward()
+            found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).double()
+            model.zero_grad(set_to_none=True)
+            return torch.cat([loss.detach().double()[None], found])
+
+        reference = gradients(exact, False)
+        for name, packed in (("padded", False), ("packed", True)):
+            difference = gradients(runtime, packed) - reference
+            results[f"{recipe} {name}: loss, relative error"] = float(difference[0].abs() / reference[0])
+            results[f"{recipe} {name}: gradient, relative error"] = float(difference[1:].norm() / reference[1:].norm())
+    output.mkdir(parents=True, exist_ok=True)
+    write_json_atomically(output / "record.json", {"task": "check_layouts", **make_stamp(), "results": results})
+    for key, error in results.items():
+        if "packed" in key and error > 2 * results[key.replace("packed", "padded")] + 1e-4:
+            raise KorbertError(f"{key}: {error:.2e}, padded {results[key.replace('packed', 'padded')]:.2e}")
+    log.info("packed and padded agree: %s", results)
+
+
+# ---- what came out ----
+
+
+def write_table(config: GpuStudyConfig, output: Path) -> None:
+    """Write `study.md`: scores by arm over what is finished, speed, and the check."""
+    lines = [
+        "# GPU study", "", f"Protocol: korquad-dev-5fold, folds {config.folds} as far as they are finished.", "",
+        "| arm | runs | EM (%) | F1 (%) | held-out masked-LM loss (nats a character) |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for arm in config.arms:
+        records = [read_json(path) for path in sorted(output.glob(f"finetune-{arm}-fold*/record.json"))]
+        if not records:
+            continue
+        scores = {key: [r["results"][key] for r in records] for key in ("exact_match", "f1")}
+        pretrained = read_json(output / f"pretrain-{arm}" / "record.json")["results"]
+        cells = [arm, str(len(records)), *(_spread(scores[key]) for key in scores)]
+        lines.append(f"| {' | '.join(cells)} | {pretrained['mlm_loss_per_character']:.3f} |")
+    if (output / "benchmark" / "record.json").exists():
+        rows = read_json(output / "benchmark" / "record.json")["results"]["steps"]
+        lines += ["", f"| {' | '.join(rows[0])} |", f"|{'---|' * len(rows[0])}"]
+        lines += [f"| {' | '.join(_cell(value) for value in row.values())} |" for row in rows]
+    if (output / "check" / "record.json").exists():
+        results = read_json(output / "check" / "record.json")["results"]
+        lines += ["", "| packed against padded | |", "|---|---|", *(f"| {k} | {v:.1e} |" for k, v in results.items())]
+    lines += ["", *(f"failed: {path.stem.removeprefix('failed-')}" for path in sorted(output.glob("failed-*.json")))]
+    write_text_atomically(output / "study.md", "\n".join(lines).rstrip() + "\n")
+
+
+def _spread(values: list[float]) -> str:
+    """Mean and standard deviation, the latter of two values or more."""
+    mean = f"{statistics.mean(values):.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,.3g}" if isinstance(value, float) else str(value)
