@@ -108,6 +108,7 @@ class ModelSize:
     norm: str = "post"
     positions: str = "learned"
     feed_forward: str = "gelu"
+    span_query: bool = False
 
     def model_config(self, vocab_size: int) -> ModelConfig:
         """Complete the sizes. Raises ConfigError where they do not fit together."""
@@ -208,12 +209,24 @@ class PretrainConfig(BaseConfig):
 
 @dataclass
 class FinetuneConfig(BaseConfig):
-    """`experiments/finetune_korquad.py`. init: a pretraining run; null starts from random weights of `model`."""
+    """`experiments/finetune_korquad.py`. init: a pretraining run; null starts from random weights of `model`.
+
+    dropout: of hidden states; null leaves it as it was in pretraining.
+    """
 
     init: str | None = None
+    dropout: float | None = None
     tokenizer_path: str | None = None
     model: ModelSize | None = None
     entities: EntitiesConfig = field(default_factory=EntitiesConfig)
+    task: KorquadTask = field(default_factory=KorquadTask)
+
+
+@dataclass
+class BaselineConfig(RunConfig):
+    """`experiments/lexical_baseline.py`. Of the task, only `test` and `fold` are used."""
+
+    analyser: str = "mecab"
     task: KorquadTask = field(default_factory=KorquadTask)
 
 
@@ -324,6 +337,7 @@ SCHEMAS: dict[str, type] = {
     "prepare_data_schema": PrepareDataConfig,
     "evaluate_schema": EvaluateConfig,
     "quickstart_schema": QuickstartConfig,
+    "baseline_schema": BaselineConfig,
     "benchmark_schema": BenchmarkConfig,
     "gpu_study_schema": GpuStudyConfig,
     "publish_schema": PublishConfig,

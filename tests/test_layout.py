@@ -18,7 +18,7 @@ from korbert.data.windows import Window
 from korbert.model import IGNORE_INDEX, Encoder, ModelConfig, Packed, PretrainingModel, SpanModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CONFIGS = {"bert": CONFIG, "modern": MODERN}
+CONFIGS = {"bert": CONFIG, "modern": MODERN, "query": dataclasses.replace(MODERN, span_query=True)}
 
 
 def examples(lengths: list[int], pairs: bool, seed: int = 0) -> list[PretrainingExample]:

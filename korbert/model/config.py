@@ -16,6 +16,7 @@ class ModelConfig:
     """Sizes of a BERT encoder; see `conf/model/` for tiny, mini, small and base.
 
     `entity_types` counts entity kinds beside "outside"; `entity_embedding=False` is BERT without the extra term.
+    span_query: answers are scored against the question as [CLS] sums it up, too (Ram et al. 2021), not alone.
     norm: LayerNorm after each residual sum (BERT) or before each part (pre). positions: a learned table, or rotary
     (Su et al. 2021). feed_forward: GELU, or GeGLU (Shazeer 2020), whose width is two thirds of intermediate_size (in
     steps of 32), so that it has as many parameters.
@@ -37,6 +38,7 @@ class ModelConfig:
     norm: str = "post"
     positions: str = "learned"
     feed_forward: str = "gelu"
+    span_query: bool = False
 
     def __post_init__(self) -> None:
         for key in (

@@ -104,15 +104,23 @@ class NextSentenceHead(nn.Module):
 
 
 class SpanHead(nn.Module):
-    """A start and an end logit for every token. Source: Devlin et al. 2019, section 4.2."""
+    """A start and an end logit for every token, of itself and, with a query, of its fit to the question.
+
+    Source: Devlin et al. 2019, section 4.2; the query after Ram et al. 2021, section 4, with [CLS] as its token.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.scores = nn.Linear(config.hidden_size, 2)
+        self.query = nn.Linear(config.hidden_size, 2 * config.hidden_size) if config.span_query else None
 
     def forward(self, hidden: Tensor, layout: Layout, allowed: Tensor) -> tuple[Tensor, Tensor]:
         """(..., D) → start and end logits, each (B, T) float32, minus infinity where `allowed` (...) is False."""
-        scores = self.scores(hidden).float().masked_fill(~allowed[..., None], -torch.inf)
+        scores = self.scores(hidden).float()
+        if self.query is not None:
+            asked = layout.spread(self.query(layout.first(hidden))).unflatten(-1, (2, -1))  # (..., 2, D)
+            scores = scores + (asked @ hidden[..., None])[..., 0].float() / hidden.shape[-1] ** 0.5
+        scores = scores.masked_fill(~allowed[..., None], -torch.inf)
         start, end = layout.rectangle(scores, -torch.inf).unbind(-1)
         return start, end
 

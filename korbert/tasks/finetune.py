@@ -6,13 +6,14 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from korbert.config import FinetuneConfig, expand_root, expand_roots
+from korbert.config import FinetuneConfig, KorquadTask, expand_root, expand_roots
 from korbert.data.batching import BatchStream, FixedSource, SpanBatch, collate_windows
 from korbert.data.korquad import KorquadDataset, fold_split, merge, read_korquad, write_predictions
 from korbert.data.loading import BatchLoader
@@ -116,21 +117,22 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
         result.exact_match,
         result.f1,
         result.total,
-        protocol(config),
+        protocol(config.task),
     )
     results = {
-        "protocol": protocol(config), "exact_match": result.exact_match, "f1": result.f1, "total": result.total,
+        "protocol": protocol(config.task), "exact_match": result.exact_match, "f1": result.f1, "total": result.total,
         "unanswered": result.unanswered, "steps": trainer.progress.step, "seconds": round(trainer.progress.seconds, 1),
         "train_questions": len(train),
     }  # fmt: skip
     return finish_run(folder, "finetune_korquad", config, results)
 
 
-def protocol(config: FinetuneConfig) -> str:
+def protocol(task: KorquadTask, trained: bool = True) -> str:
     """What the score was measured on, to be said beside it."""
-    if config.task.fold is not None:
-        return f"korquad-dev-5fold, fold {config.task.fold}"
-    return f"trained on {', '.join(Path(p).name for p in config.task.train)}, scored on {Path(config.task.test).name}"
+    if task.fold is not None:
+        return f"korquad-dev-5fold, fold {task.fold}"
+    scored = f"scored on {Path(task.test).name}"
+    return f"trained on {', '.join(Path(p).name for p in task.train)}, {scored}" if trained else scored
 
 
 def korquad_data(
@@ -193,7 +195,13 @@ def _model(config: FinetuneConfig, pretrained: Bundle | None, vocab_size: int) -
     if pretrained is None:
         assert config.model is not None
         return SpanModel(config.model.model_config(vocab_size))
-    model = SpanModel(pretrained.description.model)
+    sizes = pretrained.description.model
+    if config.dropout is not None:
+        try:
+            sizes = replace(sizes, hidden_dropout=config.dropout)
+        except ValueError as error:
+            raise ConfigError(f"dropout={config.dropout}: {error}") from None
+    model = SpanModel(sizes)
     copy_shared(pretrained.model, model)
     return model
 

@@ -1,0 +1,37 @@
+"""Score the lexical baseline on a KorQuAD file or a fold of it: what a trained model must beat."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from korbert.config import BaselineConfig, expand_root
+from korbert.data.korquad import fold_split, read_korquad, write_predictions
+from korbert.data.lexical import LexicalBaseline
+from korbert.metrics import score_predictions
+from korbert.tasks.finetune import protocol
+from korbert.tasks.prepare import progress_bar
+from korbert.tasks.runs import finish_run, start_run
+
+log = logging.getLogger(__name__)
+
+
+def lexical_baseline(config: BaselineConfig) -> dict[str, Any]:
+    """Answer every question, write predictions and record, and return the record."""
+    dataset = read_korquad(Path(expand_root(config.task.test, config.data)))
+    if config.task.fold is not None:
+        dataset = fold_split(dataset, config.task.fold)[1]
+    folder = start_run(config)
+    baseline = LexicalBaseline(dataset, config.analyser)
+    predictions = {}
+    with progress_bar(total=len(dataset), unit=" questions") as bar:
+        for _, paragraph, question in dataset.questions():
+            predictions[question.id] = baseline.answer(question.text, paragraph.context)
+            bar.update()
+    write_predictions(folder / "predictions.json", predictions)
+    score = score_predictions(dataset.gold(), predictions)
+    said = protocol(config.task, trained=False)
+    log.info("EM %.2f  F1 %.2f  on %d questions (%s)", score.exact_match, score.f1, score.total, said)
+    results = {"protocol": said, "exact_match": score.exact_match, "f1": score.f1, "total": score.total}
+    return finish_run(folder, "lexical_baseline", config, results)
