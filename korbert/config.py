@@ -22,6 +22,7 @@ from korbert.data.windows import DecodingConfig, WindowConfig
 from korbert.encoding import EntityMode
 from korbert.errors import ConfigError, KorbertError
 from korbert.model.config import ModelConfig
+from korbert.model.electra import ReplacedTokenModel
 from korbert.training.progress import LENGTHS, TrainConfig
 from korbert.training.runtime import RuntimeConfig
 from korbert.training.tracking import TrackerConfig
@@ -132,12 +133,14 @@ class PretrainingTask:
 
     max_length in tokens. nsp: sentence pairs and next sentence prediction, short_share of the pairs aiming at a random
     shorter length; without it, passages and masked LM alone. curriculum: lengths other than max_length in parts of the
-    run, with as many tokens in a batch. Held-out documents are scored on `validation_examples` sequences of
+    run, with as many tokens in a batch. replaced_tokens: the masked LM is a small generator, whose guesses the model
+    learns to detect. Held-out documents are scored on `validation_examples` sequences of
     `validation_length` tokens, always with 15 % of the tokens masked.
     """
 
     max_length: int = 128
     nsp: bool = True
+    replaced_tokens: bool = False
     short_share: float = 0.1
     validation_examples: int = 1000
     validation_length: int = 128
@@ -156,8 +159,12 @@ class PretrainingTask:
 
     def objectives(self) -> tuple[str, ...]:
         """Names of the losses."""
-        if self.nsp and self.selection.share > 0:
-            raise ConfigError("task.nsp and task.selection.share: sentence pairs and questions exclude each other")
+        chosen = {"nsp": self.nsp, "selection.share": self.selection.share > 0, "replaced_tokens": self.replaced_tokens}
+        if sum(chosen.values()) > 1:
+            named = " and ".join(f"task.{key}" for key, on in chosen.items() if on)
+            raise ConfigError(f"{named}: choose one of these objectives beside masked LM")
+        if self.replaced_tokens:
+            return ReplacedTokenModel.objectives
         return ("mlm", *(["nsp"] if self.nsp else []), *(["selection"] if self.selection.share > 0 else []))
 
 

@@ -74,7 +74,8 @@ def test_collated_pairs_hold_the_examples_and_nothing_else() -> None:
     assert batch.mlm_positions.tolist() == [9 * row + at for row, at, _ in expected]
     assert batch.mlm_labels.tolist() == [label for _, _, label in expected]
     assert batch.nsp_labels.tolist() == [1, 1, 1]
-    assert batch.target_counts() == {"mlm": sum(int((e.mlm_labels >= 0).sum()) for e in made), "nsp": 3}
+    masked = sum(int((e.mlm_labels >= 0).sum()) for e in made)
+    assert batch.target_counts() == {"mlm": masked, "nsp": 3, "detection": 15}
 
 
 def test_collated_windows() -> None:

@@ -71,9 +71,13 @@ class PretrainingBatch(Batch):
     allowed: Tensor | None = None
 
     def target_counts(self) -> dict[str, int]:
-        """Masked tokens and, where there are any, pairs and questions."""
+        """Masked tokens, all tokens ("detection") and, where there are any, pairs and questions."""
         others = {"nsp": self.nsp_labels, "selection": self.asked}
-        return {"mlm": len(self.mlm_labels), **{k: len(v) for k, v in others.items() if v is not None}}
+        return {
+            "mlm": len(self.mlm_labels),
+            "detection": self.tokens,
+            **{k: len(v) for k, v in others.items() if v is not None},
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,19 @@
 """The entity-aware BERT encoder and its heads; imports torch and itself only."""
 
 from korbert.model.config import ModelConfig
+from korbert.model.electra import ReplacedTokenModel
 from korbert.model.encoder import Encoder
 from korbert.model.heads import IGNORE_INDEX, PretrainingModel, SpanModel
 from korbert.model.layout import Layout, Packed, Padded
 
-__all__ = ["IGNORE_INDEX", "Encoder", "Layout", "ModelConfig", "Packed", "Padded", "PretrainingModel", "SpanModel"]
+__all__ = [
+    "IGNORE_INDEX",
+    "Encoder",
+    "Layout",
+    "ModelConfig",
+    "Packed",
+    "Padded",
+    "PretrainingModel",
+    "ReplacedTokenModel",
+    "SpanModel",
+]

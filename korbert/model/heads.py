@@ -154,6 +154,10 @@ class PretrainingModel(nn.Module):
         """Vocabulary logits (M, V) at `positions` (M,) of (..., D) laid out flat."""
         return self.mlm(chosen(hidden, positions), self.encoder.embeddings.token.weight)
 
+    def masked_logits(self, batch: PretrainingTargets) -> Tensor:
+        """Vocabulary logits (M, V) at masked tokens."""
+        return self.mlm_logits(self.encode(batch), batch.mlm_positions)
+
     def losses(self, batch: PretrainingTargets) -> dict[str, Tensor]:
         """Summed cross-entropy: "mlm" over masked tokens, "nsp" over pairs. Source: Devlin et al. 2019, section 3.1."""
         hidden = self.encode(batch)

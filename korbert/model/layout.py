@@ -31,6 +31,9 @@ class Layout(Protocol):
     def position_ids(self) -> Tensor:
         """Place of each token in its sequence, from 0; (1, T) or (N,) int64."""
 
+    def is_token(self) -> Tensor:
+        """False at padding, (...) bool."""
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, p: float) -> Tensor:
         """Attention of each sequence to itself, with dropout `p`; q, k, v and the result are (..., H, K)."""
 
@@ -71,6 +74,10 @@ class Padded:
     def tokens(self) -> int:
         """Trues of the mask."""
         return self.attention_mask.numel() if self.full else int(self.attention_mask.sum())
+
+    def is_token(self) -> Tensor:
+        """The mask."""
+        return self.attention_mask
 
     def position_ids(self) -> Tensor:
         """(1, T)."""
@@ -121,6 +128,10 @@ class Packed:
         if not lengths or min(lengths) < 1:
             raise ValueError(f"lengths: wanted sequences of 1 token or more, got {lengths}")
         return cls(torch.tensor([0, *lengths]).cumsum(0).to(torch.int32), max(lengths), sum(lengths))
+
+    def is_token(self) -> Tensor:
+        """True everywhere, (N,)."""
+        return torch.ones(self.tokens, dtype=torch.bool, device=self.offsets.device)
 
     def position_ids(self) -> Tensor:
         """(N,)."""

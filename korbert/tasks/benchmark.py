@@ -191,7 +191,8 @@ def our_step(sizes: ModelConfig, runtime: Runtime) -> Callable[[PretrainingBatch
     def step(batch: PretrainingBatch) -> None:
         with runtime.autocast():
             losses = model(batch)
-        loss = torch.stack([losses[name] / count for name, count in batch.target_counts().items()]).sum()
+        counts = batch.target_counts()
+        loss = torch.stack([value / counts[name] for name, value in losses.items()]).sum()
         loss.backward()
         _update(model, optimizer)
 

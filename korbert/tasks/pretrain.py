@@ -19,11 +19,11 @@ from korbert.data.pretraining import HeldOut, Passages, PretrainingData, Pretrai
 from korbert.data.selection import SelectionPassages
 from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError
-from korbert.model import PretrainingModel
+from korbert.model import PretrainingModel, ReplacedTokenModel, SpanModel
 from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
 from korbert.tasks.runs import finish_run, fixed_config, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
-from korbert.training.bundle import Description, write_description
+from korbert.training.bundle import Description, make_model, write_description
 from korbert.training.loop import Metric, Trainer
 from korbert.training.runtime import Runtime, make_runtime, seed_everything
 from korbert.training.tracking import Tracker
@@ -43,14 +43,12 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     training, held_out = split_documents(config, corpus)
 
     seed_everything(config.seed)
-    objectives = config.task.objectives()
-    model = PretrainingModel(config.model.model_config(len(tokenizer)), objectives)
+    sizes, objectives = config.model.model_config(len(tokenizer)), config.task.objectives()
+    description = Description("pretraining", sizes, config.entities.annotator, mode, _longest(config), objectives)
+    model = make_model(description)
+    assert not isinstance(model, SpanModel)
     log.info("model: %s parameters on %s", f"{sum(p.numel() for p in model.parameters()):,}", runtime.device)
-    write_description(
-        folder / "model",
-        Description("pretraining", model.config, config.entities.annotator, mode, _longest(config), objectives),
-        tokenizer_folder,
-    )
+    write_description(folder / "model", description, tokenizer_folder)
     collate = functools.partial(collate_pretraining, pad_id=tokenizer.special.pad, packed=runtime.packed)
     validation = Validation(config, corpus, tokenizer, held_out, collate, runtime)
     fixed = fixed_config(config, tokenizer=tokenizer.fingerprint, annotator=corpus.manifest.annotator)
@@ -159,12 +157,12 @@ class Validation:
         self.tokens_per_character = corpus.tokens_per_character(tokenizer.special)
         self.collate, self.runtime, self.batch_size = collate, runtime, config.train.batch_size
 
-    def __call__(self, model: PretrainingModel) -> dict[str, float]:
+    def __call__(self, model: PretrainingModel | ReplacedTokenModel) -> dict[str, float]:
         """Score `model`, which must be in evaluation mode."""
         loss = correct = tokens = 0.0
         for batch in self._batches(self.passages):
             with self.runtime.autocast():
-                logits = model.mlm_logits(model.encode(batch), batch.mlm_positions).float()
+                logits = model.masked_logits(batch).float()
             loss += float(F.cross_entropy(logits, batch.mlm_labels, reduction="sum"))
             correct += float(torch.sum(logits.argmax(-1) == batch.mlm_labels))
             tokens += len(batch.mlm_labels)
@@ -173,7 +171,7 @@ class Validation:
             "mlm_loss_per_character": loss / tokens * self.tokens_per_character,
             "mlm_accuracy": correct / tokens,
         }
-        if model.nsp is not None:
+        if isinstance(model, PretrainingModel) and model.nsp is not None:
             right = 0.0
             for batch in self._batches(self.pairs):
                 with self.runtime.autocast():

@@ -13,7 +13,7 @@ from korbert.data.windows import DecodingConfig, WindowConfig
 from korbert.encoding import EntityMode
 from korbert.errors import DataError
 from korbert.files import read_json, write_json_atomically
-from korbert.model import ModelConfig, PretrainingModel, SpanModel
+from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.state import load_tensors, load_weights
 
@@ -45,7 +45,7 @@ class Bundle:
     folder: Path
     description: Description
     tokenizer: Tokenizer
-    model: PretrainingModel | SpanModel
+    model: PretrainingModel | ReplacedTokenModel | SpanModel
 
 
 def write_description(folder: Path, description: Description, tokenizer_folder: Path) -> None:
@@ -90,10 +90,12 @@ def load_bundle(run: Path | str, kind: str | None = None) -> Bundle:
     return Bundle(folder, description, tokenizer, model)
 
 
-def make_model(description: Description) -> PretrainingModel | SpanModel:
+def make_model(description: Description) -> PretrainingModel | ReplacedTokenModel | SpanModel:
     """The model of a description, with random weights."""
     if description.kind == "span":
         return SpanModel(description.model)
+    if "detection" in description.objectives:
+        return ReplacedTokenModel(description.model)
     return PretrainingModel(description.model, description.objectives)
 
 

@@ -133,7 +133,7 @@ class Trainer(Generic[E]):
                 totals[name] = totals.get(name, 0) + count
         rate = schedule(self.progress.middle, self.config.optimizer.warmup)
         begun, self._begun = self._begun or {"batches": 0, "seconds": 0.0, "losses": {}}, None
-        losses = {name: torch.tensor(begun["losses"].get(name, 0.0), dtype=torch.float64) for name in totals}
+        losses = {name: torch.tensor(value, dtype=torch.float64) for name, value in begun["losses"].items()}
         for number, batch in enumerate(batches[begun["batches"] :], start=begun["batches"]):
             if stop.requested and number > 0:
                 seconds = begun["seconds"] + self.progress.now() - started
@@ -141,7 +141,7 @@ class Trainer(Generic[E]):
                 self._save({"batches": number, "seconds": seconds, "losses": so_far, "loader": place})
                 raise self._interrupted()
             for name, value in self._backward(batch, totals).items():
-                losses[name] = losses[name].to(value.device) + value
+                losses[name] = value + losses[name].to(value.device) if name in losses else value
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.max_gradient_norm)
         self._add({"loss": sum(losses.values()), **{f"{k}_loss": v for k, v in losses.items()}, "gradient_norm": norm})
         if self.runtime.device.type == "cpu":

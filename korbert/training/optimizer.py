@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from korbert.errors import ConfigError
-from korbert.model.encoder import FusedLinear
+from korbert.model.encoder import FusedLinear, Layer
 
 # Of x + x³ + x⁵ in one Newton-Schulz iteration, chosen to lift small singular values fast (Jordan et al. 2024).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -75,9 +75,9 @@ def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.opt
 
 
 def layer_matrices(model: nn.Module) -> list[tuple[Tensor, int]]:
-    """The weight matrices of the encoder's layers, each with the number of projections fused in it."""
-    layers = model.get_submodule("encoder.layers")
-    linear = (module for module in layers.modules() if isinstance(module, nn.Linear))
+    """The weight matrices of the model's layers, each with the number of projections fused in it."""
+    layers = (module for module in model.modules() if isinstance(module, Layer))
+    linear = (module for layer in layers for module in layer.modules() if isinstance(module, nn.Linear))
     return [(module.weight, module.parts if isinstance(module, FusedLinear) else 1) for module in linear]
 
 
