@@ -10,12 +10,14 @@ from korbert.errors import DataError, KorbertError
 
 BEGIN, END = "<!-- records: written by experiments/publish_results.py -->", "<!-- end of records -->"
 _POINTS, _ROWS = 100, 10  # of a curve: kept and drawn, shown in the table
+_COLUMNS = 3  # of panels in a picture
 
 
 def curve(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """At most 100 evenly spaced points of a run's metrics.jsonl.
 
-    Each has the step, the mean training loss since the point before, and the last held-out measures since then.
+    Each has the step, the mean training loss since the point before, the last held-out measures since then, and the
+    minutes of training so far.
     """
     points: list[dict[str, Any]] = []
     for row in metrics:
@@ -23,6 +25,8 @@ def curve(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if "loss" in row:
             point["training_loss"] = row["loss"]
         point |= {k.removeprefix("validation/"): v for k, v in row.items() if k.startswith("validation/")}
+        if "seconds" in row:
+            point["minutes"] = row["seconds"] / 60
         points.append(point)
     return _thin(points, _POINTS)
 
@@ -44,7 +48,9 @@ def _thin(points: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any
 
 
 def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the loss curves of all records side by side as an SVG file that is the same for the same records.
+    """Draw the loss curves of all records, and several pretrainings by time, as an SVG file.
+
+    It is the same for the same records; without a curve there is none.
 
     Raises KorbertError where matplotlib is not installed.
     """
@@ -53,23 +59,63 @@ def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise KorbertError("drawing needs matplotlib: pip install 'korbert[report]'") from None
+    trained = [record for record in records if record["curve"]]
+    together = {record["name"]: _points(record, "minutes", "mlm_loss_per_character") for record in trained}
+    together = {name: points for name, points in together.items() if len(points) > 1}
+    panels = len(trained) + (len(together) > 1)
+    if not panels:
+        return
+    columns = min(panels, _COLUMNS)
+    rows = -(-panels // columns)
     with matplotlib.rc_context({"svg.hashsalt": "korbert"}):
-        figure = Figure(figsize=(5 * len(records), 3.2), layout="constrained")
-        for number, record in enumerate(records, start=1):
-            axes = figure.add_subplot(1, len(records), number)
+        figure = Figure(figsize=(5 * columns, 3.2 * rows), layout="constrained")
+        if len(together) > 1:
+            axes = figure.add_subplot(rows, columns, panels)
+            axes.set(title="held-out masked LM", xlabel="training minutes", ylabel="loss (nats a character)")
+            _plot(axes, together)
+        for number, record in enumerate(trained, start=1):
+            axes = figure.add_subplot(rows, columns, number)
             axes.set(title=record["name"], xlabel="optimizer step", ylabel="loss (nats)")
-            for key, label in (("training_loss", "training, all objectives"), ("mlm_loss", "held-out, masked LM")):
-                points = [(point["step"], point[key]) for point in record["curve"] if key in point]
-                if points:
-                    axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 30 else "")
-            axes.legend(frameon=False)
-            axes.grid(alpha=0.3)
+            lines = (("training_loss", "training, all objectives"), ("mlm_loss", "held-out, masked LM"))
+            _plot(axes, {label: _points(record, "step", key) for key, label in lines})
         figure.savefig(path, metadata={"Date": None})
 
 
+def _points(record: Mapping[str, Any], x: str, y: str) -> list[tuple[float, float]]:
+    return [(point[x], point[y]) for point in record["curve"] if x in point and y in point]
+
+
+def _plot(axes: Any, lines: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    for label, points in lines.items():
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 30 else "")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+
+
 def render(records: Sequence[Mapping[str, Any]]) -> str:
-    """All records as Markdown: how each was run, what came out, its curve."""
-    return "\n".join(line for record in records for line in _render_record(record))
+    """All records as Markdown: those of one kind side by side, then how each was run, what came out, its curve."""
+    return "\n".join([*_render_together(records), *(line for record in records for line in _render_record(record))])
+
+
+def _render_together(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table for each task that several records have."""
+    lines = []
+    for task in dict.fromkeys(record["task"] for record in records):
+        same = [record for record in records if record["task"] == task]
+        keys = list(dict.fromkeys(key for r in same for key, value in r["results"].items() if not _is_table(value)))
+        if len(same) > 1 and keys:
+            lines += [
+                f"| {task.replace('_', ' ')} | {' | '.join(map(_words, keys))} |",
+                f"|{'---|' * (len(keys) + 1)}",
+                *(f"| {r['name']} | {' | '.join(_number(r['results'].get(k, '')) for k in keys)} |" for r in same),
+                "",
+            ]
+    return lines
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _render_record(record: Mapping[str, Any]) -> list[str]:
@@ -86,9 +132,16 @@ def _render_record(record: Mapping[str, Any]) -> list[str]:
         "",
         "| result | |",
         "|---|---|",
-        *(f"| {_words(key)} | {_number(value)} |" for key, value in results.items()),
+        *(f"| {_words(key)} | {_number(value)} |" for key, value in results.items() if not _is_table(value)),
         "",
     ]
+    for rows in filter(_is_table, results.values()):
+        lines += [
+            f"| {' | '.join(map(_words, rows[0]))} |",
+            f"|{'---|' * len(rows[0])}",
+            *(f"| {' | '.join(map(_number, row.values()))} |" for row in rows),
+            "",
+        ]
     if points := _thin(record["curve"], _ROWS):
         keys = list(dict.fromkeys(key for point in points for key in point))
         lines += [
@@ -105,6 +158,8 @@ def _words(key: str) -> str:
 
 
 def _number(value: Any) -> str:
+    if isinstance(value, list):
+        return " to ".join(map(_number, value))
     if isinstance(value, float):
         return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

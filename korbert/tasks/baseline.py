@@ -9,8 +9,7 @@ from typing import Any
 from korbert.config import BaselineConfig, expand_root
 from korbert.data.korquad import fold_split, read_korquad, write_predictions
 from korbert.data.lexical import LexicalBaseline
-from korbert.metrics import score_predictions
-from korbert.tasks.finetune import protocol
+from korbert.tasks.finetune import protocol, score_results
 from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import finish_run, start_run
 
@@ -30,8 +29,6 @@ def lexical_baseline(config: BaselineConfig) -> dict[str, Any]:
             predictions[question.id] = baseline.answer(question.text, paragraph.context)
             bar.update()
     write_predictions(folder / "predictions.json", predictions)
-    score = score_predictions(dataset.gold(), predictions)
-    said = protocol(config.task, trained=False)
-    log.info("EM %.2f  F1 %.2f  on %d questions (%s)", score.exact_match, score.f1, score.total, said)
-    results = {"protocol": said, "exact_match": score.exact_match, "f1": score.f1, "total": score.total}
+    results = score_results(dataset, predictions, config.task) | {"protocol": protocol(config.task, trained=False)}
+    log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", results)
     return finish_run(folder, "lexical_baseline", config, results)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from korbert.encoding import EntityMode
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError
 from korbert.files import write_text_atomically
-from korbert.metrics import KorquadScore, score_predictions
+from korbert.metrics import KorquadScore, score_per_question, score_predictions
 from korbert.model import SpanModel
+from korbert.study.significance import bootstrap_interval
 from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import finish_run, fixed_config, start_run
 from korbert.tokenizers import load_tokenizer
@@ -120,11 +121,28 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
         protocol(config.task),
     )
     results = {
-        "protocol": protocol(config.task), "exact_match": result.exact_match, "f1": result.f1, "total": result.total,
-        "unanswered": result.unanswered, "steps": trainer.progress.step, "seconds": round(trainer.progress.seconds, 1),
+        **score_results(test, best_answers(answers), config.task),
+        "steps": trainer.progress.step,
+        "seconds": round(trainer.progress.seconds, 1),
         "train_questions": len(train),
-    }  # fmt: skip
+    }
     return finish_run(folder, "finetune_korquad", config, results)
+
+
+def score_results(dataset: KorquadDataset, predictions: Mapping[str, str], task: KorquadTask) -> dict[str, Any]:
+    """EM and F1 with 95 % intervals (articles drawn with replacement), as a record has them."""
+    score = score_predictions(dataset.gold(), predictions)
+    single = score_per_question(dataset.gold(), predictions).values()
+    articles = [number for number, article in enumerate(dataset.articles) for _ in range(article.num_questions)]
+    intervals = {
+        name: [100 * bound for bound in bootstrap_interval([getattr(s, name) for s in single], articles)]
+        for name in ("exact_match", "f1")
+    }
+    return {
+        "protocol": protocol(task), "exact_match": score.exact_match, "f1": score.f1,
+        "exact_match_interval": intervals["exact_match"], "f1_interval": intervals["f1"], "total": score.total,
+        "unanswered": score.unanswered,
+    }  # fmt: skip
 
 
 def protocol(task: KorquadTask, trained: bool = True) -> str:

@@ -50,5 +50,6 @@ def _record(run: Path) -> dict[str, Any]:
     record = read_json(path)
     if record["commit"].endswith("+changes") or record["commit"] == "unknown":
         raise DataError(path, "commit", f"is {record['commit']!r}: publish runs of committed code only")
-    metrics = [json.loads(line) for line in read_text(run / "metrics.jsonl").splitlines()]
+    path = run / "metrics.jsonl"
+    metrics = [json.loads(line) for line in read_text(path).splitlines()] if path.exists() else []
     return {"name": run.name, **record, "curve": curve(metrics)}
