@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models import CONFIG, shaken
+from models import CONFIG, MODERN, shaken
 
 from korbert.data.batching import collate_pretraining
 from korbert.data.masking import MaskingConfig
@@ -36,15 +36,22 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> tuple[Shar
     return ShardedCorpus(folder / "shards", tokenizer.fingerprint), tokenizer
 
 
-def make(corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode, **selection: Any) -> SelectionPassages:
+def make(
+    corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode, length: int = 160, **selection: Any
+) -> SelectionPassages:
     return SelectionPassages(
-        *corpus, mode, max_length=160, masking=MaskingConfig(), seed=1, selection=SelectionConfig(1.0, **selection)
+        *corpus, mode, max_length=length, masking=MaskingConfig(), seed=1, selection=SelectionConfig(1.0, **selection)
     )
+
+
+def shown(example: PretrainingExample) -> np.ndarray:
+    """The token ids before masking."""
+    return np.where(example.mlm_labels == IGNORE_INDEX, example.token_ids, example.mlm_labels)
 
 
 def parts(example: PretrainingExample) -> tuple[np.ndarray, np.ndarray]:
     """Question and passage as they were before masking."""
-    ids = np.where(example.mlm_labels == IGNORE_INDEX, example.token_ids, example.mlm_labels)
+    ids = shown(example)
     first, last = np.flatnonzero(ids == SPECIAL.sep)
     assert ids[0] == SPECIAL.cls
     assert last == len(ids) - 1
@@ -67,23 +74,24 @@ def test_answers_are_in_the_passage_and_not_shown_in_the_question(
     for request in data.epoch(0).requests(np.arange(len(data.epoch(0)))):
         example = data.make(request)
         assert len(example) <= 160
-        if example.starts is None:
+        if not example.asked:
             continue
         asked += 1
         question, _ = parts(example)
         assert 2 <= len(question) <= 40
         begin = len(question) + 2
-        starts, ends = np.flatnonzero(example.starts), np.flatnonzero(example.ends)
-        answers = [example.token_ids[a : b + 1] for a, b in zip(starts, ends, strict=True)]
-        assert answers
-        for a, b, answer in zip(starts, ends, answers, strict=True):
+        ids = shown(example)
+        ((query, places),) = [(one.query, one.answers) for one in example.asked]
+        assert query == 0
+        answers = [ids[a : b + 1] for a, b in places]
+        for (a, b), answer in zip(places, answers, strict=True):
             assert begin <= a <= b < len(example) - 1
-            assert np.array_equal(answer, answers[0])  # one entity, wherever it stands, and not masked
+            assert np.array_equal(answer, answers[0])  # one entity, wherever it stands
             assert example.allowed[a : b + 1].all()
             assert not np.isin(answer, SPECIAL.ids).any()
             if mode.has_markers:
-                assert example.token_ids[a - 1] == SPECIAL.ent
-                assert example.token_ids[b + 1] == SPECIAL.ent_end
+                assert ids[a - 1] == SPECIAL.ent
+                assert ids[b + 1] == SPECIAL.ent_end
             if mode.has_embedding:
                 assert example.entity_ids[a : b + 1].all()
         whole, _ = shards.tokens(int(request[2][0]), 0, shards.document_length(int(request[2][0])))
@@ -101,7 +109,7 @@ def test_answers_are_in_the_passage_and_not_shown_in_the_question(
 
 
 def test_allowed_are_the_passage_s_own_tokens_and_cls(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
-    example = next(e for e in make(corpus, EntityMode.BOTH).examples(0, 99) if e.starts is not None)
+    example = next(e for e in make(corpus, EntityMode.BOTH).examples(0, 99) if e.asked)
     question, passage = parts(example)
     expected = [True, *[False] * (len(question) + 1), *~np.isin(passage, (SPECIAL.ent, SPECIAL.ent_end)), False]
     assert example.allowed.tolist() == expected  # type: ignore[union-attr]
@@ -113,7 +121,7 @@ def test_share_echo_and_drop_do_what_they_say(corpus: tuple[ShardedCorpus, Token
         data = SelectionPassages(
             *corpus, EntityMode.BOTH, max_length=160, masking=MaskingConfig(), seed=1, selection=settings
         )
-        return float(np.mean([e.starts is not None for e in data.examples(0, 300)]))
+        return float(np.mean([bool(e.asked) for e in data.examples(0, 300)]))
 
     assert asked(echo=1.0) > 0.9
     assert asked(echo=1.0, share=0.3) == pytest.approx(0.3, abs=0.12)
@@ -121,14 +129,14 @@ def test_share_echo_and_drop_do_what_they_say(corpus: tuple[ShardedCorpus, Token
     lengths = []
     for drop in (0.0, 1.0):
         made = make(corpus, EntityMode.SPLIT, echo=1.0, drop=drop).examples(0, 99)
-        lengths.append(np.mean([len(parts(e)[0]) for e in made if e.starts is not None]))
+        lengths.append(np.mean([len(parts(e)[0]) for e in made if e.asked]))
     assert lengths[1] < 0.8 * lengths[0]
 
 
 def test_loss_by_hand(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
     """Minus the log of the summed probability of right starts, and of right ends, halved; questions only."""
     made = make(corpus, EntityMode.BOTH, echo=0.5).examples(0, 12)
-    questions = [e for e in made if e.starts is not None]
+    questions = [e for e in made if e.asked]
     assert 0 < len(questions) < len(made)
     sizes = {"vocab_size": len(corpus[1]), "max_positions": 160}
     model = shaken(PretrainingModel(type(CONFIG)(**{**vars(CONFIG), **sizes}), ("mlm", "selection")), std=0.05)
@@ -141,25 +149,71 @@ def test_loss_by_hand(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
         for example in questions:
             hidden = model.encode(collate_pretraining([example], pad_id=0))[0]
             logits = model.span.scores(hidden).double().numpy()  # type: ignore[union-attr, operator]
-            for column, right in enumerate((example.starts, example.ends)):
+            for column in (0, 1):
                 e = np.exp(logits[:, column]) * example.allowed
+                right = [place[column] for place in example.asked[0].answers]
                 expected -= np.log(e[right].sum() / e.sum()) / 2
     assert value == pytest.approx(expected, rel=1e-4)
     assert packed == pytest.approx(expected, rel=1e-4)
-    nothing = collate_pretraining([e for e in made if e.starts is None], pad_id=0)
+    nothing = collate_pretraining([e for e in made if not e.asked], pad_id=0)
     assert model.losses(nothing).keys() == {"mlm"}
 
 
-def test_gradients_packed_equal_padded(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
-    made = make(corpus, EntityMode.BOTH).examples(0, 6)
-    sizes = {"vocab_size": len(corpus[1]), "max_positions": 160}
+def test_questions_inside_a_passage(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    """Every [MASK] that hides a mention asks for the one mention that is left, and none of them else shows it."""
+    data = make(corpus, EntityMode.BOTH, 400, inside=1.0)
+    asked = 0
+    for example in data.examples(0, 400):
+        ids = shown(example)
+        assert not example.segment_ids.any()
+        asking = [question.query for question in example.asked]
+        assert sorted(asking) == np.flatnonzero(ids == SPECIAL.mask).tolist()
+        assert (example.mlm_labels[asking] == IGNORE_INDEX).all()
+        named = [ids[a:b].tolist() for a, b in mentions(ids, SPECIAL)]
+        for question in example.asked:
+            ((a, b),) = question.answers
+            asked += 1
+            assert ids[a - 1] == SPECIAL.ent
+            assert ids[b + 1] == SPECIAL.ent_end
+            assert named.count(ids[a : b + 1].tolist()) == 1
+            assert example.allowed[[a, b]].all()  # type: ignore[index]
+    assert asked > 60
+
+
+def test_a_question_is_scored_against_its_own_query(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    """Of several questions to one passage, each by hand: q · h / sqrt(D) and the token's own score."""
+    made = [e for e in make(corpus, EntityMode.BOTH, 400, inside=0.5).examples(0, 99) if e.asked][:9]
+    assert max(len(e.asked) for e in made) > 1
+    sizes = {"vocab_size": len(corpus[1]), "max_positions": 400, "span_query": True}
+    model = shaken(PretrainingModel(type(CONFIG)(**{**vars(MODERN), **sizes}), ("mlm", "selection")), std=0.05)
+    expected = 0.0
+    with torch.no_grad():
+        for example in made:
+            hidden = model.encode(collate_pretraining([example], pad_id=0))[0]
+            own, query = model.span.scores(hidden).double().numpy(), model.span.query(hidden).double().numpy()
+            for question in example.asked:
+                asks = query[question.query].reshape(2, -1)
+                for column in (0, 1):
+                    logits = own[:, column] + hidden.double().numpy() @ asks[column] / np.sqrt(CONFIG.hidden_size)
+                    e = np.exp(logits) * example.allowed
+                    right = [place[column] for place in question.answers]
+                    expected -= np.log(e[right].sum() / e.sum()) / 2
+        for packed in (False, True):
+            value = float(model.losses(collate_pretraining(made, pad_id=0, packed=packed))["selection"])
+            assert value == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("inside", [0.0, 1.0])
+def test_gradients_packed_equal_padded(corpus: tuple[ShardedCorpus, Tokenizer], inside: float) -> None:
+    made = make(corpus, EntityMode.BOTH, inside=inside).examples(0, 12)
+    sizes = {"vocab_size": len(corpus[1]), "max_positions": 160, "span_query": True}
     model = shaken(PretrainingModel(type(CONFIG)(**{**vars(CONFIG), **sizes}), ("mlm", "selection")), std=0.05)
     gradients = []
     for packed in (False, True):
         model.losses(collate_pretraining(made, pad_id=0, packed=packed))["selection"].backward()
         gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
         model.zero_grad(set_to_none=True)
-    assert "span.scores.weight" in gradients[0]
+    assert {"span.scores.weight", "span.query.weight"} <= gradients[0].keys()
     for name, value in gradients[0].items():
         assert (value - gradients[1][name]).abs().max() <= 1e-4 * max(1.0, float(value.abs().max())), name
 

@@ -58,14 +58,16 @@ def _movable(value: Any) -> bool:
 class PretrainingBatch(Batch):
     """mlm_positions: (M,) places in the ids laid out flat; mlm_labels: (M,); nsp_labels: (B,), None without pairs.
 
-    asked: (Q,) sequences that have a question; starts, ends, allowed: bool, shaped as the ids, where an answer begins,
-    ends, and may lie; None where no sequence has one.
+    asked, queries: (Q,), the sequence that each question is about, and the place of the token that asks, laid out
+    flat; starts, ends: (Q, T) bool, where its answers begin and end; allowed: bool, shaped as the ids, where they may
+    lie; all of them None where nothing is asked.
     """
 
     mlm_positions: Tensor
     mlm_labels: Tensor
     nsp_labels: Tensor | None = None
     asked: Tensor | None = None
+    queries: Tensor | None = None
     starts: Tensor | None = None
     ends: Tensor | None = None
     allowed: Tensor | None = None
@@ -129,20 +131,31 @@ def collate_pretraining(examples: Sequence[PretrainingExample], pad_id: int, pac
     places = [np.flatnonzero(e.mlm_labels != IGNORE_INDEX) for e in examples]
     labels = [e.mlm_labels[at] for e, at in zip(examples, places, strict=True)]
     nsp = [e.nsp_label for e in examples if e.nsp_label is not None]
-    asked = [number for number, e in enumerate(examples) if e.starts is not None]
-    answers: dict[str, Any] = {}
-    if asked:
-        for name in ("starts", "ends", "allowed"):
-            rows = [getattr(e, name) if e.starts is not None else np.zeros(len(e), np.bool_) for e in examples]
-            answers[name] = pack(rows) if packed else pad(rows, False)
-        answers["asked"] = torch.tensor(asked)
     return PretrainingBatch(
         **inputs,
         mlm_positions=pack([at + start for at, start in zip(places, first, strict=True)]),
         mlm_labels=pack(labels),
         nsp_labels=torch.tensor(nsp) if nsp else None,
-        **answers,
+        **_questions(examples, first, packed),
     )
+
+
+def _questions(examples: Sequence[PretrainingExample], first: npt.NDArray[np.int64], packed: bool) -> dict[str, Any]:
+    asked = [(row, question) for row, example in enumerate(examples) for question in example.asked]
+    if not asked:
+        return {}
+    starts, ends = torch.zeros(2, len(asked), max(map(len, examples)), dtype=torch.bool)
+    for number, (_, question) in enumerate(asked):
+        for start, end in question.answers:
+            starts[number, start] = ends[number, end] = True
+    allowed = [np.zeros(len(e), np.bool_) if e.allowed is None else e.allowed for e in examples]
+    return {
+        "asked": torch.tensor([row for row, _ in asked]),
+        "queries": torch.tensor([first[row] + question.query for row, question in asked]),
+        "starts": starts,
+        "ends": ends,
+        "allowed": pack(allowed) if packed else pad(allowed, False),
+    }
 
 
 def collate_windows(windows: Sequence[Window], pad_id: int, packed: bool = False) -> SpanBatch:

@@ -37,17 +37,14 @@ def mask_tokens(
     special: SpecialTokens,
     vocab_size: int,
     config: MaskingConfig,
-    protected: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[IntArray, IntArray]:
     """Choose `rate` of the ordinary tokens, exactly (rounded, at least one), and hide them 80/10/10.
 
-    Special tokens, markers and `protected` tokens, (T,) bool, are never chosen; no special token is put in at random.
-    Returns the new token ids and the labels (IGNORE_INDEX where nothing is predicted), each (T,) int32. Source: Devlin
-    et al. 2019, section 3.1.
+    Special tokens and markers are never chosen and never put in as random tokens. Returns the new token ids and the
+    labels (IGNORE_INDEX where nothing is predicted), each (T,) int32. Source: Devlin et al. 2019, section 3.1.
     """
     labels = np.full(len(token_ids), IGNORE_INDEX, dtype=np.int32)
-    ordinary = ~np.isin(token_ids, special.ids)
-    candidates = np.flatnonzero(ordinary if protected is None else ordinary & ~protected)
+    candidates = np.flatnonzero(~np.isin(token_ids, special.ids))
     if not len(candidates):
         return token_ids, labels
     budget = max(1, round(config.rate * len(candidates)))

@@ -28,11 +28,19 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A question to a sequence: the token that asks, and its right answers, first and last token, inclusive."""
+
+    query: int
+    answers: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PretrainingExample:
     """One masked sequence.
 
     token_ids, segment_ids, entity_ids, mlm_labels: (T,) int32; nsp_label: 0 or 1, None where it is no sentence pair.
-    starts, ends, allowed: (T,) bool, where an answer begins, ends, and may lie; None where nothing is asked.
+    allowed: (T,) bool, where answers may lie; None where nothing is asked.
     """
 
     token_ids: IntArray
@@ -40,8 +48,7 @@ class PretrainingExample:
     entity_ids: IntArray
     mlm_labels: IntArray
     nsp_label: int | None = None
-    starts: BoolArray | None = None
-    ends: BoolArray | None = None
+    asked: tuple[Asked, ...] = ()
     allowed: BoolArray | None = None
 
     def __len__(self) -> int:

@@ -1,8 +1,10 @@
 """Recurring-span selection: questions without labels, made of entities that a document names more than once.
 
-The cloze form of Splinter's objective (Ram et al. 2021): a sentence asks, with its entity taken out, and the model
-points at that entity in a passage of the same document. The sentence comes from elsewhere in the document; or, as an
-"echo", from the passage itself with words left out, since questions repeat words of the sentence that answers them.
+After Splinter (Ram et al. 2021), in two forms. Inside a passage, an entity that recurs is hidden in all places but
+one, and each of those asks for the one that is left. As a cloze, a sentence asks, with its entity taken out, and the
+model points at that entity in a passage of the same document. The sentence comes from elsewhere in the document; or,
+as an "echo", from the passage itself with words left out, since questions repeat words of the sentence that answers
+them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import numpy as np
 
 from korbert.data.masking import mask_tokens
 from korbert.data.pretraining import (
+    Asked,
     Passages,
     PlannedEpoch,
     PretrainingExample,
@@ -32,20 +35,21 @@ Mention = tuple[int, int]  # first and last token, exclusive, without its marker
 
 @dataclass
 class SelectionConfig:
-    """share: of the sequences that ask, where a question can be made; echo: share of echoes among the questions.
+    """share: of the sequences that ask, where a question can be made; inside: share of those that ask inside.
 
-    question_length: tokens at most. drop: largest share of the tokens that an echo leaves out, drawn for each.
-    hint: share of the questions that show [MASK] where the entity was.
+    echo: share of echoes among the clozes. question_length: tokens at most. drop: largest share of the tokens that an
+    echo leaves out, drawn for each. hint: share of the clozes that show [MASK] where the entity was.
     """
 
     share: float = 0.0
+    inside: float = 0.0
     echo: float = 0.5
     question_length: int = 40
     drop: float = 0.5
     hint: float = 0.5
 
     def __post_init__(self) -> None:
-        for key in ("share", "echo", "drop", "hint"):
+        for key in ("share", "inside", "echo", "drop", "hint"):
             if not 0.0 <= getattr(self, key) <= 1.0:
                 raise ConfigError(f"task.selection.{key}: wanted a share between 0 and 1, got {getattr(self, key)}")
         if self.question_length < 4:
@@ -53,7 +57,7 @@ class SelectionConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Cloze:
     """A question and its passage; places are the mentions of the answer in the passage."""
 
     tokens: Sentence
@@ -86,13 +90,20 @@ class SelectionPassages(Passages):
 
     def _make(self, row: Rows, rng: np.random.Generator) -> PretrainingExample:
         document, first, last = (int(value) for value in row)
-        question = self._ask(document, first, last, rng) if rng.random() < self.selection.share else None
         passage = self.corpus.tokens(document, first, last)
+        question = example = None
+        if rng.random() < self.selection.share:
+            if rng.random() < self.selection.inside:
+                example = self._ask_inside(passage, rng)
+            else:
+                question = self._ask(document, first, last, rng)
+        if example is not None:
+            return example
         if question is None:
             return self._masked(single_segment(self.as_mode_says(passage), self.special), rng)
         return self._asked(question, passage, rng)
 
-    def _ask(self, document: int, first: int, last: int, rng: np.random.Generator) -> Question | None:
+    def _ask(self, document: int, first: int, last: int, rng: np.random.Generator) -> Cloze | None:
         """A question about tokens `[first, last)` of a document; None where nothing recurs."""
         ids, entities = self.corpus.tokens(document, 0, self.corpus.document_length(document))
         is_echo = rng.random() < self.selection.echo
@@ -110,7 +121,7 @@ class SelectionPassages(Passages):
         kind = ids[chosen[0] : chosen[1]].tobytes()
         tokens = self._take_out(document, (ids, entities), chosen, kind, is_echo, rng)
         places = [(a - first, b - first) for a, b in inside]
-        return None if tokens is None else Question(tokens, places)
+        return None if tokens is None else Cloze(tokens, places)
 
     def _take_out(
         self, document: int, text: Sentence, mention: Mention, kind: bytes, is_echo: bool, rng: np.random.Generator
@@ -143,23 +154,51 @@ class SelectionPassages(Passages):
         entity_ids = np.where(shown[at] == self.special.mask, 0, entities[start:end][at])
         return self.as_mode_says((shown[at], entity_ids.astype(np.int32)))
 
-    def _asked(self, question: Question, passage: Sentence, rng: np.random.Generator) -> PretrainingExample:
-        """[CLS] question [SEP] passage [SEP], masked anywhere but in the answers."""
+    def _asked(self, question: Cloze, passage: Sentence, rng: np.random.Generator) -> PretrainingExample:
+        """[CLS] question [SEP] passage [SEP]; [CLS] asks."""
         kept = self.kept(passage[0])
-        part = self.as_mode_says(passage)
-        token_ids, segment_ids, entity_ids = join_segments(question.tokens, part, self.special)
-        where = slice(len(question.tokens[0]) + 2, len(token_ids) - 1)
-        starts, ends, answers, allowed = (np.zeros(len(token_ids), dtype=np.bool_) for _ in range(4))
-        for marks, chosen in (
-            (starts, [range(a, a + 1) for a, _ in question.places]),
-            (ends, [range(b - 1, b) for _, b in question.places]),
-            (answers, [range(a, b) for a, b in question.places]),
-        ):
-            marks[where] = np.isin(kept, [i for places in chosen for i in places])
-        allowed[0] = True  # [CLS] says "not here", as in fine-tuning
-        allowed[where] = ~np.isin(part[0], (self.special.ent, self.special.ent_end))
-        masked, labels = mask_tokens(token_ids, rng, self.special, self.vocab_size, self.masking, answers)
-        return PretrainingExample(masked, segment_ids, entity_ids, labels, starts=starts, ends=ends, allowed=allowed)
+        inputs = join_segments(question.tokens, self.as_mode_says(passage), self.special)
+        begin = len(question.tokens[0]) + 2
+        answers = [_moved(place, kept, begin) for place in question.places]
+        return self._finish(inputs, begin, [Asked(0, tuple(answers))], rng)
+
+    def _ask_inside(self, passage: Sentence, rng: np.random.Generator) -> PretrainingExample | None:
+        """[CLS] passage [SEP]; every hidden place asks for the one that is left. None where nothing recurs."""
+        ids, entities = passage[0].copy(), passage[1].copy()
+        keep = np.ones(len(ids), dtype=np.bool_)
+        asking: list[tuple[int, Mention]] = []  # where the [MASK] stands, and what it asks for
+        for places in _named(mentions(ids, self.special), ids, self.special).values():
+            if len(places) > 1:
+                left = places.pop(int(rng.integers(len(places))))
+                for a, b in places:
+                    keep[a - 1 : b + 1] = False  # with its markers
+                    ids[a], entities[a], keep[a] = self.special.mask, 0, True
+                    asking.append((a, left))
+        if not asking:
+            return None
+        where = np.flatnonzero(keep)
+        shown = (ids[where], entities[where])
+        kept = where[self.kept(shown[0])].astype(np.int32)
+        inputs = single_segment(self.as_mode_says(shown), self.special)
+        asked = [Asked(1 + int(np.searchsorted(kept, at)), (_moved(answer, kept, 1),)) for at, answer in asking]
+        return self._finish(inputs, 1, asked, rng)
+
+    def _finish(
+        self, inputs: tuple[IntArray, IntArray, IntArray], begin: int, asked: list[Asked], rng: np.random.Generator
+    ) -> PretrainingExample:
+        """Mask, anywhere: sparing the answers would give them away. They may lie from `begin` on, or at [CLS]."""
+        token_ids, segment_ids, entity_ids = inputs
+        allowed = np.zeros(len(token_ids), dtype=np.bool_)
+        allowed[begin:-1] = ~np.isin(token_ids[begin:-1], (self.special.ent, self.special.ent_end))
+        allowed[0] = True  # as in fine-tuning, where it says "not here"
+        masked, labels = mask_tokens(token_ids, rng, self.special, self.vocab_size, self.masking)
+        return PretrainingExample(masked, segment_ids, entity_ids, labels, asked=tuple(asked), allowed=allowed)
+
+
+def _moved(mention: Mention, kept: IntArray, begin: int) -> tuple[int, int]:
+    """First and last token, inclusive, of a mention whose tokens are all among `kept`, which begin at `begin`."""
+    first = begin + int(np.searchsorted(kept, mention[0]))
+    return first, first + mention[1] - mention[0] - 1
 
 
 def mentions(ids: IntArray, special: SpecialTokens) -> list[Mention]:

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     class PretrainingTargets(Inputs, Protocol):
         """mlm_positions: (M,), where a token is predicted, in (...) laid out flat; mlm_labels: (M,), which.
 
-        nsp_labels: (B,), 1 = true next; None without pairs. asked: (Q,) sequences with a question; starts, ends,
-        allowed: (...) bool, where an answer begins, ends, and may lie; None without questions.
+        nsp_labels: (B,), 1 = true next; None without pairs. asked, queries: (Q,) the sequence of each question and the
+        token that asks; starts, ends: (Q, T) bool, where answers begin and end; allowed: (...) bool, where they may
+        lie; all of them None without questions.
         """
 
         @property
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
         def nsp_labels(self) -> Tensor | None: ...
         @property
         def asked(self) -> Tensor | None: ...
+        @property
+        def queries(self) -> Tensor | None: ...
         @property
         def starts(self) -> Tensor | None: ...
         @property
@@ -114,14 +117,30 @@ class SpanHead(nn.Module):
         self.scores = nn.Linear(config.hidden_size, 2)
         self.query = nn.Linear(config.hidden_size, 2 * config.hidden_size) if config.span_query else None
 
-    def forward(self, hidden: Tensor, layout: Layout, allowed: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., D) → start and end logits, each (B, T) float32, minus infinity where `allowed` (...) is False."""
-        scores = self.scores(hidden).float()
+    def forward(
+        self,
+        hidden: Tensor,
+        layout: Layout,
+        allowed: Tensor,
+        rows: Tensor | None = None,
+        queries: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(..., D) → start and end logits, each (Q, T) float32, minus infinity where `allowed` (...) is False.
+
+        rows, queries: (Q,) the sequence that each question is about and the token that asks, in (...) laid out flat;
+        without them one question for each sequence, asked by its first token.
+        """
+        parts = [self.scores(hidden).float(), allowed]
         if self.query is not None:
-            asked = layout.spread(self.query(layout.first(hidden))).unflatten(-1, (2, -1))  # (..., 2, D)
-            scores = scores + (asked @ hidden[..., None])[..., 0].float() / hidden.shape[-1] ** 0.5
-        scores = scores.masked_fill(~allowed[..., None], -torch.inf)
-        start, end = layout.rectangle(scores, -torch.inf).unbind(-1)
+            parts.append(hidden)
+        scores, allowed, *keys = (layout.rectangle(part, 0) for part in parts)  # (B, T, …)
+        if rows is not None:
+            scores, allowed, *keys = (part.index_select(0, rows) for part in (scores, allowed, *keys))  # (Q, T, …)
+        if self.query is not None:
+            at = layout.first(hidden) if queries is None else chosen(hidden, queries)
+            asks = self.query(at).unflatten(-1, (2, -1))  # (Q, 2, D)
+            scores = scores + (keys[0] @ asks.mT).float() / hidden.shape[-1] ** 0.5
+        start, end = scores.masked_fill(~allowed[..., None], -torch.inf).unbind(-1)
         return start, end
 
 
@@ -180,15 +199,11 @@ class PretrainingModel(nn.Module):
         assert batch.ends is not None
         assert batch.allowed is not None
         loss = hidden.new_zeros((), dtype=torch.float32)
-        logits = head(hidden, batch.layout, batch.allowed)
+        logits = head(hidden, batch.layout, batch.allowed, batch.asked, batch.queries)
         for scores, right in zip(logits, (batch.starts, batch.ends), strict=True):
-            scores = scores.index_select(0, batch.asked)  # (Q, T)
-            right = batch.layout.rectangle(right, False).index_select(0, batch.asked)
             wanted = scores.masked_fill(~right, -torch.inf)
             loss = loss + (scores.logsumexp(1) - wanted.logsumexp(1)).sum() / 2
         return loss
-
-    forward = losses
 
 
 def chosen(hidden: Tensor, positions: Tensor) -> Tensor:

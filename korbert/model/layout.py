@@ -40,9 +40,6 @@ class Layout(Protocol):
     def first(self, values: Tensor) -> Tensor:
         """The values at each sequence's first token: (..., D) → (B, D)."""
 
-    def spread(self, values: Tensor) -> Tensor:
-        """A value of each sequence at each of its tokens: (B, D) → (..., D)."""
-
     def rectangle(self, values: Tensor, fill: float) -> Tensor:
         """Values as (B, T, *), with `fill` in places that this layout does not have."""
 
@@ -93,10 +90,6 @@ class Padded:
         """The first column."""
         return values[:, 0]
 
-    def spread(self, values: Tensor) -> Tensor:
-        """The values along each row."""
-        return values[:, None].expand(-1, self.max_length, *values.shape[1:])
-
     def rectangle(self, values: Tensor, fill: float) -> Tensor:
         """The values as they are: they have a place for padding."""
         return values
@@ -135,11 +128,11 @@ class Packed:
 
     def position_ids(self) -> Tensor:
         """(N,)."""
-        return torch.arange(self.tokens, device=self.offsets.device) - self.spread(self.offsets[:-1].long())
+        return torch.arange(self.tokens, device=self.offsets.device) - self._spread(self.offsets[:-1].long())
 
-    def spread(self, values: Tensor) -> Tensor:
-        """The values repeated, (N, ...)."""
-        return values.repeat_interleave(self.offsets.diff().long(), dim=0, output_size=self.tokens)
+    def _spread(self, values: Tensor) -> Tensor:
+        """A value of each sequence at each of its tokens: (B,) → (N,)."""
+        return values.repeat_interleave(self.offsets.diff().long(), output_size=self.tokens)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, p: float) -> Tensor:
         """(N, H, K)."""
@@ -159,7 +152,7 @@ class Packed:
         """Spread over (B, T, *)."""
         batch = len(self.offsets) - 1
         out = values.new_full((batch, self.max_length, *values.shape[1:]), fill)
-        rows = self.spread(torch.arange(batch, device=values.device))
+        rows = self._spread(torch.arange(batch, device=values.device))
         return out.index_put((rows, self.position_ids()), values)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Packed:

@@ -83,6 +83,8 @@ def _longest(config: PretrainConfig) -> int:
 def _check_lengths(config: PretrainConfig) -> None:
     """Stop at wrong sizes before the corpus is encoded, not after."""
     config.model.model_config(config.tokenizer.vocab_size)
+    if config.task.selection.share * config.task.selection.inside > 0 and not config.model.span_query:
+        raise ConfigError("task.selection.inside: questions inside a passage need model.span_query=true")
     named = {"task.max_length": config.task.max_length, "task.validation_length": config.task.validation_length}
     if config.task.curriculum:
         named |= {f"task.curriculum[{i}].max_length": n for i, (_, n) in enumerate(config.task.stages())}
