@@ -125,12 +125,22 @@ def test_fill_mask(pretrained: Path) -> None:
         reader.answer("누구인가?", "세종이다.")
 
 
+MODERN = (
+    "recipe=modern", "task.selection.share=1", "model.span_query=true", "task.selection.inside=0.5",
+    "task.curriculum=[{start:0,max_length:72},{start:0.5,max_length:128}]", "train.accumulation=2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", [(), MODERN], ids=["bert", "modern"])
 def test_killed_pretraining_goes_on_to_the_same_weights(
-    repository: Path, pretrained: Path, cache: Path, tmp_path: Path
+    repository: Path, pretrained: Path, cache: Path, tmp_path: Path, recipe: tuple[str, ...]
 ) -> None:
     """SIGKILL in the middle of a real process; the same command again ends where the uninterrupted run ended."""
-    run = tmp_path / "run"
-    overrides = pretrain_overrides(cache, run)
+    run, whole = tmp_path / "run", pretrained
+    if recipe:
+        whole = tmp_path / "whole"
+        door(repository, "pretrain", *pretrain_overrides(cache, whole), *recipe)
+    overrides = [*pretrain_overrides(cache, run), *recipe]
     process = subprocess.Popen(
         [sys.executable, "experiments/pretrain.py", *overrides], cwd=repository, stderr=subprocess.DEVNULL
     )
@@ -142,9 +152,34 @@ def test_killed_pretraining_goes_on_to_the_same_weights(
     process.wait()
     door(repository, "pretrain", *overrides)
     weights = (Path("model") / "model.safetensors").as_posix()
-    assert (run / weights).read_bytes() == (pretrained / weights).read_bytes()
+    assert (run / weights).read_bytes() == (whole / weights).read_bytes()
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert steps == [*range(1, 9), 8]  # eight steps, and the evaluation at the end
+    assert len(read_json(run / "record.json")["sessions"]) == 2
+
+
+def test_budget_ends_the_run_and_its_schedule(repository: Path, cache: Path, tmp_path: Path) -> None:
+    """ELECTRA's objective, five seconds: the rate has come down to nearly nothing when the time is over."""
+    options = [
+        "task.nsp=false",
+        "task.replaced_tokens=true",
+        "train.budget=5s",
+        "train.log_every=5",
+        "runtime.layout=packed",
+    ]
+    overrides = [o for o in pretrain_overrides(cache, tmp_path / "run") if not o.startswith("train.steps")]
+    door(repository, "pretrain", *overrides, *options)
+    record = read_json(tmp_path / "run" / "record.json")
+    assert record["results"]["seconds"] == pytest.approx(5, abs=0.5)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert lines[-2]["learning_rate"] < 0.05 * max(line.get("learning_rate", 0) for line in lines)
+    assert lines[-2]["detection_loss"] < lines[0]["detection_loss"]
+    done = door(
+        repository, "finetune_korquad", f"init={tmp_path / 'run'}", "train.steps=2", "runtime.threads=1", "dropout=0.2",
+        f"run_dir={tmp_path / 'finetuned'}",
+    )  # fmt: skip
+    assert "EM" in done.stderr
+    assert read_json(tmp_path / "finetuned" / "model" / "model.json")["model"]["hidden_dropout"] == 0.2
 
 
 def test_finished_run_is_not_overwritten(repository: Path, pretrained: Path, cache: Path) -> None:
