@@ -85,7 +85,7 @@ def test_runs_without_analysers_and_goes_on_where_it_was(repository: Path, prepa
     table = (output / "study.md").read_text("utf-8")
     assert "failed" not in table
     for contender in ("Hugging Face, padded", "Hugging Face, group_texts", "Hugging Face, bucketed", "korbert"):
-        assert f"| 1×32 | 32 | 4 | {contender} |" in table
+        assert f"| 1×32 | 32 | 4 | 0.1 | {contender} |" in table
 
 
 def test_wrong_calls_say_what_was_wanted(repository: Path, prepared: Path, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def measure_case(
     """One row of results for each contender, all measured in turn, `rounds` times over."""
     sizes = ModelConfig(
         len(tokenizer), case.hidden_size, case.num_layers, case.num_heads, 4 * case.hidden_size,
-        max_positions=max(512, case.length),
+        max_positions=max(512, case.length), attention_dropout=case.attention_dropout,
     )  # fmt: skip
     contenders = make_contenders(case, sizes, texts, tokenizer, config, runtime)
     speeds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
@@ -108,6 +108,7 @@ def measure_case(
             "model": case.name,
             "length": case.length,
             "batch_size": case.batch_size,
+            "attention_dropout": case.attention_dropout,
             "contender": name,
             "tokens_per_second": statistics.median(speed[1:]),
             "korbert_is_faster_by": statistics.median(a / b for a, b in zip(ours, speed[1:], strict=True)),
