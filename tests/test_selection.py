@@ -159,6 +159,25 @@ def test_loss_by_hand(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
     assert model.losses(nothing).keys() == {"mlm"}
 
 
+def test_words_before_a_josa_are_asked_for(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    """They begin a word in the passage and a josa follows; the question lacks them where it stood."""
+    vocabulary = corpus[1].vocabulary
+    data = make(corpus, EntityMode.SPLIT, echo=1.0, words=1.0, drop=0.0)
+    made = [example for example in data.examples(0, 300) if example.asked]
+    assert len(made) > 150
+    followed = []
+    for example in made:
+        ids = shown(example)
+        question, _ = parts(example)
+        for a, b in example.asked[0].answers:
+            assert vocabulary[ids[a]].startswith("▁")
+            followed.append(vocabulary[ids[b + 1]])
+        a, b = example.asked[0].answers[0]
+        assert SPECIAL.mask in question or not contains(question, ids[a : b + 2]) or len(example.asked[0].answers) > 1
+    assert {"은", "는", "이", "의", "을"} <= set(followed)
+    assert not {"습", "했"} & set(followed)
+
+
 def test_questions_inside_a_passage(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
     """Every [MASK] that hides a mention asks for the one mention that is left, and none of them else shows it."""
     data = make(corpus, EntityMode.BOTH, 400, inside=1.0)

@@ -30,6 +30,12 @@ from korbert.errors import ConfigError
 from korbert.text import IntArray
 from korbert.tokenizers import SpecialTokens
 
+_WORD = "▁"  # with which tokens begin that stand behind a space
+# Particles that follow nouns, as tokens; those that also end verbs are left out.
+_JOSA = frozenset((
+    "은", "는", "이", "가", "을", "를", "의", "에", "에서", "에게", "에는", "에도", "에서는", "으로", "로", "으로는",
+    "와", "과", "도", "부터", "까지", "이다", "이며", "이라는", "으로서", "로서", "들은", "들이", "들을", "보다",
+))  # fmt: skip
 Mention = tuple[int, int]  # first and last token, exclusive, without its markers
 
 
@@ -37,19 +43,21 @@ Mention = tuple[int, int]  # first and last token, exclusive, without its marker
 class SelectionConfig:
     """share: of the sequences that ask, where a question can be made; inside: share of those that ask inside.
 
-    echo: share of echoes among the clozes. question_length: tokens at most. drop: largest share of the tokens that an
-    echo leaves out, drawn for each. hint: share of the clozes that show [MASK] where the entity was.
+    echo: share of echoes among the clozes. words: share of echoes that ask for a word before a josa, not for an entity.
+    question_length: tokens at most. drop: largest share of the tokens that an echo leaves out, drawn for each. hint:
+    share of the clozes that show [MASK] where the entity was.
     """
 
     share: float = 0.0
     inside: float = 0.0
     echo: float = 0.5
+    words: float = 0.0
     question_length: int = 40
     drop: float = 0.5
     hint: float = 0.5
 
     def __post_init__(self) -> None:
-        for key in ("share", "inside", "echo", "drop", "hint"):
+        for key in ("share", "inside", "echo", "words", "drop", "hint"):
             if not 0.0 <= getattr(self, key) <= 1.0:
                 raise ConfigError(f"task.selection.{key}: wanted a share between 0 and 1, got {getattr(self, key)}")
         if self.question_length < 4:
@@ -73,8 +81,13 @@ class SelectionPassages(Passages):
     def __init__(self, *args: Any, selection: SelectionConfig, **options: Any) -> None:
         super().__init__(*args, **options)
         self.selection = selection
+        vocabulary = args[1].vocabulary
+        self._begins_word = np.array([token.startswith(_WORD) for token in vocabulary])
+        self._is_josa = np.array([token in _JOSA for token in vocabulary])
         if self.corpus.manifest.annotator == "none":
             raise ConfigError("task.selection asks for entities: choose an annotator, e.g. entities=mecab")
+        if selection.words > 0 and not self._begins_word.any():
+            raise ConfigError(f"task.selection.words: no token of this tokenizer begins with {_WORD!r}, a space")
         if self.max_length < selection.question_length + 16:
             raise ConfigError(
                 f"task.selection.question_length={selection.question_length} leaves too little of "
@@ -104,12 +117,16 @@ class SelectionPassages(Passages):
         return self._asked(question, passage, rng)
 
     def _ask(self, document: int, first: int, last: int, rng: np.random.Generator) -> Cloze | None:
-        """A question about tokens `[first, last)` of a document; None where nothing recurs."""
+        """A cloze about tokens `[first, last)` of a document; None where there is nothing to ask for."""
         ids, entities = self.corpus.tokens(document, 0, self.corpus.document_length(document))
         is_echo = rng.random() < self.selection.echo
+        if is_echo and rng.random() < self.selection.words:
+            found = [(a + first, b + first) for a, b in self._words(ids[first:last])]
+        else:
+            found = mentions(ids, self.special)
         candidates = []
-        for places in _named(mentions(ids, self.special), ids, self.special).values():
-            inside = [(a, b) for a, b in places if first < a and b < last]  # with its markers
+        for places in _named(found, ids, self.special).values():
+            inside = [(a, b) for a, b in places if first < a and b < last]  # with a mention's markers
             asking = inside if is_echo else [place for place in places if place not in inside]
             if inside and asking:
                 candidates.append((inside, asking))
@@ -118,15 +135,34 @@ class SelectionPassages(Passages):
         # Each recurring entity is as likely as another: the document's subject is not asked for all the time.
         inside, asking = candidates[rng.integers(len(candidates))]
         chosen = asking[rng.integers(len(asking))]
-        kind = ids[chosen[0] : chosen[1]].tobytes()
-        tokens = self._take_out(document, (ids, entities), chosen, kind, is_echo, rng)
+        same = [place for place in found if ids[slice(*place)].tobytes() == ids[slice(*chosen)].tobytes()]
+        tokens = self._take_out(document, (ids, entities), chosen, same, is_echo, rng)
         places = [(a - first, b - first) for a, b in inside]
         return None if tokens is None else Cloze(tokens, places)
 
+    def _words(self, ids: IntArray) -> list[Mention]:
+        """Runs of tokens from the beginning of a word to its josa: nouns, nearly always."""
+        is_special = np.isin(ids, self.special.ids)
+        edges = np.flatnonzero(self._begins_word[ids] | is_special | np.roll(is_special, 1))
+        words = []
+        for a, b in zip(edges.tolist(), [*edges[1:].tolist(), len(ids)], strict=True):
+            end = b
+            while end > a and self._is_josa[ids[end - 1]]:
+                end -= 1
+            if a < end < b and self._begins_word[ids[a]]:
+                words.append((a, end))
+        return words
+
     def _take_out(
-        self, document: int, text: Sentence, mention: Mention, kind: bytes, is_echo: bool, rng: np.random.Generator
+        self,
+        document: int,
+        text: Sentence,
+        mention: Mention,
+        same: list[Mention],
+        is_echo: bool,
+        rng: np.random.Generator,
     ) -> Sentence | None:
-        """The sentence around a mention without it, wherever it stands in it, and not longer than allowed."""
+        """The sentence around a mention without it and what is the `same`, and not longer than allowed."""
         ids, entities = text
         ends = np.cumsum(self.corpus.sentence_lengths(document))
         number = int(np.searchsorted(ends, mention[0], side="right"))
@@ -134,9 +170,13 @@ class SelectionPassages(Passages):
         keep = np.ones(end - start, dtype=np.bool_)
         shown = ids[start:end].copy()
         hint = rng.random() < self.selection.hint
-        for a, b in mentions(shown, self.special):
-            if shown[a:b].tobytes() == kind:
-                keep[a - 1 : b + 1] = False  # its markers too
+        for a, b in same:
+            if start <= a and b <= end:
+                a, b = a - start, b - start
+                is_marked = (
+                    a > 0 and b < len(shown) and shown[a - 1] == self.special.ent and shown[b] == self.special.ent_end
+                )
+                keep[a - is_marked : b + is_marked] = False  # its markers too
                 if hint:
                     shown[a], keep[a] = self.special.mask, True
         if is_echo:
