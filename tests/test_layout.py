@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from korbert.data.batching import collate_pretraining, collate_windows
 from korbert.data.pretraining import PretrainingExample
 from korbert.data.windows import Window
 from korbert.model import IGNORE_INDEX, Encoder, ModelConfig, Packed, PretrainingModel, SpanModel
+from korbert.model import layout as layout_module
+from korbert.training.runtime import Runtime, compile_layers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIGS = {"bert": CONFIG, "modern": MODERN, "query": dataclasses.replace(MODERN, span_query=True)}
@@ -107,6 +110,41 @@ def test_sequences_do_not_see_each_other(lengths: list[int], recipe: str) -> Non
             hidden = encoder(alone.token_ids, alone.segment_ids, alone.entity_ids, alone.layout)[0]
             assert (together[first : first + len(example)] - hidden).abs().max() < 1e-5
             first += len(example)
+
+
+@pytest.mark.parametrize("recipe", CONFIGS)
+def test_nested_attention_is_the_same(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU takes with dropout or in float32 also runs on a CPU, slowly: outputs and gradients."""
+    model = shaken(Encoder(CONFIGS[recipe]), std=0.05)
+    batch = collate_pretraining(examples([23, 7, 7, 40, 1], pairs=False), pad_id=0, packed=True)
+    results = []
+    for nested in (False, True):
+        if nested:
+            other = lambda q, k, v, offsets, p: layout_module._attend_nested(q, k, v, batch.layout, p)  # noqa: E731
+            monkeypatch.setattr(layout_module, "_attend_by_length", other)
+        hidden = model(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.layout)
+        hidden.square().sum().backward()
+        results.append((hidden.detach(), gradients(model)))
+    assert (results[0][0] - results[1][0]).abs().max() < 1e-5
+    assert_close(results[0][1], results[1][1])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_layers_compute_the_same() -> None:
+    """Weights keep their names, and batches of other sizes need no other code."""
+    made = [examples([23, 7, 7, 40], pairs=True), examples([30, 2, 19], pairs=True, seed=1)]
+    losses = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = shaken(PretrainingModel(MODERN), std=0.05)
+        names = list(model.state_dict())
+        compile_layers(model, Runtime(torch.device("cpu"), bf16=False, compile=compiled))
+        assert list(model.state_dict()) == names
+        with torch.no_grad():
+            losses.append([float(model(collate_pretraining(some, pad_id=0))["mlm"]) for some in made])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_packed_places_by_hand() -> None:

@@ -6,15 +6,20 @@ N tokens of all, H heads, K head width; `...` is (B, T) in the padded layout and
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from korbert.model.dropout import dropout
+
+varlen_attn: Any = None
+with contextlib.suppress(ImportError):  # from torch 2.10 on
+    from torch.nn.attention.varlen import varlen_attn
 
 
 class Layout(Protocol):
@@ -108,7 +113,8 @@ class Packed:
     """Sequences end to end: sequence b is `[offsets[b], offsets[b + 1])` of N tokens.
 
     offsets: (B + 1,) int32, from 0 to N, beside the data; max_length and tokens (N) are known without asking the
-    device. On a GPU attention is torch's variable-length kernel; elsewhere sequences of equal length share one call.
+    device. On a GPU attention is torch's variable-length kernel, with dropout or in float32 that of its nested tensors;
+    elsewhere sequences of equal length share one call.
     """
 
     offsets: Tensor
@@ -136,13 +142,11 @@ class Packed:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, p: float) -> Tensor:
         """(N, H, K)."""
-        if q.is_cuda and p == 0.0 and q.dtype != torch.float32:
-            from torch.nn.attention.varlen import varlen_attn
-
-            out = varlen_attn(q, k, v, self.offsets, self.offsets, self.max_length, self.max_length)
-            assert isinstance(out, Tensor)
-            return out
-        return _attend_by_length(q, k, v, self.offsets, p)
+        if not q.is_cuda:
+            return _attend_by_length(q, k, v, self.offsets, p)
+        if p == 0.0 and q.dtype != torch.float32 and varlen_attn is not None:
+            return varlen_attn(q, k, v, self.offsets, self.offsets, self.max_length, self.max_length)
+        return _attend_nested(q, k, v, self, p)
 
     def first(self, values: Tensor) -> Tensor:
         """The rows at the offsets."""
@@ -173,6 +177,20 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float) -
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     return dropout(scores.softmax(-1), p) @ v
+
+
+def _attend_nested(q: Tensor, k: Tensor, v: Tensor, layout: Packed, p: float) -> Tensor:
+    """Attention of packed sequences through torch's nested tensors, whose fused kernels know dropout and float32."""
+    offsets = layout.offsets.long()
+
+    def nested(x: Tensor) -> Tensor:
+        jagged = torch.nested.nested_tensor_from_jagged(
+            x.contiguous(), offsets, min_seqlen=1, max_seqlen=layout.max_length
+        )
+        return jagged.transpose(1, 2)  # (B, H, j, K)
+
+    out = F.scaled_dot_product_attention(nested(q), nested(k), nested(v), dropout_p=p)
+    return out.transpose(1, 2).values()
 
 
 def _attend_by_length(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, p: float) -> Tensor:

@@ -14,7 +14,7 @@ import logging
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from korbert.tasks.prepare import corpus_files, prepare_tokenizer
 from korbert.tasks.runs import finish_run, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.optimizer import OptimizerConfig, make_optimizers
-from korbert.training.runtime import Runtime, make_runtime, seed_everything
+from korbert.training.runtime import Runtime, compile_layers, make_runtime, seed_everything
 
 log = logging.getLogger(__name__)
 _OURS = "korbert"
@@ -148,12 +148,15 @@ def make_contenders(
     collate = functools.partial(collate_pretraining, pad_id=special.pad, packed=runtime.packed)
     ours = [_work(collate(c).to(runtime.device), c, sizes) for c in batches(lines, bucketed=True)]
     hf_step = their_step(sizes, runtime)
-    return [
+    contenders = [
         Contender("Hugging Face, padded", hf_step, theirs(batches(lines, bucketed=False))),
         Contender("Hugging Face, group_texts", hf_step, theirs(batches(blocks, bucketed=False))),
         Contender("Hugging Face, bucketed", hf_step, theirs(batches(lines, bucketed=True))),
-        Contender(_OURS, our_step(sizes, runtime), ours),
+        Contender(_OURS, our_step(sizes, replace(runtime, compile=False)), ours),
     ]
+    if runtime.compile or runtime.device.type == "cuda":
+        contenders.append(Contender(f"{_OURS}, compiled", our_step(sizes, replace(runtime, compile=True)), ours))
+    return contenders
 
 
 def make_example(ids: np.ndarray, tokenizer: Tokenizer, rng: np.random.Generator) -> PretrainingExample:
@@ -187,6 +190,7 @@ def useful_flops(examples: Sequence[PretrainingExample], sizes: ModelConfig) -> 
 def our_step(sizes: ModelConfig, runtime: Runtime) -> Callable[[PretrainingBatch], None]:
     """A training step of korbert, as `korbert.training.loop` makes it."""
     model = PretrainingModel(sizes).to(runtime.device).train()
+    compile_layers(model, runtime)
     (optimizer,) = make_optimizers(model, OptimizerConfig())
 
     def step(batch: PretrainingBatch) -> None:

@@ -30,7 +30,7 @@ from korbert.tasks.runs import finish_run, fixed_config, start_run
 from korbert.tokenizers import load_tokenizer
 from korbert.training.bundle import Bundle, Description, copy_shared, load_bundle, write_description
 from korbert.training.loop import Metric, Trainer
-from korbert.training.runtime import Runtime, make_runtime, seed_everything
+from korbert.training.runtime import Runtime, compile_layers, make_runtime, seed_everything
 from korbert.training.state import load_tensors, load_weights
 from korbert.training.tracking import Tracker
 
@@ -48,6 +48,7 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
 
     seed_everything(config.seed)
     model = _model(config, pretrained, len(tokenizer))
+    compile_layers(model, runtime)
     if config.task.window.max_length > model.config.max_positions:
         raise ConfigError(
             f"task.window.max_length={config.task.window.max_length} is more than the model's "

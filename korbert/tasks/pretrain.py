@@ -25,7 +25,7 @@ from korbert.tasks.runs import finish_run, fixed_config, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.bundle import Description, make_model, write_description
 from korbert.training.loop import Metric, Trainer
-from korbert.training.runtime import Runtime, make_runtime, seed_everything
+from korbert.training.runtime import Runtime, compile_layers, make_runtime, seed_everything
 from korbert.training.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     description = Description("pretraining", sizes, config.entities.annotator, mode, _longest(config), objectives)
     model = make_model(description)
     assert not isinstance(model, SpanModel)
+    compile_layers(model, runtime)
     log.info("model: %s parameters on %s", f"{sum(p.numel() for p in model.parameters()):,}", runtime.device)
     write_description(folder / "model", description, tokenizer_folder)
     collate = functools.partial(collate_pretraining, pad_id=tokenizer.special.pad, packed=runtime.packed)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from korbert.errors import ConfigError
+from korbert.model.encoder import Layer
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -21,7 +23,8 @@ class RuntimeConfig:
     """How to compute.
 
     device: auto, cpu, cuda. precision: auto (bf16 on a GPU, else fp32), fp32, bf16. layout: auto (packed on a GPU, else
-    padded), packed (no padding at all), padded. workers: processes that prepare the corpus; loader_workers: processes
+    padded), packed (no padding at all), padded. compile: torch.compile for the layers, worth its minute on a GPU.
+    workers: processes that prepare the corpus; loader_workers: processes
     that make batches ahead of the device (null: `workers` on a GPU, none on a CPU, which they would share).
     """
 
@@ -74,6 +77,14 @@ def make_runtime(config: RuntimeConfig) -> Runtime:
         loader_workers=loader_workers,
         compile=config.compile,
     )
+
+
+def compile_layers(model: nn.Module, runtime: Runtime) -> None:
+    """Compile the model's layers where the runtime says so; their weights and names stay as they are."""
+    if runtime.compile:
+        for module in model.modules():
+            if isinstance(module, Layer):
+                module.compile(dynamic=True)
 
 
 def _keep_freed_memory() -> None:
