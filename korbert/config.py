@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -121,10 +121,14 @@ class ModelSize:
 
 @dataclass
 class CurriculumStage:
-    """From share `start` of the run on, sequences have up to `max_length` tokens."""
+    """From share `start` of the run on, sequences have up to `max_length` tokens.
+
+    selection: share of the sequences that ask, where it is another one than `task.selection.share`.
+    """
 
     start: float = MISSING
     max_length: int = MISSING
+    selection: float | None = None
 
 
 @dataclass
@@ -148,24 +152,26 @@ class PretrainingTask:
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     curriculum: list[CurriculumStage] = field(default_factory=list)
 
-    def stages(self) -> list[tuple[float, int]]:
-        """(start, max_length) of each part of the run. Raises ConfigError for starts that do not rise from 0 to < 1."""
+    def stages(self) -> list[CurriculumStage]:
+        """The parts of the run, one without a curriculum. Raises ConfigError for starts that do not rise from 0."""
         if not self.curriculum:
-            return [(0.0, self.max_length)]
+            return [CurriculumStage(0.0, self.max_length, self.selection.share)]
         starts = [stage.start for stage in self.curriculum]
         if starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= 1:
             raise ConfigError(f"task.curriculum: wanted starts that rise from 0 to below 1, got {starts}")
-        return [(stage.start, stage.max_length) for stage in self.curriculum]
+        share = self.selection.share
+        return [replace(s, selection=share if s.selection is None else s.selection) for s in self.curriculum]
 
     def objectives(self) -> tuple[str, ...]:
         """Names of the losses."""
-        chosen = {"nsp": self.nsp, "selection.share": self.selection.share > 0, "replaced_tokens": self.replaced_tokens}
+        asks = any(stage.selection for stage in self.stages())
+        chosen = {"nsp": self.nsp, "selection.share": asks, "replaced_tokens": self.replaced_tokens}
         if sum(chosen.values()) > 1:
             named = " and ".join(f"task.{key}" for key, on in chosen.items() if on)
             raise ConfigError(f"{named}: choose one of these objectives beside masked LM")
         if self.replaced_tokens:
             return ReplacedTokenModel.objectives
-        return ("mlm", *(["nsp"] if self.nsp else []), *(["selection"] if self.selection.share > 0 else []))
+        return ("mlm", *(["nsp"] if self.nsp else []), *(["selection"] if asks else []))
 
 
 @dataclass

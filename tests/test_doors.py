@@ -126,8 +126,8 @@ def test_fill_mask(pretrained: Path) -> None:
 
 
 MODERN = (
-    "recipe=modern", "task.selection.share=1", "model.span_query=true", "task.selection.inside=0.5",
-    "task.curriculum=[{start:0,max_length:72},{start:0.5,max_length:128}]", "train.accumulation=2",
+    "recipe=modern", "model.span_query=true", "task.selection.inside=0.5",
+    "task.curriculum=[{start:0,max_length:72},{start:0.5,max_length:128,selection:1.0}]", "train.accumulation=2",
 )  # fmt: skip
 
 

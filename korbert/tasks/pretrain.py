@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,17 +79,17 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
 def _longest(config: PretrainConfig) -> int:
     """Tokens of the longest training sequence."""
-    return max(length for _, length in config.task.stages())
+    return max(stage.max_length for stage in config.task.stages())
 
 
 def _check_lengths(config: PretrainConfig) -> None:
     """Stop at wrong sizes before the corpus is encoded, not after."""
     config.model.model_config(config.tokenizer.vocab_size)
-    if config.task.selection.share * config.task.selection.inside > 0 and not config.model.span_query:
+    if "selection" in config.task.objectives() and config.task.selection.inside > 0 and not config.model.span_query:
         raise ConfigError("task.selection.inside: questions inside a passage need model.span_query=true")
     named = {"task.max_length": config.task.max_length, "task.validation_length": config.task.validation_length}
     if config.task.curriculum:
-        named |= {f"task.curriculum[{i}].max_length": n for i, (_, n) in enumerate(config.task.stages())}
+        named |= {f"task.curriculum[{i}].max_length": s.max_length for i, s in enumerate(config.task.stages())}
     for name, length in named.items():
         if not 8 <= length <= config.model.max_positions:
             raise ConfigError(f"{name}={length}: wanted 8 to model.max_positions={config.model.max_positions}")
@@ -117,20 +118,22 @@ def training_loader(
     """The training batches; in a stage of other lengths a batch has other counts, so that it has as many tokens."""
     task = config.task
     stages = []
-    for number, (start, length) in enumerate(task.stages()):
+    for number, stage in enumerate(task.stages()):
+        seed = config.seed + 1000 * number
         options: dict[str, Any] = {
-            "max_length": length, "masking": task.masking, "seed": config.seed + 1000 * number, "documents": documents,
+            "max_length": stage.max_length, "masking": task.masking, "seed": seed, "documents": documents,
         }  # fmt: skip
         mode = config.entities.entity_mode()
         source: PretrainingData
         if task.nsp:
             source = SentencePairs(corpus, tokenizer, mode, short_share=task.short_share, **options)
-        elif task.selection.share > 0:
-            source = SelectionPassages(corpus, tokenizer, mode, selection=task.selection, **options)
+        elif stage.selection:
+            selection = replace(task.selection, share=stage.selection)
+            source = SelectionPassages(corpus, tokenizer, mode, selection=selection, **options)
         else:
             source = Passages(corpus, tokenizer, mode, **options)
-        batch_size = max(1, config.train.batch_size * task.max_length // length)
-        stages.append((start, BatchStream(source, batch_size, config.seed + 1000 * number)))
+        batch_size = max(1, config.train.batch_size * task.max_length // stage.max_length)
+        stages.append((stage.start, BatchStream(source, batch_size, seed)))
     return BatchLoader(stages, collate, runtime.loader_workers, pin=runtime.device.type == "cuda")
 
 
