@@ -175,8 +175,8 @@ def test_budget_ends_the_run_and_its_schedule(repository: Path, cache: Path, tmp
     assert lines[-2]["learning_rate"] < 0.05 * max(line.get("learning_rate", 0) for line in lines)
     assert lines[-2]["detection_loss"] < lines[0]["detection_loss"]
     done = door(
-        repository, "finetune_korquad", f"init={tmp_path / 'run'}", "train.steps=2", "runtime.threads=1", "dropout=0.2", "runtime.layout=packed",
-        f"run_dir={tmp_path / 'finetuned'}",
+        repository, "finetune_korquad", f"init={tmp_path / 'run'}", "train.steps=2", "runtime.threads=1", "dropout=0.2",
+        "runtime.layout=packed", f"run_dir={tmp_path / 'finetuned'}",
     )  # fmt: skip
     assert "EM" in done.stderr
     assert read_json(tmp_path / "finetuned" / "model" / "model.json")["model"]["hidden_dropout"] == 0.2
