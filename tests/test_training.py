@@ -241,6 +241,17 @@ def test_loss_falls_and_best_weights_are_kept(tmp_path: Path) -> None:
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
+def test_without_a_metric_the_last_weights_are_kept(tmp_path: Path) -> None:
+    """A schedule that ends at zero is meant to be followed to its end."""
+    values = iter([3.0, 1.0, 2.0])
+    trainer = make_trainer(tmp_path, steps=9, evaluate_every=3, evaluate=lambda: {"loss": next(values)})
+    trainer.metric = None
+    assert trainer.run() == {"loss": 2.0, "kept_step": 9}
+    tensors, state = load_tensors(tmp_path / "model" / "model.safetensors")
+    assert state == {"step": 9}
+    assert_equal(tensors, weights(trainer))
+
+
 def test_run_killed_after_its_last_step_still_knows_its_scores(tmp_path: Path) -> None:
     """The checkpoint of the last step is there, the record is not: nothing is left to train, all is left to say."""
     evaluations = {"evaluate_every": 5, "evaluate": lambda: {"loss": 1.0}}

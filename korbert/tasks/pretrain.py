@@ -25,7 +25,7 @@ from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
 from korbert.tasks.runs import finish_run, fixed_config, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.bundle import Description, make_model, write_description
-from korbert.training.loop import Metric, Trainer
+from korbert.training.loop import Trainer
 from korbert.training.runtime import Runtime, compile_layers, make_runtime, seed_everything
 from korbert.training.tracking import Tracker
 
@@ -64,7 +64,6 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         tracker,
         fixed_config=fixed,
         evaluate=lambda: validation(model),
-        metric=Metric("mlm_loss", larger_is_better=False),
     )
     try:
         scores = trainer.run()

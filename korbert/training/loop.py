@@ -50,7 +50,7 @@ class Trainer(Generic[E]):
     """Trains `model` on the batches of a loader, and can be stopped and resumed anywhere.
 
     Files in `folder`: `checkpoint.safetensors` (the last state), `metrics.jsonl`, and `model/model.safetensors` (the
-    weights with the best `metric`, or the last ones where nothing is evaluated).
+    weights with the best `metric`; without one, those of the last evaluation, or of the end).
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Trainer(Generic[E]):
                 if stop.requested and not last:
                     raise self._interrupted()
         self.loader.close()
-        if self.metric is None:
+        if self.evaluate is None:
             self._keep_weights()
         return dict(self.kept)
 
@@ -218,7 +218,7 @@ class Trainer(Generic[E]):
             | {"tokens": done.tokens, "seconds": round(done.seconds, 3)},
         )
         log.info("step %d  validation %s", done.step, "  ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
-        if self.metric is not None and self.metric.better(metrics, self.kept):
+        if self.metric is None or self.metric.better(metrics, self.kept):
             self.kept = {**metrics, "kept_step": done.step}
             self._keep_weights()
 
