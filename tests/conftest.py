@@ -1,4 +1,4 @@
-"""Fixtures: where the real data lies, and the bundled sample."""
+"""Fixtures: where the real data lies, the bundled sample, and its token shards."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from korbert.data.shards import ShardedCorpus, build_shards
+from korbert.tokenizers import SyllableTokenizer, Tokenizer, load_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -35,6 +38,17 @@ def data_root() -> Path:
 @pytest.fixture(scope="session")
 def sample() -> Path:
     return REPOSITORY / "data" / "sample"
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> tuple[ShardedCorpus, Tokenizer]:
+    """The sample corpus with MeCab's entities, by syllable."""
+    folder = tmp_path_factory.mktemp("corpus")
+    lines = (sample / "corpus.txt").read_text("utf-8").splitlines()
+    SyllableTokenizer.train(lines, vocab_size=1500).save(folder / "tokenizer")
+    build_shards(folder / "shards", [sample / "corpus.txt"], folder / "tokenizer", "mecab")
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    return ShardedCorpus(folder / "shards", tokenizer.fingerprint), tokenizer
 
 
 @pytest.fixture

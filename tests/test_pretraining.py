@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,27 +20,15 @@ from korbert.data.pretraining import (
     SentencePairs,
     truncate_pair,
 )
-from korbert.data.shards import ShardedCorpus, build_shards
+from korbert.data.shards import ShardedCorpus
 from korbert.encoding import EntityMode
 from korbert.errors import ConfigError
 from korbert.model import IGNORE_INDEX
 from korbert.text import IntArray
-from korbert.tokenizers import SpecialTokens, Tokenizer, load_tokenizer
-from korbert.tokenizers.characters import SyllableTokenizer
+from korbert.tokenizers import SpecialTokens, Tokenizer
 
 SPECIAL = SpecialTokens()
 VOCABULARY = 1000
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> tuple[ShardedCorpus, Tokenizer]:
-    """The sample corpus with MeCab's entities, by syllable."""
-    folder = tmp_path_factory.mktemp("corpus")
-    lines = (sample / "corpus.txt").read_text("utf-8").splitlines()
-    SyllableTokenizer.train(lines, vocab_size=1500).save(folder / "tokenizer")
-    build_shards(folder / "shards", [sample / "corpus.txt"], folder / "tokenizer", "mecab")
-    tokenizer = load_tokenizer(folder / "tokenizer")
-    return ShardedCorpus(folder / "shards", tokenizer.fingerprint), tokenizer
 
 
 def make(

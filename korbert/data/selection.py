@@ -29,8 +29,8 @@ from korbert.data.shards import Sentence
 from korbert.errors import ConfigError
 from korbert.text import IntArray
 from korbert.tokenizers import SpecialTokens
+from korbert.tokenizers.base import WORD_START
 
-_WORD = "▁"  # with which tokens begin that stand behind a space
 # Particles that follow nouns, as tokens; those that also end verbs are left out.
 _JOSA = frozenset((
     "은", "는", "이", "가", "을", "를", "의", "에", "에서", "에게", "에는", "에도", "에서는", "으로", "로", "으로는",
@@ -82,12 +82,12 @@ class SelectionPassages(Passages):
         super().__init__(*args, **options)
         self.selection = selection
         vocabulary = args[1].vocabulary
-        self._begins_word = np.array([token.startswith(_WORD) for token in vocabulary])
+        self._begins_word = np.array([token.startswith(WORD_START) for token in vocabulary])
         self._is_josa = np.array([token in _JOSA for token in vocabulary])
         if self.corpus.manifest.annotator == "none":
             raise ConfigError("task.selection asks for entities: choose an annotator, e.g. entities=mecab")
         if selection.words > 0 and not self._begins_word.any():
-            raise ConfigError(f"task.selection.words: no token of this tokenizer begins with {_WORD!r}, a space")
+            raise ConfigError(f"task.selection.words: no token of this tokenizer begins with {WORD_START!r}, a space")
         if self.max_length < selection.question_length + 16:
             raise ConfigError(
                 f"task.selection.question_length={selection.question_length} leaves too little of "

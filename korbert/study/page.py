@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +105,8 @@ def _render_together(records: Sequence[Mapping[str, Any]]) -> list[str]:
         same = [record for record in records if record["task"] == task]
         keys = list(dict.fromkeys(key for r in same for key, value in r["results"].items() if not _is_table(value)))
         if len(same) > 1 and keys:
-            lines += [
-                f"| {task.replace('_', ' ')} | {' | '.join(map(_words, keys))} |",
-                f"|{'---|' * (len(keys) + 1)}",
-                *(f"| {r['name']} | {' | '.join(_number(r['results'].get(k, '')) for k in keys)} |" for r in same),
-                "",
-            ]
+            rows = [[r["name"], *(_number(r["results"].get(key, "")) for key in keys)] for r in same]
+            lines += table([task.replace("_", " "), *map(_words, keys)], rows)
     return lines
 
 
@@ -130,27 +126,24 @@ def _render_record(record: Mapping[str, Any]) -> list[str]:
         f"{record['date'][:10]}, commit `{record['commit'][:12]}`, seed {record['seed']}, {hardware['device']} "
         f"({hardware['threads']} threads), " + ", ".join(f"{name} {version}" for name, version in versions.items()),
         "",
-        "| result | |",
-        "|---|---|",
-        *(f"| {_words(key)} | {_number(value)} |" for key, value in results.items() if not _is_table(value)),
-        "",
+        *table(["result", ""], [[_words(k), _number(v)] for k, v in results.items() if not _is_table(v)]),
     ]
     for rows in filter(_is_table, results.values()):
-        lines += [
-            f"| {' | '.join(map(_words, rows[0]))} |",
-            f"|{'---|' * len(rows[0])}",
-            *(f"| {' | '.join(map(_number, row.values()))} |" for row in rows),
-            "",
-        ]
+        lines += table(map(_words, rows[0]), (map(_number, row.values()) for row in rows))
     if points := _thin(record["curve"], _ROWS):
         keys = list(dict.fromkeys(key for point in points for key in point))
-        lines += [
-            f"| {' | '.join(map(_words, keys))} |",
-            f"|{'---|' * len(keys)}",
-            *(f"| {' | '.join(_number(point.get(key, '')) for key in keys)} |" for point in points),
-            "",
-        ]
+        lines += table(map(_words, keys), ([_number(point.get(key, "")) for key in keys] for point in points))
     return lines
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """The lines of a Markdown table, and the empty one behind it."""
+    head = list(header)
+    return [f"| {' | '.join(head).rstrip()} |", f"|{'---|' * len(head)}", *map(_row, rows), ""]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _words(key: str) -> str:

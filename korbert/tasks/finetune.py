@@ -22,7 +22,7 @@ from korbert.encoding import EntityMode
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError
 from korbert.files import write_text_atomically
-from korbert.metrics import KorquadScore, score_per_question, score_predictions
+from korbert.metrics import score_per_question, score_predictions
 from korbert.model import SpanModel
 from korbert.study.significance import bootstrap_interval
 from korbert.tasks.prepare import progress_bar
@@ -71,15 +71,12 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     )  # fmt: skip
     collate = functools.partial(collate_windows, pad_id=tokenizer.special.pad, packed=runtime.packed)
 
-    def score(dataset: KorquadDataset, name: str) -> tuple[KorquadScore, dict[str, list[Candidate]]]:
-        answers = predict(
-            model, dataset, windows[name], collate, config.task.decoding, runtime, config.train.batch_size
-        )
-        return score_predictions(dataset.gold(), best_answers(answers)), answers
+    def answer(dataset: KorquadDataset, name: str) -> dict[str, list[Candidate]]:
+        return predict(model, dataset, windows[name], collate, config.task.decoding, runtime, config.train.batch_size)
 
     def evaluate() -> dict[str, float]:
         assert validation is not None
-        result, _ = score(validation, "validation")
+        result = score_predictions(validation.gold(), best_answers(answer(validation, "validation")))
         return {"exact_match": result.exact_match, "f1": result.f1}
 
     identities = {"tokenizer": tokenizer.fingerprint, "annotator": annotator.fingerprint, "mode": mode.value}
@@ -106,23 +103,19 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
         tensors, _ = load_tensors(folder / "model" / "model.safetensors")
         load_weights(model, tensors, folder / "model" / "model.safetensors")
         model.eval()
-        result, answers = score(test, "test")
+        answers = answer(test, "test")
     except BaseException:
         tracker.finish({}, failed=True)
         raise
-    tracker.finish({"exact_match": result.exact_match, "f1": result.f1})
-    write_predictions(folder / "predictions.json", best_answers(answers))
+    best = best_answers(answers)
+    scores = score_results(test, best, config.task)
+    tracker.finish({"exact_match": scores["exact_match"], "f1": scores["f1"]})
+    write_predictions(folder / "predictions.json", best)
     _write_nbest(folder / "nbest.json", answers)
     log.info("predictions: %s", folder / "predictions.json")
-    log.info(
-        "EM %.2f  F1 %.2f  on %d questions (%s)",
-        result.exact_match,
-        result.f1,
-        result.total,
-        protocol(config.task),
-    )
+    log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", scores)
     results = {
-        **score_results(test, best_answers(answers), config.task),
+        **scores,
         "steps": trainer.progress.step,
         "seconds": round(trainer.progress.seconds, 1),
         "train_questions": len(train),

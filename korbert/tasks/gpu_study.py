@@ -8,6 +8,7 @@ measures its speed beside Hugging Face's. What is finished stays; a second call 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import logging
 import shutil
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 
-from korbert.config import CorpusConfig, EntitiesConfig, GpuStudyConfig, compose_config, expand_root
+from korbert.config import EntitiesConfig, GpuStudyConfig, compose_config, expand_root
 from korbert.data.batching import collate_pretraining
 from korbert.data.corpus import read_documents
 from korbert.data.korquad import KorquadDataset, read_korquad
@@ -31,6 +32,7 @@ from korbert.entities import make_annotator, write_store
 from korbert.errors import ConfigError, KorbertError
 from korbert.files import read_json, write_json_atomically, write_text_atomically
 from korbert.model import ModelConfig, PretrainingModel
+from korbert.study.page import table
 from korbert.study.results import make_stamp
 from korbert.tasks.benchmark import benchmark
 from korbert.tasks.finetune import finetune_korquad
@@ -87,8 +89,7 @@ def prepare_study(config: GpuStudyConfig) -> None:
         shutil.copy(path, folder / path.name)
     for kind, name in annotators(config).items():
         entities = EntitiesConfig(annotator=name, mode="none" if kind == "none" else "both")
-        corpus = CorpusConfig(files=config.corpus.files, max_documents=config.corpus.max_documents)
-        shards = prepare_shards(folder / "tokenizer", entities, corpus, config.data, config.runtime.workers)
+        shards = prepare_shards(folder / "tokenizer", entities, config.corpus, config.data, config.runtime.workers)
         shutil.copytree(shards.folder, folder / f"shards-{kind}")
         if kind != "none":
             texts = {text for dataset in datasets for text in _texts(dataset)}
@@ -111,12 +112,11 @@ def _write_paragraphs(config: GpuStudyConfig, path: Path) -> None:
     """The first megabytes of the corpus as text, for the benchmark."""
     lines: list[str] = []
     size = 0
-    for source in corpus_files(config.corpus, config.data):
-        for document in read_documents(source):
-            lines += [*document, ""]
-            size += sum(len(paragraph.encode()) for paragraph in document)
-            if size > _PARAGRAPH_BYTES:
-                break
+    for document in itertools.chain.from_iterable(map(read_documents, corpus_files(config.corpus, config.data))):
+        lines += [*document, ""]
+        size += sum(len(paragraph.encode()) for paragraph in document)
+        if size > _PARAGRAPH_BYTES:
+            break
     write_text_atomically(path, "\n".join(lines) + "\n")
 
 
@@ -275,26 +275,24 @@ def check_layouts(config: GpuStudyConfig, folder: Path, output: Path) -> None:
 
 def write_table(config: GpuStudyConfig, output: Path) -> None:
     """Write `study.md`: scores by arm over what is finished, speed, and the check."""
-    lines = [
-        "# GPU study", "", f"Protocol: korquad-dev-5fold, folds {config.folds} as far as they are finished.", "",
-        "| arm | runs | EM (%) | F1 (%) | held-out masked-LM loss (nats a character) |", "|---|---|---|---|---|",
-    ]  # fmt: skip
+    scored = []
     for arm in config.arms:
         records = [read_json(path) for path in sorted(output.glob(f"finetune-{arm}-fold*/record.json"))]
-        if not records:
-            continue
-        scores = {key: [r["results"][key] for r in records] for key in ("exact_match", "f1")}
-        pretrained = read_json(output / f"pretrain-{arm}" / "record.json")["results"]
-        cells = [arm, str(len(records)), *(_spread(scores[key]) for key in scores)]
-        lines.append(f"| {' | '.join(cells)} | {pretrained['mlm_loss_per_character']:.3f} |")
+        if records:
+            spreads = (_spread([record["results"][key] for record in records]) for key in ("exact_match", "f1"))
+            pretrained = read_json(output / f"pretrain-{arm}" / "record.json")["results"]
+            scored.append([arm, str(len(records)), *spreads, f"{pretrained['mlm_loss_per_character']:.3f}"])
+    lines = [
+        "# GPU study", "", f"Protocol: korquad-dev-5fold, folds {config.folds} as far as they are finished.", "",
+        *table(["arm", "runs", "EM (%)", "F1 (%)", "held-out masked-LM loss (nats a character)"], scored),
+    ]  # fmt: skip
     if (output / "benchmark" / "record.json").exists():
         rows = read_json(output / "benchmark" / "record.json")["results"]["steps"]
-        lines += ["", f"| {' | '.join(rows[0])} |", f"|{'---|' * len(rows[0])}"]
-        lines += [f"| {' | '.join(_cell(value) for value in row.values())} |" for row in rows]
+        lines += table(rows[0], (map(_cell, row.values()) for row in rows))
     if (output / "check" / "record.json").exists():
         results = read_json(output / "check" / "record.json")["results"]
-        lines += ["", "| packed against padded | |", "|---|---|", *(f"| {k} | {v:.1e} |" for k, v in results.items())]
-    lines += ["", *(f"failed: {path.stem.removeprefix('failed-')}" for path in sorted(output.glob("failed-*.json")))]
+        lines += table(["packed against padded", ""], ([key, f"{error:.1e}"] for key, error in results.items()))
+    lines += (f"failed: {path.stem.removeprefix('failed-')}" for path in sorted(output.glob("failed-*.json")))
     write_text_atomically(output / "study.md", "\n".join(lines).rstrip() + "\n")
 
 
