@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -12,6 +13,7 @@ from korbert.errors import DataError
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
+_BLOCK = 1 << 20
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
@@ -63,3 +65,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(path, "top level", f"wanted a JSON object, found {type(value).__name__}")
     return value
+
+
+def checksum(path: Path, digest: hashlib._Hash | None = None) -> str:
+    """Hexadecimal SHA-256 of a file of any size, or what `digest` makes of it."""
+    digest = hashlib.sha256() if digest is None else digest
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

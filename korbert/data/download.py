@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from korbert.errors import DataError, KorbertError
+from korbert.files import checksum
 
 _BLOCK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte
@@ -63,10 +64,7 @@ def _checksum(path: Path, kind: str) -> str:
         digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     else:
         raise ValueError(f"checksum kind {kind!r} is unknown, wanted sha256 or git-blob-sha1")
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return f"{kind}:{digest.hexdigest()}"
+    return f"{kind}:{checksum(path, digest)}"
 
 
 def fetch(remote: RemoteFile, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> Path:

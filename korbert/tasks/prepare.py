@@ -25,6 +25,7 @@ from korbert.data.corpus import expand_paths, read_documents
 from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError
+from korbert.files import checksum, read_json, write_json_atomically
 from korbert.text import Normalizer
 from korbert.tokenizers import SentencePieceTokenizer, SyllableTokenizer, Tokenizer, load_tokenizer
 
@@ -36,9 +37,26 @@ def corpus_files(corpus: CorpusConfig, data: DataConfig) -> list[Path]:
     return expand_paths(expand_roots(corpus.files, data))
 
 
-def corpus_identity(files: list[Path]) -> list[list[object]]:
-    """Name, size and modification time of each file: what a cached result was made from."""
-    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+def corpus_identity(files: list[Path], cache: Path) -> list[list[str]]:
+    """Name and SHA-256 of each file: what a cached result was made from, wherever the file lies and however old it is.
+
+    Checksums are kept in `cache` for as long as size and modification time stay, so that a large corpus is not read
+    at every start.
+    """
+    store = cache / "checksums.json"
+    known = read_json(store) if store.exists() else {}
+    identity, seen = [], dict(known)
+    for path in files:
+        status = path.stat()
+        state = [status.st_size, status.st_mtime_ns]
+        entry = known.get(str(path.resolve()))
+        if entry is None or entry[:2] != state:
+            entry = [*state, checksum(path)]
+        seen[str(path.resolve())] = entry
+        identity.append([path.name, entry[2]])
+    if seen != known:
+        write_json_atomically(store, seen)
+    return identity
 
 
 def digest(value: object) -> str:
@@ -53,7 +71,7 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
         return Path(config.path)
     files = corpus_files(corpus, data)
     described = {key: value for key, value in asdict(config).items() if key != "path"}
-    key = digest([described, corpus_identity(files), corpus.max_documents])
+    key = digest([described, corpus_identity(files, Path(data.cache)), corpus.max_documents])
     folder = Path(data.cache) / "tokenizers" / f"{config.kind}-{config.vocab_size}-{key}"
     if not (folder / "tokenizer.json").exists():
         log.info("training the tokenizer %s on %d corpus files", folder.name, len(files))
@@ -110,7 +128,8 @@ def prepare_shards(
         return _given_shards(Path(corpus.shards), entities, tokenizer, cut)
     files = corpus_files(corpus, data)
     annotator = make_annotator(entities.annotator)
-    identity = [corpus_identity(files), corpus.max_documents, tokenizer.fingerprint, annotator.fingerprint]
+    contents = corpus_identity(files, Path(data.cache))
+    identity = [contents, corpus.max_documents, tokenizer.fingerprint, annotator.fingerprint]
     key = digest(identity if cut or entities.annotator == "none" else [*identity, "whole"])
     folder = Path(data.cache) / "shards" / f"{entities.annotator}-{key}"
     if not (folder / "manifest.json").exists():

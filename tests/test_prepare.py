@@ -1,0 +1,48 @@
+"""What was made from a corpus is found again, as long as the corpus is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from korbert.config import CorpusConfig, DataConfig, TokenizerConfig
+from korbert.tasks import prepare
+from korbert.tasks.prepare import corpus_identity, prepare_tokenizer
+
+
+def test_identity_is_name_and_content(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"one\n")
+    first = corpus_identity([file], tmp_path / "cache")
+    assert first == [["a.txt", hashlib.sha256(b"one\n").hexdigest()]]
+    os.utime(file, ns=(1, 1))  # copied or downloaded once more
+    assert corpus_identity([file], tmp_path / "cache") == first
+    file.write_bytes(b"two\n")  # as long as before
+    os.utime(file, ns=(2, 2))
+    assert corpus_identity([file], tmp_path / "cache") == [["a.txt", hashlib.sha256(b"two\n").hexdigest()]]
+
+
+def test_unchanged_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(prepare, "checksum", lambda path: read.append(path) or "0")
+    files = [tmp_path / name for name in ("a.txt", "b.txt")]
+    for file in files:
+        file.write_text("text")
+        corpus_identity([file], tmp_path / "cache")
+    corpus_identity(files, tmp_path / "cache")
+    assert read == files
+
+
+def test_tokenizer_of_a_moved_corpus_is_found(tmp_path: Path) -> None:
+    config = TokenizerConfig(kind="syllable", vocab_size=50)
+    folders = []
+    for name in ("here", "there"):
+        file = tmp_path / name / "a.txt"
+        file.parent.mkdir()
+        file.write_text("가나다 라마\n", encoding="utf-8")
+        corpus = CorpusConfig(files=[str(file)])
+        folders.append(prepare_tokenizer(config, corpus, DataConfig(cache=str(tmp_path / "cache"))))
+    assert folders[0] == folders[1]
