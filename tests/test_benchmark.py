@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from korbert.data.batching import collate_pretraining
 from korbert.model import PretrainingModel
 from korbert.tasks.benchmark import useful_flops
+from korbert.tasks.profile import part_of, step_profile
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,3 +35,25 @@ def test_padding_counts_nothing() -> None:
     assert useful_flops([*one, *other], CONFIG) == useful_flops(one, CONFIG) + useful_flops(other, CONFIG)
     masked = [int((e.mlm_labels >= 0).sum()) for e in (*one, *other)]
     assert np.all(np.array(masked) > 0)
+
+
+def test_profile_finds_the_products() -> None:
+    a = torch.randn(700, 700)
+    shares = step_profile(lambda: [a @ a for _ in range(5)], torch.device("cpu"))
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["matrix products"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("operator", "part"),
+    [
+        ("aten::addmm_", "matrix products"),
+        ("aten::add_", "sums and products by element"),
+        ("aten::sum", "activations, softmax, LayerNorm"),
+        ("aten::_fused_adamw_", "optimizer and clipping"),
+        ("aten::gelu_backward", "activations, softmax, LayerNorm"),
+        ("autograd::engine::evaluate_function: AddmmBackward0", None),
+    ],
+)
+def test_operators_are_told_apart(operator: str, part: str | None) -> None:
+    assert part_of(operator) == part

@@ -29,6 +29,7 @@ from korbert.data.pretraining import PretrainingExample
 from korbert.errors import ConfigError, KorbertError
 from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
 from korbert.tasks.prepare import corpus_files, prepare_tokenizer
+from korbert.tasks.profile import step_profile
 from korbert.tasks.runs import finish_run, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.optimizer import OptimizerConfig, make_optimizers
@@ -66,8 +67,12 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     tokenizer = load_tokenizer(tokenizer_folder)
     texts = list(itertools.islice(paragraphs(config, tokenizer), config.paragraphs))
     seed_everything(config.seed)
-    rows = [row for case in config.cases for row in measure_case(case, texts, tokenizer, config, runtime)]
-    return finish_run(folder, "benchmark", config, {"suite": config.suite, "steps": rows})
+    steps, shares = [], []
+    for case in config.cases:
+        rows, profile = measure_case(case, texts, tokenizer, config, runtime)
+        steps += rows
+        shares.append(profile)
+    return finish_run(folder, "benchmark", config, {"suite": config.suite, "steps": steps, "time of a step": shares})
 
 
 def paragraphs(config: BenchmarkConfig, tokenizer: Tokenizer) -> Iterator[np.ndarray]:
@@ -82,8 +87,8 @@ def paragraphs(config: BenchmarkConfig, tokenizer: Tokenizer) -> Iterator[np.nda
 
 def measure_case(
     case: BenchmarkCase, texts: list[np.ndarray], tokenizer: Tokenizer, config: BenchmarkConfig, runtime: Runtime
-) -> list[dict[str, Any]]:
-    """One row of results for each contender, all measured in turn, `rounds` times over."""
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """One row of results for each contender, all measured in turn, `rounds` times over; and korbert's profile."""
     sizes = ModelConfig(
         len(tokenizer), case.hidden_size, case.num_layers, case.num_heads, 4 * case.hidden_size,
         max_positions=max(512, case.length), attention_dropout=case.attention_dropout,
@@ -103,12 +108,15 @@ def measure_case(
         log.info("%s  round %d of %d", case.name, number, config.rounds)
     ceiling = statistics.median(ceilings[1:])
     ours = speeds[_OURS][1:]
-    return [
+    about = {
+        "model": case.name,
+        "length": case.length,
+        "batch_size": case.batch_size,
+        "attention_dropout": case.attention_dropout,
+    }
+    rows = [
         {
-            "model": case.name,
-            "length": case.length,
-            "batch_size": case.batch_size,
-            "attention_dropout": case.attention_dropout,
+            **about,
             "contender": name,
             "tokens_per_second": statistics.median(speed[1:]),
             "korbert_is_faster_by": statistics.median(a / b for a, b in zip(ours, speed[1:], strict=True)),
@@ -117,6 +125,14 @@ def measure_case(
         }
         for name, speed in speeds.items()
     ]
+    contender = next(contender for contender in contenders if contender.name == _OURS)
+
+    def work() -> None:
+        for one in contender.works:
+            contender.step(one.batch)
+
+    shares = step_profile(work, runtime.device)
+    return rows, {**about, **shares}
 
 
 def make_contenders(

@@ -1,0 +1,56 @@
+"""Where the time of a training step goes: why the benchmark's speed is what it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]  # public, but not in __all__
+from torch.profiler import ProfilerActivity, profile
+
+# Beginnings of the names of torch's operators, by what a step spends its time on.
+_PARTS: dict[str, tuple[str, ...]] = {
+    "matrix products": (
+        "mm",
+        "addmm",
+        "bmm",
+        "baddbmm",
+        "_scaled_dot_product",
+        "_flash_attention",
+        "_efficient_attent",
+    ),
+    "activations, softmax, LayerNorm": ("gelu", "_softmax", "native_layer_norm", "exp", "amax", "sum"),
+    "dropout and masks": ("random", "bernoulli", "native_dropout", "ge", "masked_fill", "bitwise"),
+    "embeddings": ("index", "embedding", "gather", "scatter"),
+    "optimizer and clipping": ("_fused_adam", "_foreach", "linalg_vector_norm"),
+    "copies and fills": ("copy", "fill", "zero", "cat"),
+    "sums and products by element": ("add", "sub", "mul", "div"),
+}
+_REST = "the rest, and Python"
+
+
+def step_profile(work: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Part of a step → its share of the time that `work` takes on `device`."""
+    on_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=activities) as profiler:
+        started = time.perf_counter()
+        work()
+        if on_gpu:
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+    shares = dict.fromkeys(_PARTS, 0.0)
+    for event in profiler.key_averages():
+        part = part_of(event.key)
+        if part is not None and event.device_type == DeviceType.CPU:
+            spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            shares[part] += spent / 1e6 / seconds
+    return shares | {_REST: 1 - sum(shares.values())}
+
+
+def part_of(operator: str) -> str | None:
+    """The part that an operator such as "aten::addmm_" belongs to; of several beginnings the longest decides."""
+    name = operator.removeprefix("aten::")
+    fitting = [(len(begin), part) for part, begins in _PARTS.items() for begin in begins if name.startswith(begin)]
+    return max(fitting)[1] if operator.startswith("aten::") and fitting else None
