@@ -48,12 +48,20 @@ class NormalizerConfig:
 
 @dataclass
 class TokenizerConfig:
-    """path: a trained tokenizer's folder; else one is trained on the first `train_characters` of the corpus, once."""
+    """path: a trained tokenizer's folder; else one is trained on the first `train_characters` of the corpus, once.
+
+    split, tags, symbols: see `korbert.tokenizers.Pretokenizer`. model_type: unigram or bpe, byte_fallback: an unknown
+    character as its bytes; both of SentencePiece. character_coverage: of the symbols that the subwords are made of.
+    """
 
     kind: str = MISSING
     path: str | None = None
     vocab_size: int = 8000
+    split: str = "none"
+    tags: bool = False
+    symbols: str = "text"
     model_type: str | None = None
+    byte_fallback: bool = False
     character_coverage: float = 0.9995
     train_characters: int = 20_000_000
     normalizer: NormalizerConfig = field(default_factory=NormalizerConfig)

@@ -142,6 +142,26 @@ class KonlpyAnalyser(Analyser):
         return out
 
 
+class OktAnalyser(KonlpyAnalyser):
+    """Open Korean Text (Java) through KoNLPy; it tags no proper nouns."""
+
+    name = "okt"
+    tagger = "Okt"
+    proper_noun = frozenset()
+    foreign = frozenset({"Alpha", "Foreign"})
+    noun = frozenset({"Noun", "Alpha", "Foreign", "Number"})
+
+
+class HannanumAnalyser(KonlpyAnalyser):
+    """Hannanum (Java) through KoNLPy; its tag for proper nouns does not come through."""
+
+    name = "hannanum"
+    tagger = "Hannanum"
+    proper_noun = frozenset()
+    foreign = frozenset({"F"})
+    noun = frozenset({"N", "F"})
+
+
 class KomoranAnalyser(KonlpyAnalyser):
     """Komoran (Java) through KoNLPy."""
 
@@ -166,7 +186,7 @@ class KonlpyMecabAnalyser(KonlpyAnalyser):
 
     def needs(self) -> str:
         """What has to be installed beside KoNLPy."""
-        return "MeCab-ko with its dictionary on this system; entities=mecab needs neither"
+        return "MeCab-ko with its dictionary on this system; the analyser mecab needs neither"
 
 
 ANALYSERS: dict[str, type[Analyser]] = {
@@ -174,6 +194,8 @@ ANALYSERS: dict[str, type[Analyser]] = {
     for cls in (
         MecabAnalyser,
         KiwiAnalyser,
+        OktAnalyser,
+        HannanumAnalyser,
         KomoranAnalyser,
         KkmaAnalyser,
         KonlpyMecabAnalyser,
@@ -181,12 +203,10 @@ ANALYSERS: dict[str, type[Analyser]] = {
 }
 
 
-def make_analyser(name: str) -> Analyser:
-    """Return the analyser of that name, not yet started. Raises ConfigError for an unknown one."""
-    if name in ("okt", "hannanum"):  # Hannanum has a tag for them that KoNLPy's output never carries
-        raise ConfigError(f"entities.annotator: {name.capitalize()} tags no proper nouns, so it cannot find entities")
+def make_analyser(name: str, key: str = "entities.annotator") -> Analyser:
+    """Return the analyser of that name, not yet started. Raises ConfigError naming `key` for an unknown one."""
     if name not in ANALYSERS:
-        raise ConfigError(f"entities.annotator: {name!r} is unknown, wanted one of {', '.join(ANALYSERS)}")
+        raise ConfigError(f"{key}: {name!r} is unknown, wanted one of {', '.join(ANALYSERS)}")
     return ANALYSERS[name]()
 
 

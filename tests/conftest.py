@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from korbert.data.shards import ShardedCorpus, build_shards
-from korbert.tokenizers import SyllableTokenizer, Tokenizer, load_tokenizer
+from korbert.tokenizers import CharacterTokenizer, Tokenizer, load_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -45,7 +45,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> tuple[Shar
     """The sample corpus with MeCab's entities, by syllable."""
     folder = tmp_path_factory.mktemp("corpus")
     lines = (sample / "corpus.txt").read_text("utf-8").splitlines()
-    SyllableTokenizer.train(lines, vocab_size=1500).save(folder / "tokenizer")
+    CharacterTokenizer.train(lines, vocab_size=1500).save(folder / "tokenizer")
     build_shards(folder / "shards", [sample / "corpus.txt"], folder / "tokenizer", "mecab")
     tokenizer = load_tokenizer(folder / "tokenizer")
     return ShardedCorpus(folder / "shards", tokenizer.fingerprint), tokenizer

@@ -13,7 +13,7 @@ from korbert.encoding import Encoding, EntityMode, balanced, encode
 from korbert.entities import make_annotator
 from korbert.text import AnnotatedText, Span
 from korbert.tokenizers import SpecialTokens, Tokenizer
-from korbert.tokenizers.characters import SyllableTokenizer
+from korbert.tokenizers.lookup import CharacterTokenizer
 from korbert.tokenizers.subwords import SentencePieceTokenizer
 
 SPECIAL = SpecialTokens()
@@ -26,7 +26,7 @@ def tokenizers(sample: Path) -> dict[str, Tokenizer]:
     corpus = (sample / "corpus.txt").read_text("utf-8").split("\n")
     return {
         "subwords": SentencePieceTokenizer.train(corpus, 1200),
-        "syllables": SyllableTokenizer.train(corpus, 1000),
+        "syllables": CharacterTokenizer.train(corpus, 1000),
     }
 
 

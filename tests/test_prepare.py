@@ -37,7 +37,7 @@ def test_unchanged_files_are_read_once(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_tokenizer_of_a_moved_corpus_is_found(tmp_path: Path) -> None:
-    config = TokenizerConfig(kind="syllable", vocab_size=50)
+    config = TokenizerConfig(kind="character", vocab_size=50)
     folders = []
     for name in ("here", "there"):
         file = tmp_path / name / "a.txt"

@@ -16,7 +16,7 @@ from korbert.entities import make_annotator
 from korbert.errors import DataError
 from korbert.text import AnnotatedText
 from korbert.tokenizers import Tokenizer, load_tokenizer
-from korbert.tokenizers.characters import SyllableTokenizer
+from korbert.tokenizers.lookup import CharacterTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
 @pytest.fixture(scope="module")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer") / "syllable"
-    SyllableTokenizer.train(source.read_text("utf-8").splitlines(), vocab_size=400).save(folder)
+    CharacterTokenizer.train(source.read_text("utf-8").splitlines(), vocab_size=400).save(folder)
     return folder
 
 
@@ -132,7 +132,7 @@ def test_large_vocabularies_do_not_wrap(tmp_path: Path) -> None:
     ranges = [range(0x4E00, 0x9FA5), range(0xAC00, 0xD7A4), range(0x20000, 0x2A6D6)]
     characters = [chr(code) for codes in ranges for code in codes]
     folder = tmp_path / "large"
-    SyllableTokenizer.train([" ".join(characters)], vocab_size=len(characters) + 7).save(folder)
+    CharacterTokenizer.train([" ".join(characters)], vocab_size=len(characters) + 7).save(folder)
     large = load_tokenizer(folder)
     assert len(large) > 1 << 16
     rare = large.vocabulary[-1].removeprefix("▁")

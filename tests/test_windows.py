@@ -27,13 +27,13 @@ from korbert.errors import ConfigError
 from korbert.metrics import exact_match
 from korbert.text import AnnotatedText, trim
 from korbert.tokenizers import Tokenizer
-from korbert.tokenizers.characters import SyllableTokenizer
+from korbert.tokenizers.lookup import CharacterTokenizer
 from korbert.tokenizers.subwords import SentencePieceTokenizer
 
 
 @pytest.fixture(scope="module")
 def syllables(sample: Path) -> Tokenizer:
-    return SyllableTokenizer.train((sample / "corpus.txt").read_text("utf-8").splitlines(), vocab_size=1200)
+    return CharacterTokenizer.train((sample / "corpus.txt").read_text("utf-8").splitlines(), vocab_size=1200)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_windows_are_those_of_run_qa(sample: Path, max_length: int, stride: int)
 
     context = "".join((sample / "corpus.txt").read_text("utf-8").split())[:700]
     question = "세종은누구인가?"
-    ours = SyllableTokenizer.train(list(context + question), vocab_size=2000)  # one character a token
+    ours = CharacterTokenizer.train(list(context + question), vocab_size=2000)  # one character a token
     vocabulary = {token: number for number, token in enumerate(ours.vocabulary)}
     characters = {
         char: vocabulary.get(char, vocabulary.get(f"▁{char}", ours.special.unk)) for char in set(context + question)
@@ -123,14 +123,14 @@ def test_window_by_hand(syllables: Tokenizer) -> None:
 MODES = list(EntityMode)
 
 
-@pytest.mark.parametrize("kind", ["sentencepiece", "syllable"])
+@pytest.mark.parametrize("kind", ["sentencepiece", "character"])
 def test_every_window_slices_back_to_the_gold_answer(dev: KorquadDataset, sample: Path, kind: str) -> None:
     """All 5,774 questions: wherever a window claims an answer, its tokens' characters hold the gold text, tightly."""
     texts = [paragraph.context for article in dev.articles for paragraph in article.paragraphs]
     tokenizer: Tokenizer = (
         SentencePieceTokenizer.train(texts, vocab_size=4000)
         if kind == "sentencepiece"
-        else SyllableTokenizer.train(texts, vocab_size=3000)
+        else CharacterTokenizer.train(texts, vocab_size=3000)
     )
     config = WindowConfig(192, 64, 64)
     gold = {question.id: (paragraph.context, question) for _, paragraph, question in dev.questions()}
@@ -165,7 +165,7 @@ def test_every_window_slices_back_to_the_gold_answer(dev: KorquadDataset, sample
             held[question.id] = held.get(question.id, 0) + 1
         assert statistics.unanswerable == len(dev) - len(held)
         assert statistics.unanswerable < 0.002 * len(dev)
-        if kind == "syllable":
+        if kind == "character":
             assert exact == sum(held.values())  # one character a token: every answer can be said exactly
 
 

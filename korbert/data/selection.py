@@ -29,7 +29,7 @@ from korbert.data.shards import Sentence
 from korbert.errors import ConfigError
 from korbert.text import IntArray
 from korbert.tokenizers import SpecialTokens
-from korbert.tokenizers.base import WORD_START
+from korbert.tokenizers.pretokenizer import WORD_START
 
 # Particles that follow nouns, as tokens; those that also end verbs are left out.
 _JOSA = frozenset((

@@ -7,6 +7,7 @@ it without white space: 삼성전자, 서울특별시, KBS교향악단. A josa e
 from __future__ import annotations
 
 from korbert.entities.base import EntityAnnotator
+from korbert.errors import ConfigError
 from korbert.morphology import make_analyser
 from korbert.text import AnnotatedText, Normalizer, Span
 
@@ -20,6 +21,8 @@ class ProperNounAnnotator(EntityAnnotator):
     def __init__(self, analyser: str = "mecab") -> None:
         """Take an analyser's name, see `korbert.morphology.ANALYSERS`; it starts at the first text."""
         self.analyser = make_analyser(analyser)
+        if not self.analyser.proper_noun:
+            raise ConfigError(f"entities.annotator: {analyser!r} tags no proper nouns, so it cannot find entities")
         self._normalizer = Normalizer("NFC")
 
     @property

@@ -27,7 +27,16 @@ from korbert.entities import make_annotator
 from korbert.errors import ConfigError
 from korbert.files import checksum, read_json, write_json_atomically
 from korbert.text import Normalizer
-from korbert.tokenizers import SentencePieceTokenizer, SyllableTokenizer, Tokenizer, load_tokenizer
+from korbert.tokenizers import (
+    KINDS,
+    CharacterTokenizer,
+    Pretokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+    WordPieceTokenizer,
+    WordTokenizer,
+    load_tokenizer,
+)
 
 log = logging.getLogger(__name__)
 
@@ -83,18 +92,20 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
 
 def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
     """Train the kind of tokenizer that `config` names. Raises ConfigError for an unknown kind."""
-    normalizer = Normalizer(**asdict(config.normalizer))
+    options: dict[str, Any] = {
+        "normalizer": Normalizer(**asdict(config.normalizer)),
+        "pretokenizer": Pretokenizer(config.split, config.tags, config.symbols),
+    }
+    lookups = {cls.kind: cls for cls in (CharacterTokenizer, WordTokenizer)}
+    if config.kind in lookups:
+        return lookups[config.kind].train(texts, config.vocab_size, **options)
+    options["character_coverage"] = config.character_coverage
+    if config.kind == WordPieceTokenizer.kind:
+        return WordPieceTokenizer.train(texts, config.vocab_size, **options)
     if config.kind == SentencePieceTokenizer.kind:
-        return SentencePieceTokenizer.train(
-            texts,
-            config.vocab_size,
-            model_type=config.model_type or "unigram",
-            normalizer=normalizer,
-            character_coverage=config.character_coverage,
-        )
-    if config.kind == SyllableTokenizer.kind:
-        return SyllableTokenizer.train(texts, config.vocab_size, normalizer=normalizer)
-    raise ConfigError(f"tokenizer.kind: {config.kind!r} is unknown, wanted sentencepiece or syllable")
+        options |= {"model_type": config.model_type or "unigram", "byte_fallback": config.byte_fallback}
+        return SentencePieceTokenizer.train(texts, config.vocab_size, **options)
+    raise ConfigError(f"tokenizer.kind: {config.kind!r} is unknown, wanted one of {', '.join(KINDS)}")
 
 
 def _paragraphs(files: list[Path], max_documents: int | None, max_characters: int) -> Iterator[str]:

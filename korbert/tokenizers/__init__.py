@@ -7,18 +7,25 @@ from pathlib import Path
 from korbert.errors import DataError
 from korbert.files import read_json
 from korbert.tokenizers.base import SpecialTokens, Tokenizer, Tokens
-from korbert.tokenizers.characters import SyllableTokenizer
+from korbert.tokenizers.lookup import CharacterTokenizer, WordTokenizer
+from korbert.tokenizers.pretokenizer import Pretokenizer
 from korbert.tokenizers.subwords import SentencePieceTokenizer
+from korbert.tokenizers.wordpiece import WordPieceTokenizer
 
-KINDS: dict[str, type[Tokenizer]] = {cls.kind: cls for cls in (SentencePieceTokenizer, SyllableTokenizer)}
+KINDS: dict[str, type[Tokenizer]] = {
+    cls.kind: cls for cls in (CharacterTokenizer, WordTokenizer, SentencePieceTokenizer, WordPieceTokenizer)
+}
 
 __all__ = [
     "KINDS",
+    "CharacterTokenizer",
+    "Pretokenizer",
     "SentencePieceTokenizer",
     "SpecialTokens",
-    "SyllableTokenizer",
     "Tokenizer",
     "Tokens",
+    "WordPieceTokenizer",
+    "WordTokenizer",
     "load_tokenizer",
 ]
 

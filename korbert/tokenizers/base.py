@@ -22,9 +22,9 @@ import numpy as np
 from korbert.errors import DataError
 from korbert.files import read_json, write_text_atomically
 from korbert.text import IntArray, NormalizedText, Normalizer
+from korbert.tokenizers.pretokenizer import WORD_START, Pretokenizer
 
 FORMAT = 1
-WORD_START = "▁"  # as in SentencePiece: white space before a word is part of the word's first token
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +73,17 @@ class Tokenizer(ABC):
 
     kind: ClassVar[str]
 
-    def __init__(self, vocabulary: Sequence[str], normalizer: Normalizer, training: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        normalizer: Normalizer,
+        training: dict[str, Any],
+        pretokenizer: Pretokenizer | None = None,
+    ) -> None:
         """Take a vocabulary that begins with the special tokens; `training` is kept for the record only."""
         self.special = SpecialTokens()
         self.normalizer = normalizer
+        self.pretokenizer = pretokenizer or Pretokenizer()
         self.training = training
         self.vocabulary = tuple(vocabulary)
         if self.vocabulary[: len(self.special.names)] != tuple(self.special.names):
@@ -98,27 +105,30 @@ class Tokenizer(ABC):
         keeps its word-initial form. One inside characters that normalise together cannot be cut and is ignored.
         """
         normal = self.normalizer(text)
-        ids: list[int] = []
-        lengths: list[int] = []
-        if normal.text:
-            words = " " + normal.text
-            cuts = [0, *_cuts(normal, boundaries), len(words)]
-            for start, end in itertools.pairwise(cuts):
-                piece_ids, piece_lengths = self._segment(words[start:end])
-                ids += piece_ids
-                lengths += piece_lengths
-        return _align(normal, np.array(ids, dtype=np.int32), np.array(lengths, dtype=np.int32))
+        if not normal.text:
+            nothing = np.zeros(0, dtype=np.int32)
+            return Tokens(nothing, nothing, nothing)
+        cuts = (index for position in boundaries if (index := normal.cut_before(position)) is not None)
+        pieces = self.pretokenizer(normal.text, cuts)
+        ids, lengths = self._segment(pieces.pieces)
+        return _align(normal, ids, lengths, pieces.firsts)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the normalised text of `ids`, for people to read; special tokens are shown by name.
 
         Answers are never made from this: they are slices of the original text.
         """
-        special = frozenset(self.special.names.values())
-        parts = [
-            f" {self.vocabulary[i]} " if i in special else self.vocabulary[i].replace(WORD_START, " ") for i in ids
-        ]
+        parts: list[str] = []
+        for special, run in itertools.groupby(ids, key=frozenset(self.special.names.values()).__contains__):
+            if special:
+                parts += (f" {self.vocabulary[i]} " for i in run)
+            else:
+                parts.append(self.pretokenizer.text(self._joined(run).replace(WORD_START, " ")))
         return "".join(parts).strip()
+
+    def _joined(self, ids: Iterable[int]) -> str:
+        """The symbols of ids that are not special."""
+        return "".join(self.vocabulary[i] for i in ids)
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`, `vocab.txt` and what the kind needs beside them."""
@@ -130,18 +140,21 @@ class Tokenizer(ABC):
         write_text_atomically(folder / "tokenizer.json", json.dumps(description, ensure_ascii=False, indent=2) + "\n")
 
     def _description(self) -> dict[str, Any]:
-        return {
+        description = {
             "format": FORMAT,
             "kind": self.kind,
             "normalizer": dataclasses.asdict(self.normalizer),
             "special_tokens": self.special.names,
         }
+        pretokenizer = self.pretokenizer.description()
+        return description | ({"pretokenizer": pretokenizer} if pretokenizer else {})
 
     @abstractmethod
-    def _segment(self, text: str) -> tuple[list[int], list[int]]:
-        """Cut normalised text into (ids, lengths in characters); a leading space marks the start of a word.
+    def _segment(self, pieces: list[str]) -> tuple[IntArray, IntArray]:
+        """Cut each piece into tokens: ids (T,) and lengths in symbols (T,), both int32, of all pieces in order.
 
-        The lengths must sum to `len(text)`; no token may contain a space except as its first character.
+        A leading space marks the start of a word. The lengths of a piece's tokens sum to its own; no token may contain
+        a space except as its first symbol.
         """
 
     @abstractmethod
@@ -153,7 +166,9 @@ class Tokenizer(ABC):
 
     @classmethod
     @abstractmethod
-    def _load(cls, folder: Path, normalizer: Normalizer, training: dict[str, Any]) -> Tokenizer: ...
+    def _load(
+        cls, folder: Path, normalizer: Normalizer, training: dict[str, Any], pretokenizer: Pretokenizer
+    ) -> Tokenizer: ...
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -171,7 +186,8 @@ class Tokenizer(ABC):
             found = f"format {description['format']}, kind {description['kind']!r}"
             raise DataError(path, "format", f"wanted format {FORMAT}, kind {cls.kind!r}, found {found}")
         normalizer = Normalizer(**description["normalizer"])
-        tokenizer = cls._load(folder, normalizer, description.get("training", {}))
+        pretokenizer = Pretokenizer(**description.get("pretokenizer", {}))
+        tokenizer = cls._load(folder, normalizer, description.get("training", {}), pretokenizer)
         if tokenizer.fingerprint != description["fingerprint"]:
             raise DataError(
                 path,
@@ -182,27 +198,21 @@ class Tokenizer(ABC):
         return tokenizer
 
 
-def _cuts(normal: NormalizedText, boundaries: Iterable[int]) -> list[int]:
-    """Positions in `" " + normal.text` at which it must be cut, in order."""
-    cuts = set()
-    for position in boundaries:
-        index = normal.cut_before(position)
-        if index is not None and normal.text[index - 1] == " ":
-            index = index - 1 or None
-        if index is not None:
-            cuts.add(index + 1)
-    return sorted(cuts)
-
-
-def _align(normal: NormalizedText, ids: IntArray, lengths: IntArray) -> Tokens:
-    """Turn piece lengths in `" " + normal.text` into spans of original characters."""
+def _align(normal: NormalizedText, ids: IntArray, lengths: IntArray, firsts: IntArray | None) -> Tokens:
+    """Turn token lengths, in the symbols of `" " + normal.text`, into spans of original characters."""
     zero = np.zeros(1, dtype=np.int32)
-    is_space = np.frombuffer(f" {normal.text}".encode("utf-32-le"), dtype=np.uint32) == ord(" ")
+    is_space = np.frombuffer(f" {normal.text} ".encode("utf-32-le"), dtype=np.uint32) == ord(" ")
     char_starts = np.concatenate([zero, normal.starts])
     char_ends = np.concatenate([zero, normal.ends])
     last = np.cumsum(lengths, dtype=np.int32)
-    first = last - lengths
-    first = first + (is_space[first] & (lengths > 1))  # the space in front of a word is not part of its span
-    starts, ends = char_starts[first], char_ends[last - 1]
-    starts = np.maximum(starts, np.concatenate([zero, ends[:-1]])) if len(ids) else starts
+    if firsts is not None:
+        # A character belongs to the token that has its first symbol; one with only later symbols has no characters.
+        last = np.searchsorted(firsts[:-1], last, side="left").astype(np.int32)
+    first = np.concatenate([zero, last[:-1]])
+    is_empty = first == last
+    # The space in front of a word is not part of its span.
+    begin = np.minimum(first + (is_space[first] & (last - first > 1)), len(char_starts) - 1)
+    ends = char_ends[last - 1]
+    starts = np.where(is_empty, ends, char_starts[begin])
+    starts = np.maximum(starts, np.concatenate([zero, ends[:-1]]))
     return Tokens(ids, starts.astype(np.int32), ends.astype(np.int32))

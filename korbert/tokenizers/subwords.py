@@ -7,17 +7,21 @@ original characters is kept.
 from __future__ import annotations
 
 import io
+import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sentencepiece
 
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import write_bytes_atomically
-from korbert.text import Normalizer
-from korbert.tokenizers.base import WORD_START, SpecialTokens, Tokenizer
+from korbert.text import IntArray, Normalizer
+from korbert.tokenizers.base import SpecialTokens, Tokenizer
+from korbert.tokenizers.pretokenizer import Pretokenizer
 
 MODEL_TYPES = ("unigram", "bpe")
 _SPECIAL = SpecialTokens()
@@ -30,13 +34,23 @@ class SentencePieceTokenizer(Tokenizer):
 
     kind = "sentencepiece"
 
-    def __init__(self, model: bytes, normalizer: Normalizer, training: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        normalizer: Normalizer,
+        training: dict[str, Any],
+        pretokenizer: Pretokenizer | None = None,
+    ) -> None:
         """Wrap a serialised SentencePiece model that `train` made."""
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         pieces = [self._processor.id_to_piece(i) for i in range(1, self._processor.get_piece_size())]
-        super().__init__([*_SPECIAL.names, *pieces], normalizer, training)
-        self._lengths = [0] + [len(piece) for piece in pieces]
+        super().__init__([*_SPECIAL.names, *pieces], normalizer, training, pretokenizer)
+        # Symbols that each of SentencePiece's own ids stands for; of a character's bytes the first one has it.
+        self._lengths = np.zeros(len(pieces) + 1, dtype=np.int32)
+        for i, piece in enumerate(pieces, start=1):
+            is_byte = self._processor.is_byte(i)
+            self._lengths[i] = _begins_character(piece) if is_byte else len(piece)
 
     @classmethod
     def train(
@@ -46,7 +60,9 @@ class SentencePieceTokenizer(Tokenizer):
         *,
         model_type: str = "unigram",
         normalizer: Normalizer | None = None,
+        pretokenizer: Pretokenizer | None = None,
         character_coverage: float = 0.9995,
+        byte_fallback: bool = False,
     ) -> SentencePieceTokenizer:
         """Learn `vocab_size` entries, special tokens included, from `texts`.
 
@@ -55,16 +71,20 @@ class SentencePieceTokenizer(Tokenizer):
         """
         if model_type not in MODEL_TYPES:
             raise ConfigError(f"tokenizer.model_type: {model_type!r} is unknown, wanted {' or '.join(MODEL_TYPES)}")
-        normalizer = normalizer or Normalizer()
-        sentences = _Sentences(texts, normalizer)
+        normalizer, pretokenizer = normalizer or Normalizer(), pretokenizer or Pretokenizer()
+        sentences = _Sentences(texts, normalizer, pretokenizer)
+        lines = iter(sentences)
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(sentences),
+                sentence_iterator=lines,
+                input_format="tsv" if sentences.counted else "text",
                 model_writer=model,
                 model_type=model_type,
                 vocab_size=vocab_size - _OFFSET,
-                character_coverage=character_coverage,
+                character_coverage=1.0 if pretokenizer.symbols == "bytes" else character_coverage,
+                required_chars=pretokenizer.required,
+                byte_fallback=byte_fallback,
                 normalization_rule_name="identity",
                 add_dummy_prefix=False,  # the space in front of a text's first word is put there by us
                 remove_extra_whitespaces=False,
@@ -95,20 +115,29 @@ class SentencePieceTokenizer(Tokenizer):
             "vocab_size": vocab_size,
             "model_type": model_type,
             "character_coverage": character_coverage,
+            "byte_fallback": byte_fallback,
             "texts": sentences.count,
             "characters": sentences.characters,
         }
-        return cls(model.getvalue(), normalizer, training)
+        return cls(model.getvalue(), normalizer, training, pretokenizer)
 
-    def _segment(self, text: str) -> tuple[list[int], list[int]]:
-        # The metasymbol as a literal character would be taken for a space.
-        text = text.replace(WORD_START, "_")
-        ids = self._processor.encode(text)
-        if 0 in ids:  # an unknown piece is as long as the unknown characters it stands for
-            lengths = [len(piece) for piece in self._processor.encode(text, out_type=str)]
-        else:
-            lengths = [self._lengths[i] for i in ids]
-        return [i + _OFFSET if i else _SPECIAL.unk for i in ids], lengths
+    def _segment(self, pieces: list[str]) -> tuple[IntArray, IntArray]:
+        ids = np.fromiter(itertools.chain.from_iterable(self._processor.encode(pieces)), dtype=np.int32)
+        lengths = self._lengths[ids]
+        is_unknown = ids == 0
+        if is_unknown.any():  # an unknown piece is as long as the unknown characters it stands for
+            said = self._processor.encode(pieces, out_type=str)
+            lengths = np.where(is_unknown, [len(piece) for piece in itertools.chain.from_iterable(said)], lengths)
+        return np.where(is_unknown, _SPECIAL.unk, ids + _OFFSET).astype(np.int32), lengths.astype(np.int32)
+
+    def _joined(self, ids: Iterable[int]) -> str:
+        parts: list[str] = []
+        for is_byte, run in itertools.groupby(ids, key=lambda i: self._processor.is_byte(int(i) - _OFFSET)):
+            tokens = [self.vocabulary[i] for i in run]
+            if is_byte:
+                tokens = [bytes(int(token[3:5], 16) for token in tokens).decode("utf-8", "replace")]
+            parts += tokens
+        return "".join(parts)
 
     def _payload(self) -> bytes:
         return self._model
@@ -117,36 +146,56 @@ class SentencePieceTokenizer(Tokenizer):
         write_bytes_atomically(folder / "sentencepiece.model", self._model)
 
     @classmethod
-    def _load(cls, folder: Path, normalizer: Normalizer, training: dict[str, Any]) -> SentencePieceTokenizer:
+    def _load(
+        cls, folder: Path, normalizer: Normalizer, training: dict[str, Any], pretokenizer: Pretokenizer
+    ) -> SentencePieceTokenizer:
         path = folder / "sentencepiece.model"
         if not path.is_file():
             raise DataError(path, "file", "not found")
         try:
-            return cls(path.read_bytes(), normalizer, training)
+            return cls(path.read_bytes(), normalizer, training, pretokenizer)
         except (RuntimeError, OSError) as error:
             raise DataError(path, "model", f"not a SentencePiece model ({error})") from error
 
 
-class _Sentences:
-    """Normalised texts as the trainer wants them, counted on the way; overlong ones are cut at white space."""
+def _begins_character(byte_piece: str) -> bool:
+    """Whether the byte that a piece like <0xEA> stands for is the first one of a character in UTF-8."""
+    return int(byte_piece[3:5], 16) & 0xC0 != 0x80
 
-    def __init__(self, texts: Iterable[str], normalizer: Normalizer) -> None:
+
+class _Sentences:
+    """Normalised texts as the trainer wants them, counted on the way; overlong ones are cut at white space.
+
+    Where a text is cut into pieces, each different piece is given once with its frequency.
+    """
+
+    def __init__(self, texts: Iterable[str], normalizer: Normalizer, pretokenizer: Pretokenizer) -> None:
         self.texts = texts
         self.normalizer = normalizer
+        self.pretokenizer = pretokenizer
+        self.counted = pretokenizer.analyser is not None
         self.count = 0
         self.characters = 0
 
     def __iter__(self) -> Iterator[str]:
+        if not self.counted:
+            return self._lines()
+        counts = Counter(self._lines())
+        return (f"{piece}\t{count}" for piece, count in counts.items())
+
+    def _lines(self) -> Iterator[str]:
         limit = _MAX_SENTENCE_BYTES // 4  # a character takes at most four bytes
         for text in self.texts:
-            words = f" {self.normalizer(text).text.replace(WORD_START, '_')}"
-            if len(words) == 1:
+            normal = self.normalizer(text).text
+            if not normal:
                 continue
             self.count += 1
-            self.characters += len(words) - 1
-            while len(words) > limit:
-                end = words.rfind(" ", 1, limit)
-                end = limit if end < 0 else end
-                yield words[:end]
-                words = words[end:]
-            yield words
+            self.characters += len(normal)
+            for piece in self.pretokenizer(normal, learn=True).pieces:
+                words = piece
+                while len(words) > limit:
+                    end = words.rfind(" ", 1, limit)
+                    end = limit if end < 0 else end
+                    yield words[:end]
+                    words = words[end:]
+                yield words
