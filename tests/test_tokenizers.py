@@ -30,6 +30,7 @@ from korbert.tokenizers import (
     subwords,
 )
 from korbert.tokenizers.pretokenizer import WORD_START, byte_signs
+from korbert.tokenizers.trained import TrainedTokenizer
 
 Train = Callable[..., Tokenizer]
 
@@ -304,7 +305,8 @@ def test_changed_vocabulary_is_refused(trained: dict[str, Tokenizer], tmp_path: 
 
 
 def test_every_kind_is_tested(trained: dict[str, Tokenizer]) -> None:
-    assert {type(tokenizer) for tokenizer in trained.values()} == set(KINDS.values())
+    trained_here = {cls for cls in KINDS.values() if issubclass(cls, TrainedTokenizer)}  # the others: test_published
+    assert {type(tokenizer) for tokenizer in trained.values()} == trained_here
 
 
 # ---- training that cannot be ----

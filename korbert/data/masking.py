@@ -61,7 +61,8 @@ def mask_tokens(
 def _random_tokens(
     count: int, rng: np.random.Generator, special: SpecialTokens, vocab_size: int
 ) -> npt.NDArray[np.int64]:
-    drawn = rng.integers(vocab_size - len(special.ids), size=count)
-    for forbidden in np.sort(special.ids):  # step over the special ids, wherever they lie
+    special_ids = np.unique(special.ids)  # some vocabularies have one token for two roles
+    drawn = rng.integers(vocab_size - len(special_ids), size=count)
+    for forbidden in special_ids:  # step over them, wherever they lie
         drawn += drawn >= forbidden
     return drawn

@@ -28,8 +28,7 @@ from korbert.data.pretraining import (
 from korbert.data.shards import Sentence
 from korbert.errors import ConfigError
 from korbert.text import IntArray
-from korbert.tokenizers import SpecialTokens
-from korbert.tokenizers.pretokenizer import WORD_START
+from korbert.tokenizers import SpecialTokens, Tokenizer
 
 # Particles that follow nouns, as tokens; those that also end verbs are left out.
 _JOSA = frozenset((
@@ -81,13 +80,13 @@ class SelectionPassages(Passages):
     def __init__(self, *args: Any, selection: SelectionConfig, **options: Any) -> None:
         super().__init__(*args, **options)
         self.selection = selection
-        vocabulary = args[1].vocabulary
-        self._begins_word = np.array([token.startswith(WORD_START) for token in vocabulary])
-        self._is_josa = np.array([token in _JOSA for token in vocabulary])
+        tokenizer: Tokenizer = args[1]
+        self._begins_word = tokenizer.begins_word
+        self._is_josa = np.array([token in _JOSA for token in tokenizer.vocabulary])
         if self.corpus.manifest.annotator == "none":
             raise ConfigError("task.selection asks for entities: choose an annotator, e.g. entities=mecab")
         if selection.words > 0 and not self._begins_word.any():
-            raise ConfigError(f"task.selection.words: no token of this tokenizer begins with {WORD_START!r}, a space")
+            raise ConfigError("task.selection.words: no token of this tokenizer is one for the start of a word")
         if self.max_length < selection.question_length + 16:
             raise ConfigError(
                 f"task.selection.question_length={selection.question_length} leaves too little of "

@@ -28,7 +28,6 @@ from korbert.errors import ConfigError
 from korbert.files import checksum, read_json, write_json_atomically
 from korbert.text import Normalizer
 from korbert.tokenizers import (
-    KINDS,
     CharacterTokenizer,
     Pretokenizer,
     SentencePieceTokenizer,
@@ -36,8 +35,10 @@ from korbert.tokenizers import (
     WordPieceTokenizer,
     WordTokenizer,
     load_tokenizer,
+    open_published,
 )
 
+PUBLISHED = "published"
 log = logging.getLogger(__name__)
 
 
@@ -75,6 +76,8 @@ def digest(value: object) -> str:
 
 def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataConfig) -> Path:
     """Return the folder of the tokenizer that `config` names, training it on the corpus if it is not in the cache."""
+    if config.kind == PUBLISHED:
+        return _published_tokenizer(config, data)
     if config.path is not None:
         load_tokenizer(config.path)
         return Path(config.path)
@@ -87,6 +90,18 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
         texts = _paragraphs(files, corpus.max_documents, config.train_characters)
         train_tokenizer(config, texts).save(folder)
     log.info("tokenizer: %s", folder)
+    return folder
+
+
+def _published_tokenizer(config: TokenizerConfig, data: DataConfig) -> Path:
+    """Bring a tokenizer that others trained into the cache."""
+    if config.path is None:
+        raise ConfigError(f"tokenizer.path: tokenizer={PUBLISHED} needs the path of what was published")
+    tokenizer = open_published(Path(config.path), config.normalizer.lowercase)
+    folder = Path(data.cache) / "tokenizers" / f"{PUBLISHED}-{len(tokenizer)}-{tokenizer.fingerprint}"
+    if not (folder / "tokenizer.json").exists():
+        tokenizer.save(folder)
+    log.info("tokenizer: %s, from %s", folder, config.path)
     return folder
 
 
@@ -105,7 +120,8 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
     if config.kind == SentencePieceTokenizer.kind:
         options |= {"model_type": config.model_type or "unigram", "byte_fallback": config.byte_fallback}
         return SentencePieceTokenizer.train(texts, config.vocab_size, **options)
-    raise ConfigError(f"tokenizer.kind: {config.kind!r} is unknown, wanted one of {', '.join(KINDS)}")
+    wanted = [*lookups, WordPieceTokenizer.kind, SentencePieceTokenizer.kind, PUBLISHED]
+    raise ConfigError(f"tokenizer.kind: {config.kind!r} is unknown, wanted one of {', '.join(wanted)}")
 
 
 def _paragraphs(files: list[Path], max_documents: int | None, max_characters: int) -> Iterator[str]:

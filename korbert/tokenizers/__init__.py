@@ -9,17 +9,28 @@ from korbert.files import read_json
 from korbert.tokenizers.base import SpecialTokens, Tokenizer, Tokens
 from korbert.tokenizers.lookup import CharacterTokenizer, WordTokenizer
 from korbert.tokenizers.pretokenizer import Pretokenizer
+from korbert.tokenizers.published import HuggingFaceTokenizer, PublishedSentencePiece, open_published
 from korbert.tokenizers.subwords import SentencePieceTokenizer
 from korbert.tokenizers.wordpiece import WordPieceTokenizer
 
 KINDS: dict[str, type[Tokenizer]] = {
-    cls.kind: cls for cls in (CharacterTokenizer, WordTokenizer, SentencePieceTokenizer, WordPieceTokenizer)
+    cls.kind: cls
+    for cls in (
+        CharacterTokenizer,
+        WordTokenizer,
+        SentencePieceTokenizer,
+        WordPieceTokenizer,
+        HuggingFaceTokenizer,
+        PublishedSentencePiece,
+    )
 }
 
 __all__ = [
     "KINDS",
     "CharacterTokenizer",
+    "HuggingFaceTokenizer",
     "Pretokenizer",
+    "PublishedSentencePiece",
     "SentencePieceTokenizer",
     "SpecialTokens",
     "Tokenizer",
@@ -27,6 +38,7 @@ __all__ = [
     "WordPieceTokenizer",
     "WordTokenizer",
     "load_tokenizer",
+    "open_published",
 ]
 
 

@@ -1,7 +1,6 @@
 """The Tokenizer interface: token ids with exact spans of original characters, whatever the segmentation.
 
-The offset algebra stands here once. A tokenizer only cuts normalised text into vocabulary entries; this module
-normalises, cuts at forced boundaries first, and maps every piece back to the characters of the user's own string.
+Those that are trained here share their offset algebra (`trained.py`); those of others keep theirs (`published.py`).
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from korbert.errors import DataError
 from korbert.files import read_json, write_text_atomically
-from korbert.text import IntArray, NormalizedText, Normalizer
-from korbert.tokenizers.pretokenizer import WORD_START, Pretokenizer
+from korbert.text import IntArray
 
 FORMAT = 1
 
@@ -69,25 +68,15 @@ class Tokens:
 
 
 class Tokenizer(ABC):
-    """Text ↔ token ids. Subclasses say how normalised text is cut; spans, saving and loading are common."""
+    """Text ↔ token ids with exact spans, saved as a folder."""
 
     kind: ClassVar[str]
 
-    def __init__(
-        self,
-        vocabulary: Sequence[str],
-        normalizer: Normalizer,
-        training: dict[str, Any],
-        pretokenizer: Pretokenizer | None = None,
-    ) -> None:
-        """Take a vocabulary that begins with the special tokens; `training` is kept for the record only."""
-        self.special = SpecialTokens()
-        self.normalizer = normalizer
-        self.pretokenizer = pretokenizer or Pretokenizer()
-        self.training = training
+    def __init__(self, vocabulary: Sequence[str], special: SpecialTokens, training: dict[str, Any]) -> None:
+        """Take the entries in id order; `training` is kept for the record only."""
         self.vocabulary = tuple(vocabulary)
-        if self.vocabulary[: len(self.special.names)] != tuple(self.special.names):
-            raise ValueError(f"a vocabulary must begin with {' '.join(self.special.names)}")
+        self.special = special
+        self.training = training
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -98,37 +87,30 @@ class Tokenizer(ABC):
         described = json.dumps(self._description(), sort_keys=True, ensure_ascii=False).encode()
         return hashlib.sha256(described + b"\0" + self._payload()).hexdigest()[:16]
 
+    @abstractmethod
     def encode(self, text: str, boundaries: Iterable[int] = ()) -> Tokens:
-        """Tokenize `text`; no token crosses any of `boundaries` (character positions, in any order).
-
-        A boundary at the first character of a word falls before the white space in front of it, so that the word
-        keeps its word-initial form. One inside characters that normalise together cannot be cut and is ignored.
-        """
-        normal = self.normalizer(text)
-        if not normal.text:
-            nothing = np.zeros(0, dtype=np.int32)
-            return Tokens(nothing, nothing, nothing)
-        cuts = (index for position in boundaries if (index := normal.cut_before(position)) is not None)
-        pieces = self.pretokenizer(normal.text, cuts)
-        ids, lengths = self._segment(pieces.pieces)
-        return _align(normal, ids, lengths, pieces.firsts)
+        """Tokenize `text`; no token crosses any of `boundaries` (character positions, in any order)."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the normalised text of `ids`, for people to read; special tokens are shown by name.
+        """Return the text of `ids`, for people to read; special tokens are shown by name.
 
         Answers are never made from this: they are slices of the original text.
         """
         parts: list[str] = []
-        for special, run in itertools.groupby(ids, key=frozenset(self.special.names.values()).__contains__):
-            if special:
-                parts += (f" {self.vocabulary[i]} " for i in run)
-            else:
-                parts.append(self.pretokenizer.text(self._joined(run).replace(WORD_START, " ")))
+        names = {token: name for name, token in self.special.names.items()}
+        for special, run in itertools.groupby(map(int, ids), key=names.__contains__):
+            tokens = list(run)
+            parts += [f" {names[token]} " for token in tokens] if special else [self._text(tokens)]
         return "".join(parts).strip()
 
-    def _joined(self, ids: Iterable[int]) -> str:
-        """The symbols of ids that are not special."""
-        return "".join(self.vocabulary[i] for i in ids)
+    @property
+    @abstractmethod
+    def begins_word(self) -> npt.NDArray[np.bool_]:
+        """Whether each entry is one for the start of a word, (V,)."""
+
+    @abstractmethod
+    def _text(self, ids: list[int]) -> str:
+        """The text of ids that are not special."""
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`, `vocab.txt` and what the kind needs beside them."""
@@ -140,22 +122,7 @@ class Tokenizer(ABC):
         write_text_atomically(folder / "tokenizer.json", json.dumps(description, ensure_ascii=False, indent=2) + "\n")
 
     def _description(self) -> dict[str, Any]:
-        description = {
-            "format": FORMAT,
-            "kind": self.kind,
-            "normalizer": dataclasses.asdict(self.normalizer),
-            "special_tokens": self.special.names,
-        }
-        pretokenizer = self.pretokenizer.description()
-        return description | ({"pretokenizer": pretokenizer} if pretokenizer else {})
-
-    @abstractmethod
-    def _segment(self, pieces: list[str]) -> tuple[IntArray, IntArray]:
-        """Cut each piece into tokens: ids (T,) and lengths in symbols (T,), both int32, of all pieces in order.
-
-        A leading space marks the start of a word. The lengths of a piece's tokens sum to its own; no token may contain
-        a space except as its first symbol.
-        """
+        return {"format": FORMAT, "kind": self.kind, "special_tokens": self.special.names}
 
     @abstractmethod
     def _payload(self) -> bytes:
@@ -166,9 +133,8 @@ class Tokenizer(ABC):
 
     @classmethod
     @abstractmethod
-    def _load(
-        cls, folder: Path, normalizer: Normalizer, training: dict[str, Any], pretokenizer: Pretokenizer
-    ) -> Tokenizer: ...
+    def _load(cls, folder: Path, description: dict[str, Any]) -> Tokenizer:
+        """Load what `_save_payload` wrote; `description` is the content of tokenizer.json."""
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -179,15 +145,13 @@ class Tokenizer(ABC):
         """
         path = folder / "tokenizer.json"
         description = read_json(path)
-        for key in ("format", "kind", "normalizer", "fingerprint"):
+        for key in ("format", "kind", "fingerprint"):
             if key not in description:
                 raise DataError(path, key, "missing: this is not a korbert tokenizer folder")
         if description["format"] != FORMAT or description["kind"] != cls.kind:
             found = f"format {description['format']}, kind {description['kind']!r}"
             raise DataError(path, "format", f"wanted format {FORMAT}, kind {cls.kind!r}, found {found}")
-        normalizer = Normalizer(**description["normalizer"])
-        pretokenizer = Pretokenizer(**description.get("pretokenizer", {}))
-        tokenizer = cls._load(folder, normalizer, description.get("training", {}), pretokenizer)
+        tokenizer = cls._load(folder, description)
         if tokenizer.fingerprint != description["fingerprint"]:
             raise DataError(
                 path,
@@ -196,23 +160,3 @@ class Tokenizer(ABC):
                 "the tokenizer was changed or damaged after it was saved",
             )
         return tokenizer
-
-
-def _align(normal: NormalizedText, ids: IntArray, lengths: IntArray, firsts: IntArray | None) -> Tokens:
-    """Turn token lengths, in the symbols of `" " + normal.text`, into spans of original characters."""
-    zero = np.zeros(1, dtype=np.int32)
-    is_space = np.frombuffer(f" {normal.text} ".encode("utf-32-le"), dtype=np.uint32) == ord(" ")
-    char_starts = np.concatenate([zero, normal.starts])
-    char_ends = np.concatenate([zero, normal.ends])
-    last = np.cumsum(lengths, dtype=np.int32)
-    if firsts is not None:
-        # A character belongs to the token that has its first symbol; one with only later symbols has no characters.
-        last = np.searchsorted(firsts[:-1], last, side="left").astype(np.int32)
-    first = np.concatenate([zero, last[:-1]])
-    is_empty = first == last
-    # The space in front of a word is not part of its span.
-    begin = np.minimum(first + (is_space[first] & (last - first > 1)), len(char_starts) - 1)
-    ends = char_ends[last - 1]
-    starts = np.where(is_empty, ends, char_starts[begin])
-    starts = np.maximum(starts, np.concatenate([zero, ends[:-1]]))
-    return Tokens(ids, starts.astype(np.int32), ends.astype(np.int32))

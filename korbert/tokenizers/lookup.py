@@ -13,11 +13,12 @@ import numpy as np
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import read_text
 from korbert.text import IntArray, Normalizer
-from korbert.tokenizers.base import SpecialTokens, Tokenizer
+from korbert.tokenizers.base import SpecialTokens
 from korbert.tokenizers.pretokenizer import WORD_START, Pretokenizer
+from korbert.tokenizers.trained import TrainedTokenizer
 
 
-class LookupTokenizer(Tokenizer):
+class LookupTokenizer(TrainedTokenizer):
     """One token a unit; the first one of a word carries "▁", so white space costs no token.
 
     A unit that was seen only inside words, or only at their start, is known in both places.
@@ -81,7 +82,7 @@ class LookupTokenizer(Tokenizer):
         pass  # vocab.txt is all there is
 
     @classmethod
-    def _load(
+    def _load_payload(
         cls, folder: Path, normalizer: Normalizer, training: dict[str, Any], pretokenizer: Pretokenizer
     ) -> LookupTokenizer:
         return cls(read_vocabulary(folder), normalizer, training, pretokenizer)

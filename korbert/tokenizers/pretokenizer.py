@@ -173,8 +173,8 @@ def _as_jamo(words: str) -> tuple[str, IntArray | None]:
     return out.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass"), firsts.astype(np.int32)
 
 
-def _as_bytes(words: str) -> tuple[str, IntArray | None]:
-    """Bytes of UTF-8; a space stays the sign of a word."""
+def as_bytes(words: str) -> tuple[str, IntArray]:
+    """Text → its bytes in UTF-8, and the first one of each character; a space stays the sign of a word."""
     encoded = [char.encode("utf-8", "surrogatepass") for char in words]
     firsts = np.concatenate([[0], np.cumsum([len(code) for code in encoded])]).astype(np.int32)
     return b"".join(encoded).decode("latin-1").translate(_byte_signs()), firsts
@@ -183,7 +183,7 @@ def _as_bytes(words: str) -> tuple[str, IntArray | None]:
 _REWRITE: dict[str, Callable[[str], tuple[str, IntArray | None]]] = {
     "text": _as_text,
     "jamo": _as_jamo,
-    "bytes": _as_bytes,
+    "bytes": as_bytes,
 }
 
 

@@ -20,8 +20,9 @@ import sentencepiece
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import write_bytes_atomically
 from korbert.text import IntArray, Normalizer
-from korbert.tokenizers.base import SpecialTokens, Tokenizer
+from korbert.tokenizers.base import SpecialTokens
 from korbert.tokenizers.pretokenizer import Pretokenizer
+from korbert.tokenizers.trained import TrainedTokenizer
 
 MODEL_TYPES = ("unigram", "bpe")
 _SPECIAL = SpecialTokens()
@@ -29,7 +30,7 @@ _OFFSET = len(_SPECIAL.names) - 1  # SentencePiece's id 0 is its own <unk>; piec
 _MAX_SENTENCE_BYTES = 1 << 20
 
 
-class SentencePieceTokenizer(Tokenizer):
+class SentencePieceTokenizer(TrainedTokenizer):
     """Subwords of a SentencePiece model; a token never crosses white space."""
 
     kind = "sentencepiece"
@@ -130,9 +131,9 @@ class SentencePieceTokenizer(Tokenizer):
             lengths = np.where(is_unknown, [len(piece) for piece in itertools.chain.from_iterable(said)], lengths)
         return np.where(is_unknown, _SPECIAL.unk, ids + _OFFSET).astype(np.int32), lengths.astype(np.int32)
 
-    def _joined(self, ids: Iterable[int]) -> str:
+    def _joined(self, ids: list[int]) -> str:
         parts: list[str] = []
-        for is_byte, run in itertools.groupby(ids, key=lambda i: self._processor.is_byte(int(i) - _OFFSET)):
+        for is_byte, run in itertools.groupby(ids, key=lambda i: self._processor.is_byte(i - _OFFSET)):
             tokens = [self.vocabulary[i] for i in run]
             if is_byte:
                 tokens = [bytes(int(token[3:5], 16) for token in tokens).decode("utf-8", "replace")]
@@ -146,7 +147,7 @@ class SentencePieceTokenizer(Tokenizer):
         write_bytes_atomically(folder / "sentencepiece.model", self._model)
 
     @classmethod
-    def _load(
+    def _load_payload(
         cls, folder: Path, normalizer: Normalizer, training: dict[str, Any], pretokenizer: Pretokenizer
     ) -> SentencePieceTokenizer:
         path = folder / "sentencepiece.model"

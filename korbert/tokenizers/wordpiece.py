@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from korbert.text import IntArray, Normalizer
-from korbert.tokenizers.base import Tokenizer
 from korbert.tokenizers.lookup import read_vocabulary
 from korbert.tokenizers.pretokenizer import WORD_START, Pretokenizer
 from korbert.tokenizers.subwords import SentencePieceTokenizer
+from korbert.tokenizers.trained import TrainedTokenizer
 
 _LONGEST_WORD = 200  # symbols; a longer word is unknown, as in BERT, where it is 100 characters
 _CACHE = 1 << 17
 
 
-class WordPieceTokenizer(Tokenizer):
+class WordPieceTokenizer(TrainedTokenizer):
     """Subwords by greedy longest match; "▁" marks entries at the start of a word, where BERT marks the others by ##."""
 
     kind = "wordpiece"
@@ -98,7 +98,7 @@ class WordPieceTokenizer(Tokenizer):
         pass  # vocab.txt is all there is
 
     @classmethod
-    def _load(
+    def _load_payload(
         cls, folder: Path, normalizer: Normalizer, training: dict[str, Any], pretokenizer: Pretokenizer
     ) -> WordPieceTokenizer:
         return cls(read_vocabulary(folder), normalizer, training, pretokenizer)
