@@ -219,8 +219,9 @@ class BaseConfig(RunConfig):
 
 @dataclass
 class PretrainConfig(BaseConfig):
-    """`experiments/pretrain.py`."""
+    """`experiments/pretrain.py`. init: a pretraining run whose weights are the first ones; null: random weights."""
 
+    init: str | None = None
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     entities: EntitiesConfig = field(default_factory=EntitiesConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)

@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import korbert
 from korbert.errors import DataError, KorbertError
 from korbert.files import read_json, write_json_atomically
+from korbert.training.bundle import load_bundle
 
 TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "runtime.threads=1", "runtime.workers=1")
 
@@ -180,6 +182,15 @@ def test_budget_ends_the_run_and_its_schedule(repository: Path, cache: Path, tmp
     )  # fmt: skip
     assert "EM" in done.stderr
     assert read_json(tmp_path / "finetuned" / "model" / "model.json")["model"]["hidden_dropout"] == 0.2
+
+
+def test_pretraining_goes_on_from_another(repository: Path, pretrained: Path, cache: Path, tmp_path: Path) -> None:
+    silent = "train.optimizer.learning_rate=1e-12"  # the weights stay where they were
+    door(repository, "pretrain", *pretrain_overrides(cache, tmp_path / "again"), f"init={pretrained}", silent)
+    there, here = (load_bundle(run).model.state_dict() for run in (pretrained, tmp_path / "again"))
+    assert all(torch.allclose(here[name], there[name], atol=1e-9) for name in there)
+    wider = [*pretrain_overrides(cache, tmp_path / "wider"), f"init={pretrained}", "model.intermediate_size=48"]
+    assert "its model.intermediate_size is" in door(repository, "pretrain", *wider, ok=False).stderr
 
 
 def test_finished_run_is_not_overwritten(repository: Path, pretrained: Path, cache: Path) -> None:

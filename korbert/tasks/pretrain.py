@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from korbert.config import PretrainConfig
@@ -20,11 +21,11 @@ from korbert.data.pretraining import HeldOut, Passages, PretrainingData, Pretrai
 from korbert.data.selection import SelectionPassages
 from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError
-from korbert.model import PretrainingModel, ReplacedTokenModel, SpanModel
+from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel
 from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
 from korbert.tasks.runs import finish_run, fixed_config, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
-from korbert.training.bundle import Description, make_model, write_description
+from korbert.training.bundle import Description, copy_shared, load_bundle, make_model, write_description
 from korbert.training.loop import Trainer
 from korbert.training.runtime import Runtime, compile_layers, make_runtime, seed_everything
 from korbert.training.tracking import Tracker
@@ -48,6 +49,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     description = Description("pretraining", sizes, config.entities.annotator, mode, _longest(config), objectives)
     model = make_model(description)
     assert not isinstance(model, SpanModel)
+    if config.init is not None:
+        _start_from(config.init, model, sizes, tokenizer)
     compile_layers(model, runtime)
     log.info("model: %s parameters on %s", f"{sum(p.numel() for p in model.parameters()):,}", runtime.device)
     write_description(folder / "model", description, tokenizer_folder)
@@ -74,6 +77,24 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     done = trainer.progress
     results = {**scores, "steps": done.step, "tokens": done.tokens, "seconds": round(done.seconds, 1)}
     return finish_run(folder, "pretrain", config, results)
+
+
+def _start_from(run: str, model: nn.Module, sizes: ModelConfig, tokenizer: Tokenizer) -> None:
+    """Give `model` the weights of an earlier pretraining. Raises ConfigError where they do not fit."""
+    earlier = load_bundle(run, kind="pretraining")
+    if earlier.tokenizer.fingerprint != tokenizer.fingerprint:
+        raise ConfigError(
+            f"init={run}: its tokenizer is {earlier.tokenizer.fingerprint}, that of this run {tokenizer.fingerprint}; "
+            f"tokenizer.path={earlier.folder / 'tokenizer'} takes the same"
+        )
+    there, here = asdict(earlier.description.model), asdict(sizes)
+    # Dropout may change and a head be added; the rest says what the weights mean.
+    free = {"hidden_dropout", "attention_dropout", "span_query"}
+    for key in sorted(here.keys() - free):
+        if there[key] != here[key]:
+            raise ConfigError(f"init={run}: its model.{key} is {there[key]}, that of this run {here[key]}")
+    copy_shared(earlier.model, model)
+    log.info("weights: from %s", run)
 
 
 def _longest(config: PretrainConfig) -> int:
