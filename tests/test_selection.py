@@ -121,6 +121,21 @@ def test_share_echo_and_drop_do_what_they_say(corpus: tuple[ShardedCorpus, Token
     assert lengths[1] < 0.8 * lengths[0]
 
 
+def test_masking_of_sequences_that_ask(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    settings = SelectionConfig(0.5, masking_rate=0.05)
+    data = SelectionPassages(
+        *corpus, EntityMode.BOTH, max_length=160, masking=MaskingConfig(0.4), seed=1, selection=settings
+    )
+    shares: dict[bool, list[float]] = {True: [], False: []}
+    for example in data.examples(0, 300):
+        ordinary = ~np.isin(example.token_ids, data.special.ids) | (example.mlm_labels >= 0)
+        if ordinary.sum() >= 40:
+            shares[bool(example.asked)].append((example.mlm_labels >= 0).sum() / ordinary.sum())
+    assert np.allclose(shares[True], 0.05, atol=0.02)
+    assert np.allclose(shares[False], 0.4, atol=0.02)
+    assert min(map(len, shares.values())) > 5
+
+
 def test_loss_by_hand(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
     """Minus the log of the summed probability of right starts, and of right ends, halved; questions only."""
     made = make(corpus, EntityMode.BOTH, echo=0.5).examples(0, 12)

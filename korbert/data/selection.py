@@ -9,7 +9,7 @@ them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class SelectionConfig:
 
     echo: share of echoes among the clozes. words: share of echoes that ask for a word before a josa, not for an entity.
     question_length: tokens at most. drop: largest share of the tokens that an echo leaves out, drawn for each. hint:
-    share of the clozes that show [MASK] where the entity was.
+    share of the clozes that show [MASK] where the entity was. masking_rate: of sequences that ask; null: as elsewhere.
     """
 
     share: float = 0.0
@@ -54,6 +54,7 @@ class SelectionConfig:
     question_length: int = 40
     drop: float = 0.5
     hint: float = 0.5
+    masking_rate: float | None = None
 
     def __post_init__(self) -> None:
         for key in ("share", "inside", "echo", "words", "drop", "hint"):
@@ -80,6 +81,8 @@ class SelectionPassages(Passages):
     def __init__(self, *args: Any, selection: SelectionConfig, **options: Any) -> None:
         super().__init__(*args, **options)
         self.selection = selection
+        rate = selection.masking_rate
+        self._asked_masking = self.masking if rate is None else replace(self.masking, rate=rate)
         tokenizer: Tokenizer = args[1]
         self._begins_word = tokenizer.begins_word
         self._is_josa = np.array([token in _JOSA for token in tokenizer.vocabulary])
@@ -230,7 +233,7 @@ class SelectionPassages(Passages):
         allowed = np.zeros(len(token_ids), dtype=np.bool_)
         allowed[begin:-1] = ~np.isin(token_ids[begin:-1], (self.special.ent, self.special.ent_end))
         allowed[0] = True  # as in fine-tuning, where it says "not here"
-        masked, labels = mask_tokens(token_ids, rng, self.special, self.vocab_size, self.masking)
+        masked, labels = mask_tokens(token_ids, rng, self.special, self.vocab_size, self._asked_masking)
         return PretrainingExample(masked, segment_ids, entity_ids, labels, asked=tuple(asked), allowed=allowed)
 
 
