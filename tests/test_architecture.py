@@ -20,7 +20,7 @@ LAYERS = [
     {"korbert.tasks"},
     {"korbert.api", "korbert.__init__"},
     {"korbert.config"},
-    {"korbert.study", "korbert.training"},
+    {"korbert.study", "korbert.training", "korbert.comparison"},
     {"korbert.data", "korbert.metrics"},
     {"korbert.model"},
     {"korbert.encoding"},
@@ -30,7 +30,7 @@ LAYERS = [
     {"korbert.text", "korbert.files"},
     {"korbert.errors"},
 ]
-LAZY = {"konlpy", "kiwipiepy", "mecab", "wandb", "transformers", "jpype", "matplotlib"}
+LAZY = {"konlpy", "kiwipiepy", "mecab", "wandb", "transformers", "tokenizers", "jpype", "matplotlib"}
 
 
 def name(path: Path) -> str:
