@@ -239,12 +239,13 @@ def test_training_is_deterministic_and_fingerprints_tell_apart(
     first = trained[kind]
     assert TRAIN[kind](corpus).fingerprint == first.fingerprint
     smaller = {"jamo": 60, "subcharacter": 700}.get(kind, 980)
-    others = [
-        TRAIN[kind](corpus, size=smaller),
-        TRAIN[kind](corpus[: len(corpus) // 2], size=smaller),
-        TRAIN[kind](corpus, normalizer=Normalizer("NFC")),
-        TRAIN[kind](corpus, normalizer=Normalizer(lowercase=True)),
-    ]
+    others = [TRAIN[kind](corpus, normalizer=Normalizer("NFC"))]
+    if first.pretokenizer.analyser is None:  # analysers are slow
+        others += [
+            TRAIN[kind](corpus, size=smaller),
+            TRAIN[kind](corpus[: len(corpus) // 2], size=smaller),
+            TRAIN[kind](corpus, normalizer=Normalizer(lowercase=True)),
+        ]
     prints = [first.fingerprint, *(other.fingerprint for other in others)]
     assert len(set(prints)) == len(prints)
     assert all(len(p) == 16 for p in prints)
