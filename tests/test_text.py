@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from korbert.errors import ConfigError
-from korbert.text import FORMS, AnnotatedText, NormalizedText, Normalizer, Span, trim
+from korbert.text import FORMS, AnnotatedText, NormalizedText, Normalizer, Span, _Builder, trim
 
 NASTY = (
     "가각힣ㄱㅋㆎᄒ\u1161\u11abAaé́１ａ\uff76\uff9e\uffa1ﾣㅤ㈜㎏①½ﬁ伊李\uf9e1"
@@ -193,10 +193,25 @@ def test_trim_takes_only_blanks(text: str, data: st.DataObject) -> None:
     assert first == last or not (blank(text[first]) or blank(text[last - 1]))
 
 
-def test_plain_text_takes_the_short_way() -> None:
-    """Most text needs no work; it must give what the long way gives."""
-    plain = "세종은 1420년 집현전을 두었다. (ㅋㅋ)"
-    short, long = Normalizer(lowercase=True)(plain), Normalizer(lowercase=True)(f"{plain}\u200b")
+@given(st.text("세종 은1420년(ㅋㅋ)「集賢殿」·—あA é", max_size=20) | st.text("가 b", max_size=6) | TEXTS, NORMALIZERS)
+def test_the_short_way_gives_what_the_long_way_gives(text: str, normalizer: Normalizer) -> None:
+    short, long = normalizer(text), _Builder(text, normalizer).build()
     assert short.text == long.text
     assert short.starts.tolist() == long.starts.tolist()
-    assert short.ends.tolist()[:-1] == long.ends.tolist()[:-1]
+    assert short.ends.tolist() == long.ends.tolist()
+
+
+def test_most_korean_text_takes_the_short_way() -> None:
+    normalizer = Normalizer()
+    assert normalizer.keeps("세종(世宗)은 1420년 ‘집현전’을—다시—두었다. 《훈민정음》 · カナ ㅋㅋ 😀")
+    for text in (" 가", "가 ", "가  나", "가\u200b나", "가\n나", "㈜", "\u1112\u1161", "e\u0301", "▁", "\ud800"):
+        assert not normalizer.keeps(text)
+
+
+def test_stable_characters_are_left_alone_by_unicodedata() -> None:
+    stable = [char for char in map(chr, range(0x110000)) if Normalizer().keeps(char) and not "ㄱ" <= char <= "ㆎ"]
+    assert len(stable) > 40_000
+    for form in ("NFC", "NFKC"):
+        assert unicodedata.is_normalized(form, "".join(stable))
+    assert not any(map(str.isspace, stable))
+    assert all(len(char.lower()) == 1 for char in stable)

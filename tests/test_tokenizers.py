@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from korbert.data.korquad import read_korquad
 from korbert.errors import ConfigError, DataError, KorbertError
-from korbert.text import Normalizer
+from korbert.text import WORD_START, Normalizer
 from korbert.tokenizers import (
     KINDS,
     CharacterTokenizer,
@@ -29,7 +29,7 @@ from korbert.tokenizers import (
     load_tokenizer,
     subwords,
 )
-from korbert.tokenizers.pretokenizer import WORD_START, byte_signs
+from korbert.tokenizers.pretokenizer import byte_signs
 from korbert.tokenizers.trained import TrainedTokenizer
 
 Train = Callable[..., Tokenizer]
@@ -61,6 +61,7 @@ TRAIN: dict[str, Train] = {
     "mecab_wordpiece": strategy(WordPieceTokenizer, "mecab"),
     "mecab_subcharacter": strategy(SentencePieceTokenizer, "mecab", False, "jamo", model_type="bpe"),
 }
+PLAIN = ["unigram", "bpe", "byte_fallback", "wordpiece", "syllable", "word"]  # symbols are the text's characters
 NASTY = (
     "세종대왕은 가나다 abc12㈜①½ｶﾞ１ㅋㅋ\u1112\u1161\u11ab"
     "▁_<>[]/ENTMASKunk \t\n\u3000\u200b\ufeff\ufe0f👨‍👩‍👧李\uf9e1\ud800ﷺ´"
@@ -153,6 +154,22 @@ def visible(tokenizer: Tokenizer, token: int) -> str | None:
 @example(text="▁")
 def test_spans_on_any_text(trained: dict[str, Tokenizer], kind: str, text: str) -> None:
     check_spans(trained[kind], text)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@settings(max_examples=200, deadline=None)
+@given(text=st.text("세종대왕은 1420년 집현전을 두었다.李qx", max_size=30) | TEXTS)
+@example(text="李")
+@example(text="세 李")
+def test_the_short_way_gives_what_the_long_way_gives(trained: dict[str, Tokenizer], kind: str, text: str) -> None:
+    tokenizer = trained[kind]
+    short, ids = tokenizer.encode(text), tokenizer.encode_ids(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainedTokenizer, "_takes_as_is", lambda *_: False)
+        long = tokenizer.encode(text)
+    for ours, theirs in ((short.ids, long.ids), (short.starts, long.starts), (short.ends, long.ends), (ids, long.ids)):
+        assert ours.dtype == theirs.dtype == np.int32
+        assert ours.tolist() == theirs.tolist()
 
 
 @pytest.mark.parametrize("kind", TRAIN)

@@ -12,9 +12,9 @@ import numpy as np
 
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import read_text
-from korbert.text import IntArray, Normalizer
+from korbert.text import WORD_START, IntArray, Normalizer
 from korbert.tokenizers.base import SpecialTokens
-from korbert.tokenizers.pretokenizer import WORD_START, Pretokenizer
+from korbert.tokenizers.pretokenizer import Pretokenizer
 from korbert.tokenizers.trained import TrainedTokenizer
 
 

@@ -19,10 +19,9 @@ import numpy as np
 
 from korbert.errors import ConfigError
 from korbert.morphology import Analyser, Morpheme, make_analyser
-from korbert.text import IntArray
+from korbert.text import WORD_START, IntArray
 
 log = logging.getLogger(__name__)
-WORD_START = "▁"  # as in SentencePiece: white space before a word is part of the word's first token
 SYMBOLS = ("text", "jamo", "bytes")
 NO_SPLIT = "none"
 _FIRST_TAG = 0xF0000  # a private-use plane; a character of the text that is in it becomes U+FFFD where tags are on
@@ -76,6 +75,11 @@ class Pretokenizer:
                     "this tokenizer was made with %s %s; %s is installed, whose morphemes may differ",
                     self.analyser.install, self.version, self.analyser.version,
                 )  # fmt: skip
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a text without cuts is one piece, as it is."""
+        return self.analyser is None and self.symbols == "text"
 
     def description(self) -> dict[str, Any]:
         """What decides the pieces, as JSON: the arguments that are not the defaults, and the analyser's version."""

@@ -22,9 +22,9 @@ import sentencepiece
 
 from korbert.errors import DataError, KorbertError
 from korbert.files import read_json, read_text, write_bytes_atomically
-from korbert.text import IntArray
+from korbert.text import WORD_START, IntArray
 from korbert.tokenizers.base import SpecialTokens, Tokenizer, Tokens
-from korbert.tokenizers.pretokenizer import WORD_START, as_bytes
+from korbert.tokenizers.pretokenizer import as_bytes
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What the field calls the tokens that a model needs, in the order of SpecialTokens; those for entities are ours.

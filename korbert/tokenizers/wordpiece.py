@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from korbert.text import IntArray, Normalizer
+from korbert.text import WORD_START, IntArray, Normalizer
 from korbert.tokenizers.lookup import read_vocabulary
-from korbert.tokenizers.pretokenizer import WORD_START, Pretokenizer
+from korbert.tokenizers.pretokenizer import Pretokenizer
 from korbert.tokenizers.subwords import SentencePieceTokenizer
 from korbert.tokenizers.trained import TrainedTokenizer
 

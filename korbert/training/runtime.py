@@ -15,7 +15,8 @@ from torch import nn
 from korbert.errors import ConfigError
 from korbert.model.encoder import Layer
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
+_USUAL_MMAP_MAX, _LARGEST_MMAP_THRESHOLD = 1 << 16, 1 << 25
 
 
 @dataclass
@@ -64,7 +65,7 @@ def make_runtime(config: RuntimeConfig) -> Runtime:
         raise ConfigError(f"runtime.layout: {config.layout!r} is unknown, wanted auto, packed or padded")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    _keep_freed_memory()
+    keep_freed_memory()
     use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     bf16 = config.precision == "bf16" or (config.precision == "auto" and use_gpu)
     loader_workers = config.loader_workers
@@ -87,12 +88,16 @@ def compile_layers(model: nn.Module, runtime: Runtime) -> None:
                 module.compile(dynamic=True)
 
 
-def _keep_freed_memory() -> None:
-    """Let glibc reuse freed tensors of the last step: it gives large ones back, and gets them again page by page."""
+def keep_freed_memory(large: bool = True) -> None:
+    """Let glibc reuse freed tensors of the last step: it gives large ones back, and gets them again page by page.
+
+    large: False is its habit, also to give back blocks of 32 MiB and more, as a program does that sets nothing.
+    """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             glibc = ctypes.CDLL("libc.so.6")
-            glibc.mallopt(_M_MMAP_MAX, 0)
+            glibc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+            glibc.mallopt(_M_MMAP_MAX, 0 if large else _USUAL_MMAP_MAX)
             glibc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
