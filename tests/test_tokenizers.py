@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from korbert.data.corpus import read_documents
 from korbert.data.korquad import read_korquad
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.text import WORD_START, Normalizer
@@ -215,9 +217,30 @@ def test_special_tokens_in_text_stay_text(trained: dict[str, Tokenizer], kind: s
     check_spans(tokenizer, text)
 
 
+def check_exactness(tokenizer: Tokenizer, texts: Iterable[str]) -> None:
+    """`check_spans` for many texts: those that normalisation leaves alone need less."""
+    surfaces = [token.removeprefix(WORD_START) for token in tokenizer.vocabulary]
+    for text in texts:
+        if not tokenizer.normalizer.keeps(text) or not text:
+            check_spans(tokenizer, text)
+            continue
+        tokens = tokenizer.encode(text)
+        ids, starts, ends = tokens.ids.tolist(), tokens.starts.tolist(), tokens.ends.tolist()
+        assert all(starts[i] <= ends[i] for i in range(len(ids)))
+        # Between tokens there is nothing but one space, so slices and spaces give the text back.
+        gaps = {text[end:start] for end, start in zip([0, *ends], [*starts, len(text)], strict=True)}
+        assert gaps <= {"", " "}
+        if tokenizer.pretokenizer.symbols == "text" and not tokenizer.pretokenizer.tags:
+            for i, start, end in zip(ids, starts, ends, strict=True):
+                said = text[start:end].strip(" ")
+                assert surfaces[i] == said or i == tokenizer.special.unk or surfaces[i].startswith("<0x")
+        elif tokenizer.special.unk not in ids:
+            assert squeezed(tokenizer.decode(ids)) == squeezed(text)
+
+
 @pytest.mark.parametrize("kind", TRAIN)
-def test_all_of_korquad(data_root: Path, kind: str) -> None:
-    """Every context and every question of the official dev file; vocabulary trained on its contexts."""
+def test_korquad_and_wikipedia(data_root: Path, kind: str) -> None:
+    """Every context and question of the official dev file, 1,000 articles; vocabulary trained on the contexts."""
     dataset = read_korquad(data_root / "korquad" / "KorQuAD_v1.0_dev.json")
     contexts = [paragraph.context for article in dataset.articles for paragraph in article.paragraphs]
     questions = [question.text for _, _, question in dataset.questions()]
@@ -225,8 +248,9 @@ def test_all_of_korquad(data_root: Path, kind: str) -> None:
     tokenizer = TRAIN[kind](contexts, size=4000)
     # Analysers are slow, and what they cut differs less from text to text: a third will do.
     step = 3 if tokenizer.pretokenizer.analyser else 1
-    for text in (contexts + questions)[::step]:
-        check_spans(tokenizer, text)
+    check_exactness(tokenizer, (contexts + questions)[::step])
+    articles = itertools.islice(read_documents(data_root / "kowiki" / "kowiki-00000-of-00008.jsonl.xz"), 1000)
+    check_exactness(tokenizer, (paragraph for article in list(articles)[:: 5 * step - 4] for paragraph in article))
 
 
 # ---- vocabularies and folders ----

@@ -128,8 +128,8 @@ class SentencePieceTokenizer(TrainedTokenizer):
         found = encode(pieces[0]) if len(pieces) == 1 else [i for piece in pieces for i in encode(piece)]
         ids = np.array(found, dtype=np.int32)
         lengths = self._lengths[ids]
-        is_unknown = ids == 0
-        if is_unknown.any():  # an unknown piece is as long as the unknown characters it stands for
+        if 0 in found:  # an unknown piece is as long as the unknown characters it stands for
+            is_unknown = ids == 0
             said = [token for piece in pieces for token in encode(piece, out_type=str)]
             lengths = np.where(is_unknown, [len(token) for token in said], lengths).astype(np.int32)
             return np.where(is_unknown, _SPECIAL.unk, ids + _OFFSET).astype(np.int32), lengths
