@@ -51,10 +51,10 @@ def test_all_formats_give_the_same_documents(tmp_path: Path, kind: str, text: st
         ("a.jsonl", b"[1]\n", "line 1: wanted an object"),
         ("a.csv", b"a,b\n", "a.csv: file name: wanted .txt or .jsonl"),
         ("corpus", b"a", "corpus: file name: wanted .txt or .jsonl"),
-        ("a.txt.gz", b"not gzip", "a.txt.gz: after document 0: cannot be read on"),
-        ("a.txt.xz", lzma.compress("가나다\n\n라마바\n".encode() * 9999)[:-40], "a.txt.xz: after document"),
-        ("a.txt.bz2", bz2.compress("가나다\n\n라마바\n".encode() * 9999)[:-40], "a.txt.bz2: after document"),
-        ("a.txt.gz", gzip.compress("가나다\n\n라마바\n".encode() * 9999)[:-40], "a.txt.gz: after document"),
+        ("a.txt.gz", b"not gzip", "a.txt.gz: after line 0: cannot be read on"),
+        ("a.txt.xz", lzma.compress("가나다\n\n라마바\n".encode() * 9999)[:-40], "a.txt.xz: after line"),
+        ("a.txt.bz2", bz2.compress("가나다\n\n라마바\n".encode() * 9999)[:-40], "a.txt.bz2: after line"),
+        ("a.txt.gz", gzip.compress("가나다\n\n라마바\n".encode() * 9999)[:-40], "a.txt.gz: after line"),
     ],
 )
 def test_faults_name_file_and_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -6,22 +6,17 @@ with "text", paragraphs on its lines), either of them also as `.gz`, `.xz` or `.
 
 from __future__ import annotations
 
-import bz2
 import glob
-import gzip
-import json
-import lzma
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
 
+from korbert.data.lines import kind_of, parse_json, read_lines
 from korbert.errors import DataError
 from korbert.text import AnnotatedText
 
 Document = list[str]  # its paragraphs, none of them blank
 
-_OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 # A full stop, question or exclamation mark, closing quotes or brackets behind it, then white space.
 _SENTENCE_END = re.compile(r"[.!?。…][\"'”’」』)\]》〉]*\s+")
 _MIN_SENTENCE = 10  # characters; shorter ones ("1. ", "Mr. ") stay with what follows
@@ -47,31 +42,15 @@ def read_documents(path: Path) -> Iterator[Document]:
     Raises DataError, naming file and line, for an unknown format, text that is not UTF-8, broken JSON, a record
     without "text", a damaged archive, or a file without any document.
     """
-    suffixes = path.suffixes
-    opener = _OPENERS.get(suffixes[-1]) if suffixes else None
-    kind = suffixes[-2] if opener and len(suffixes) > 1 else (suffixes[-1] if suffixes else "")
-    reader = {".txt": _text_documents, ".jsonl": _json_documents}.get(kind)
+    reader = {".txt": _text_documents, ".jsonl": _json_documents}.get(kind_of(path))
     if reader is None:
         raise DataError(path, "file name", "wanted .txt or .jsonl, as it is or with .gz, .xz or .bz2 behind it")
     count = 0
-    try:
-        with cast("IO[bytes]", opener(path, "rb") if opener else path.open("rb")) as file:
-            for document in reader(path, _lines(path, file)):
-                count += bool(document)
-                yield document
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise DataError(path, f"after document {count}", f"cannot be read on ({error})") from error
+    for document in reader(path, read_lines(path)):
+        count += bool(document)
+        yield document
     if count == 0:
         raise DataError(path, "file", "holds no document: it is empty or blank")
-
-
-def _lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, str]]:
-    for number, raw in enumerate(file, start=1):
-        try:
-            yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            problem = f"not UTF-8 at byte {error.start} of the line ({error.reason}); convert it, e.g. with iconv"
-            raise DataError(path, f"line {number}", problem) from None
 
 
 def _text_documents(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Document]:
@@ -90,10 +69,7 @@ def _json_documents(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Do
     for number, line in lines:
         if not line.strip():
             continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(path, f"line {number} column {error.colno}", f"broken JSON ({error.msg})") from None
+        record = parse_json(path, number, line)
         text = record.get("text") if isinstance(record, dict) else None
         if not isinstance(text, str):
             raise DataError(path, f"line {number}", 'wanted an object with a string "text"')

@@ -1,0 +1,53 @@
+"""Lines of text files, compressed or not, with errors that name file and line."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from korbert.errors import DataError
+
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+
+
+def kind_of(path: Path) -> str:
+    """The file's format by its name, ".txt" of "a.txt" and of "a.txt.gz"; "" without one."""
+    suffixes = path.suffixes
+    if suffixes and suffixes[-1] in _OPENERS:
+        suffixes = suffixes[:-1]
+    return suffixes[-1] if suffixes else ""
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Stream the lines of a UTF-8 file with their numbers, from 1; .gz, .xz and .bz2 are unpacked.
+
+    Raises DataError, naming file and line, for a file that is missing, a damaged archive, or text that is not UTF-8.
+    """
+    number = 0
+    try:
+        opener = _OPENERS.get(path.suffix)
+        with cast("IO[bytes]", opener(path, "rb") if opener else path.open("rb")) as file:
+            for number, raw in enumerate(file, start=1):
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    problem = (
+                        f"not UTF-8 at byte {error.start} of the line ({error.reason}); convert it, e.g. with iconv"
+                    )
+                    raise DataError(path, f"line {number}", problem) from None
+                yield number, line
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise DataError(path, f"after line {number}", f"cannot be read on ({error})") from error
+
+
+def parse_json(path: Path, number: int, line: str) -> Any:
+    """A line's JSON value. Raises DataError naming line and column."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(path, f"line {number} column {error.colno}", f"broken JSON ({error.msg})") from None
