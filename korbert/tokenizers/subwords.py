@@ -79,7 +79,6 @@ class SentencePieceTokenizer(TrainedTokenizer):
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=lines,
-                input_format="tsv" if sentences.counted else "text",
                 model_writer=model,
                 model_type=model_type,
                 vocab_size=vocab_size - _OFFSET,
@@ -96,6 +95,7 @@ class SentencePieceTokenizer(TrainedTokenizer):
                 pad_id=-1,
                 num_threads=2,  # a constant: the unigram trainer's sums depend on it
                 minloglevel=2,
+                **({"input_format": "tsv"} if sentences.counted else {}),
             )
         except (RuntimeError, OSError) as error:
             if not sentences.count:
