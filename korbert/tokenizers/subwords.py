@@ -76,6 +76,12 @@ class SentencePieceTokenizer(TrainedTokenizer):
         sentences = _Sentences(texts, normalizer, pretokenizer)
         lines = iter(sentences)
         model = io.BytesIO()
+        # The model keeps all settings that are given: only these are, so that it is the same for the same meaning.
+        special = {
+            "required_chars": pretokenizer.required,
+            "byte_fallback": byte_fallback,
+            "input_format": "tsv" if sentences.counted else "",
+        }
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=lines,
@@ -83,8 +89,6 @@ class SentencePieceTokenizer(TrainedTokenizer):
                 model_type=model_type,
                 vocab_size=vocab_size - _OFFSET,
                 character_coverage=1.0 if pretokenizer.symbols == "bytes" else character_coverage,
-                required_chars=pretokenizer.required,
-                byte_fallback=byte_fallback,
                 normalization_rule_name="identity",
                 add_dummy_prefix=False,  # the space in front of a text's first word is put there by us
                 remove_extra_whitespaces=False,
@@ -95,7 +99,7 @@ class SentencePieceTokenizer(TrainedTokenizer):
                 pad_id=-1,
                 num_threads=2,  # a constant: the unigram trainer's sums depend on it
                 minloglevel=2,
-                **({"input_format": "tsv"} if sentences.counted else {}),
+                **{key: value for key, value in special.items() if value},
             )
         except (RuntimeError, OSError) as error:
             if not sentences.count:
