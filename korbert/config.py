@@ -317,6 +317,34 @@ class BenchmarkConfig(RunConfig):
 
 
 @dataclass
+class CompareConfig(RunConfig):
+    """`experiments/compare_tokenizers.py`.
+
+    tokenizers: names of conf/tokenizer, each in all `vocab_sizes` or, as NAME@SIZE, in that one; or what was published,
+    as a path to it. Each learns from `corpus`. measures: cost, ceiling, boundaries, names, consistency, speed. korquad:
+    the questions; ner: gold names (null: none); analyser: whose morphemes; annotator: whose entities the ceiling is
+    measured at, too. words: of the most frequent eojeol, for the consistency. speed_seconds: for each speed. processes:
+    numbers of them. examples: sentences to show. include: folders of other comparisons, whose rows are shown as well.
+    """
+
+    tokenizers: list[str] = MISSING
+    vocab_sizes: list[int] = MISSING
+    measures: list[str] = MISSING
+    korquad: str = MISSING
+    ner: str | None = None
+    analyser: str = "mecab"
+    annotator: str = "mecab"
+    words: int = 2000
+    lengths: list[int] = field(default_factory=lambda: [128, 256, 384, 512])
+    hidden_size: int = 768
+    speed_seconds: float = 2.0
+    processes: list[int] = field(default_factory=lambda: [1, 2])
+    examples: list[str] = field(default_factory=list)
+    include: list[str] = field(default_factory=list)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+
+
+@dataclass
 class GpuStudyConfig:
     """`experiments/gpu_study.py`. stage: prepare or run.
 
@@ -362,6 +390,7 @@ SCHEMAS: dict[str, type] = {
     "quickstart_schema": QuickstartConfig,
     "baseline_schema": BaselineConfig,
     "benchmark_schema": BenchmarkConfig,
+    "compare_schema": CompareConfig,
     "gpu_study_schema": GpuStudyConfig,
     "publish_schema": PublishConfig,
 }

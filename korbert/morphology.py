@@ -210,6 +210,30 @@ def make_analyser(name: str, key: str = "entities.annotator") -> Analyser:
     return ANALYSERS[name]()
 
 
+class RememberingAnalyser(Analyser):
+    """Another analyser that analyses each text once, for work that comes back to the same texts."""
+
+    def __init__(self, analyser: Analyser) -> None:
+        super().__init__()
+        self.analyser = analyser
+        self.name, self.install = analyser.name, analyser.install  # type: ignore[misc]  # of this instance
+        self._found: dict[str, list[Morpheme]] = {}
+
+    @property
+    def found(self) -> int:
+        """Morphemes found so far, in different texts; `unaligned` ones are not among them."""
+        return sum(map(len, self._found.values()))
+
+    def _start(self, module: Any) -> Any:
+        raise NotImplementedError("the other analyser starts")
+
+    def _analyse(self, text: str) -> list[Morpheme]:
+        if text not in self._found:
+            self._found[text] = self.analyser.analyse(text)
+            self.unaligned = self.analyser.unaligned
+        return self._found[text]
+
+
 def align_morphemes(text: str, pairs: Iterable[tuple[str, str]]) -> tuple[list[Morpheme], int]:
     """Find each (form, tag) in `text`, left to right; return those found and how many were not.
 

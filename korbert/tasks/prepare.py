@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -88,7 +89,10 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
     if not (folder / "tokenizer.json").exists():
         log.info("training the tokenizer %s on %d corpus files", folder.name, len(files))
         texts = _paragraphs(files, corpus.max_documents, config.train_characters)
-        train_tokenizer(config, texts).save(folder)
+        began = time.perf_counter()
+        tokenizer = train_tokenizer(config, texts)
+        tokenizer.training["seconds"] = round(time.perf_counter() - began, 1)
+        tokenizer.save(folder)
     log.info("tokenizer: %s", folder)
     return folder
 

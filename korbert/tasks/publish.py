@@ -16,13 +16,18 @@ log = logging.getLogger(__name__)
 
 
 def publish_results(config: PublishConfig) -> None:
-    """Add `runs` to PAGE.jsonl (a run that is there is replaced); write PAGE.svg and the records' part of PAGE.md."""
+    """Add `runs` to PAGE.jsonl (a run that is there is replaced); write PAGE.svg and the records' part of PAGE.md.
+
+    Files that a run made for its readers are copied beside the page.
+    """
     folder = Path(config.folder)
     page, store = folder / f"{config.page}.md", folder / f"{config.page}.jsonl"
     records = read_records(store) if store.exists() else {}
     for run in config.runs:
         record = _record(Path(run))
         records[record["name"]] = record
+        for name in record.get("files", []):
+            write_text_atomically(page.parent / name, read_text(Path(run) / name))
     text = replace_records(page, read_text(page), render(list(records.values())))
     lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records.values())
     write_text_atomically(store, lines)

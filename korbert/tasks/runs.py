@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,11 @@ def fixed_config(config: BaseConfig, **identities: str) -> dict[str, Any]:
     return {**fixed, **identities}
 
 
-def finish_run(folder: Path, task: str, config: RunConfig, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Write `record.json`, which marks the run as finished, and return it."""
-    record = make_record(task, as_dict(config), results)
+def finish_run(
+    folder: Path, task: str, config: RunConfig, results: Mapping[str, Any], files: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Write `record.json`, which marks the run as finished, and return it; `files` are published beside its page."""
+    record = make_record(task, as_dict(config), results) | ({"files": list(files)} if files else {})
     record["sessions"] = [json.loads(line) for line in read_text(folder / _SESSIONS).splitlines()]
     write_json_atomically(folder / "record.json", record)
     return record

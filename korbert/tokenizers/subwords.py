@@ -77,7 +77,7 @@ class SentencePieceTokenizer(TrainedTokenizer):
         lines = iter(sentences)
         model = io.BytesIO()
         # The model keeps all settings that are given: only these are, so that it is the same for the same meaning.
-        special = {
+        special: dict[str, Any] = {
             "required_chars": pretokenizer.required,
             "byte_fallback": byte_fallback,
             "input_format": "tsv" if sentences.counted else "",

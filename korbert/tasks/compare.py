@@ -1,0 +1,261 @@
+"""Comparing tokenizers: every strategy on the same texts, one row each, resumable, with a page to look at."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from korbert.comparison.ceiling import ceiling
+from korbert.comparison.cost import cost
+from korbert.comparison.linguistics import boundary_agreement, consistency, entity_cuts
+from korbert.comparison.report import as_csv, as_html, as_latex, as_markdown, as_rich, recommend, summary
+from korbert.comparison.speed import speed
+from korbert.config import CompareConfig, TokenizerConfig, compose_config, expand_roots
+from korbert.data.korquad import read_korquad
+from korbert.data.ner import read_ner
+from korbert.entities import make_annotator
+from korbert.errors import ConfigError, DataError, KorbertError
+from korbert.files import read_text, write_text_atomically
+from korbert.morphology import Analyser, RememberingAnalyser, make_analyser
+from korbert.study.results import make_stamp
+from korbert.tasks.prepare import PUBLISHED, corpus_identity, digest, prepare_tokenizer
+from korbert.tasks.runs import as_dict, finish_run, start_run
+from korbert.text import Span
+from korbert.tokenizers import Tokenizer, load_tokenizer
+from korbert.tokenizers.trained import TrainedTokenizer
+
+MEASURES = ("cost", "ceiling", "boundaries", "names", "consistency", "speed")
+_ROWS = "results.jsonl"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A tokenizer to compare, not yet trained."""
+
+    name: str
+    config: TokenizerConfig
+
+
+def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
+    """Measure every tokenizer that has no row yet, write tables and the page, and return the run's record.
+
+    A tokenizer that cannot be had, for want of a package, say, is named with what is wanting, and the others go on.
+    """
+    unknown = [measure for measure in config.measures if measure not in MEASURES]
+    if unknown:
+        raise ConfigError(f"measures: {', '.join(unknown)} unknown, wanted some of {', '.join(MEASURES)}")
+    candidates = [candidate for name in config.tokenizers for candidate in named(name, config)]
+    materials = Materials(config)
+    folder = start_run(config)
+    rows = read_rows(folder / _ROWS)
+    for other in config.include:
+        rows |= read_rows(Path(other) / _ROWS, must_exist=True)
+    shown: dict[str, dict[str, Any]] = {
+        key[0]: row for key, row in rows.items() if config.include and key[1] == materials.settings
+    }
+    failed: dict[str, str] = {}
+    with _progress() as progress:
+        bar = progress.add_task("", total=len(candidates))
+        for candidate in candidates:
+            progress.update(bar, description=candidate.name)
+            try:
+                prepared = prepare_tokenizer(candidate.config, config.corpus, config.data)
+                tokenizer = load_tokenizer(prepared)
+                key = (tokenizer.fingerprint, materials.settings)
+                if key not in rows:
+                    rows[key] = make_row(candidate, tokenizer, prepared, materials)
+                    _append(folder / _ROWS, rows[key])
+                shown.setdefault(tokenizer.fingerprint, rows[key])
+            except KorbertError as error:
+                failed[candidate.name] = str(error)
+                log.warning("%s is left out: %s", candidate.name, error)
+            progress.advance(bar)
+    left_out = len(rows) - sum(key[1] == materials.settings for key in rows)
+    if left_out:
+        log.warning("%d rows were measured on other texts or in another way, and are not shown", left_out)
+    return _report(folder, config, list(shown.values()), failed)
+
+
+def named(name: str, config: CompareConfig) -> list[Candidate]:
+    """The tokenizers that an entry of `tokenizers` means: one for each size."""
+    if "/" in name or Path(name).exists():
+        described = TokenizerConfig(kind=PUBLISHED, path=name)
+        if (Path(name) / "tokenizer.json").exists() and "fingerprint" in read_text(Path(name) / "tokenizer.json"):
+            described = TokenizerConfig(kind="given", path=name)
+        return [Candidate(Path(name).name, described)]
+    strategy, _, size = name.partition("@")
+    if size and not size.isdecimal():
+        raise ConfigError(f"tokenizers: {name!r}: wanted a number behind the @")
+    found = []
+    for vocab_size in [int(size)] if size else config.vocab_sizes:
+        overrides = [f"tokenizer={strategy}", f"tokenizer.vocab_size={vocab_size}"]
+        found.append(Candidate(f"{strategy}@{vocab_size}", compose_config("train_tokenizer", overrides).tokenizer))
+    return found
+
+
+class Materials:
+    """What all tokenizers are measured on; each text is read, annotated and analysed once."""
+
+    def __init__(self, config: CompareConfig) -> None:
+        self.config = config
+        self._files = [
+            Path(expand_root(name, config.data)) for name in (config.korquad, config.ner) if name is not None
+        ]
+        self.dataset = read_korquad(self._files[0])
+        self.contexts = [paragraph.context for article in self.dataset.articles for paragraph in article.paragraphs]
+        self.sentences = [] if config.ner is None else read_ner(self._files[1])  # with gold names
+        self.annotator = make_annotator(config.annotator)
+        # Finds the morphemes that boundaries are compared with.
+        self.analyser: Analyser = RememberingAnalyser(make_analyser(config.analyser, "analyser"))
+
+    @cached_property
+    def settings(self) -> str:
+        """Changes whenever a row could not be compared with another one's any more."""
+        config = self.config
+        keys = ("measures", "words", "lengths", "hidden_size", "speed_seconds", "processes", "examples")
+        chosen = {key: value for key, value in as_dict(config).items() if key in keys}
+        cache = Path(config.data.cache)
+        cache.mkdir(parents=True, exist_ok=True)
+        return digest([chosen, corpus_identity(self._files, cache), self.analyser.version, self.annotator.fingerprint])
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The most frequent eojeol of the contexts."""
+        counts = Counter(word for context in self.contexts for word in context.split())
+        return sorted(counts, key=lambda word: (-counts[word], word))[: self.config.words]
+
+    @cached_property
+    def entities(self) -> Callable[[str], tuple[Span, ...]]:
+        """Entities of a text."""
+
+        @cache
+        def find(text: str) -> tuple[Span, ...]:
+            return self.annotator.annotate(text).entities
+
+        return find
+
+
+def make_row(candidate: Candidate, tokenizer: Tokenizer, folder: Path, materials: Materials) -> dict[str, Any]:
+    """Measure one tokenizer: what it is, when and where it was measured, and the results by measure."""
+    results = {}
+    analyser: RememberingAnalyser | None = None
+    pretokenizer = tokenizer.pretokenizer if isinstance(tokenizer, TrainedTokenizer) else None
+    if "speed" in materials.config.measures:  # first, before anything is remembered
+        config = materials.config
+        results["speed"] = asdict(speed(tokenizer, folder, materials.contexts, config.processes, config.speed_seconds))
+    if pretokenizer is not None and pretokenizer.analyser is not None:
+        analyser = pretokenizer.analyser = RememberingAnalyser(pretokenizer.analyser)
+    for measure, found in _measured(tokenizer, materials):
+        results[measure] = asdict(found)
+        if measure == "cost" and analyser is not None:
+            lost = analyser.unaligned
+            results["alignment"] = {"morphemes": analyser.found + lost, "unaligned": lost}
+    row = {
+        "name": candidate.name,
+        "fingerprint": tokenizer.fingerprint,
+        "settings": materials.settings,
+        **make_stamp(),
+        "tokenizer": asdict(candidate.config),
+        "vocabulary": len(tokenizer),
+        "training": tokenizer.training,
+        "results": results,
+        "examples": [_example(text, tokenizer, materials) for text in materials.config.examples],
+    }
+    return json.loads(json.dumps(row))  # as it will be read again
+
+
+def _measured(tokenizer: Tokenizer, materials: Materials) -> Iterator[tuple[str, Any]]:
+    config = materials.config
+    if "cost" in config.measures:
+        yield "cost", cost(tokenizer, materials.contexts, config.lengths, config.hidden_size)
+    if "ceiling" in config.measures:
+        yield "ceiling", ceiling(materials.dataset, tokenizer)
+        yield "ceiling_at_entities", ceiling(materials.dataset, tokenizer, materials.entities)
+        yield "ceiling_without_josa", ceiling(materials.dataset, tokenizer, without_josa=True)
+    if "boundaries" in config.measures:
+        yield "boundaries", boundary_agreement(materials.contexts, tokenizer, materials.analyser)
+    if "names" in config.measures and materials.sentences:
+        yield "names", entity_cuts(materials.sentences, tokenizer)
+    if "consistency" in config.measures:
+        yield "consistency", consistency(materials.words, tokenizer, materials.analyser)
+
+
+def _example(text: str, tokenizer: Tokenizer, materials: Materials) -> dict[str, Any]:
+    tokens = tokenizer.encode(text)
+    return {
+        "text": text,
+        "tokens": [
+            [start, end, token == tokenizer.special.unk]
+            for token, start, end in zip(tokens.ids.tolist(), tokens.starts.tolist(), tokens.ends.tolist(), strict=True)
+        ],
+        "entities": [[span.start, span.end] for span in materials.entities(text)],
+    }
+
+
+def read_rows(path: Path, must_exist: bool = False) -> dict[tuple[str, str], dict[str, Any]]:
+    """Rows by fingerprint and settings; a last line that was cut off in writing is none.
+
+    Raises DataError naming another line that is no row, and a missing file where it `must_exist`.
+    """
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    if not path.exists() and not must_exist:
+        return rows
+    lines = read_text(path).splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            rows[row["fingerprint"], row["settings"]] = row
+        except (json.JSONDecodeError, TypeError, KeyError) as error:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise DataError(path, f"line {number}", f"is no row of a comparison ({error})") from None
+    return rows
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    """Add a row; what a killed run left of its last one goes first."""
+    whole = read_text(path) if path.exists() else ""
+    if not whole.endswith("\n"):
+        write_text_atomically(path, whole[: whole.rfind("\n") + 1])
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _report(folder: Path, config: CompareConfig, rows: list[dict[str, Any]], failed: dict[str, str]) -> dict[str, Any]:
+    if not rows:
+        raise KorbertError("no tokenizer was measured: " + "; ".join(f"{name}: {why}" for name, why in failed.items()))
+    files = {
+        "table.md": as_markdown(rows),
+        "table.csv": as_csv(rows),
+        "table.tex": as_latex(rows),
+        "report.html": as_html(rows, failed),
+    }
+    for name, content in files.items():
+        write_text_atomically(folder / name, content)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
+    for table in as_rich(rows):
+        console.print(table)
+    for sentence in recommend(rows):
+        console.print(sentence, highlight=False)
+    for name, why in failed.items():
+        console.print(f"left out: {name}: {why}", highlight=False, markup=False)
+    log.info("page: %s", folder / "report.html")
+    results = {"tokenizers": [summary(row) for row in rows], "advice": " ".join(recommend(rows)), "left_out": failed}
+    return finish_run(folder, "compare_tokenizers", config, results, files=[_ROWS, *files])
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -1,0 +1,171 @@
+"""The comparison as a whole, on the sample: rows, resume, what is left out, and what cannot be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+
+from korbert import morphology
+from korbert.config import compose_config
+from korbert.errors import ConfigError, DataError, KorbertError
+from korbert.files import read_json
+from korbert.tasks import compare as module
+from korbert.tasks.compare import compare_tokenizers, read_rows
+
+Compare = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def compare(repository: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compare]:
+    monkeypatch.chdir(repository)
+
+    def run(*overrides: str, folder: str = "run") -> dict[str, Any]:
+        basic = ["measures=[cost,ceiling]", "vocab_sizes=[1000]", f"data.cache={cache}", f"run_dir={tmp_path / folder}"]
+        return compare_tokenizers(compose_config("compare_tokenizers", [*basic, *overrides]))
+
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        yield run
+
+
+def names(record: dict[str, Any]) -> list[str]:
+    return [row["tokenizer"] for row in record["results"]["tokenizers"]]
+
+
+def test_every_measure_and_every_file(compare: Compare, tmp_path: Path) -> None:
+    ner = tmp_path / "names.tsv"
+    ner.write_text("서\tB-LC\n울\tI-LC\n에\tO\n", "utf-8")
+    record = compare(
+        "tokenizers=[syllable,sentencepiece_unigram@1100,mecab_bpe]", f"ner={ner}", "speed_seconds=0.02",
+        "processes=[1]", "measures=[speed,cost,ceiling,boundaries,names,consistency]",
+    )  # fmt: skip
+    assert names(record) == ["syllable@1000", "sentencepiece_unigram@1100", "mecab_bpe@1000"]
+    run = tmp_path / "run"
+    assert {"results.jsonl", "table.md", "table.csv", "table.tex", "report.html"} == set(record["files"])
+    assert all((run / name).stat().st_size > 100 for name in record["files"])
+    rows = list(read_rows(run / "results.jsonl").values())
+    assert [row["vocabulary"] for row in rows] == [1000, 1100, 1000]
+    syllable, unigram, mecab = (row["results"] for row in rows)
+    assert set(syllable) == {
+        "speed", "cost", "ceiling", "ceiling_at_entities", "ceiling_without_josa", "boundaries", "names", "consistency"
+    }  # fmt: skip
+    assert syllable["ceiling"]["exact_match"] == 100
+    assert syllable["names"]["whole"] == 1
+    assert unigram["ceiling"]["exact_match"] <= unigram["ceiling_at_entities"]["exact_match"]
+    assert mecab["boundaries"]["recall"] == 1
+    assert mecab["alignment"]["unaligned"] == 0
+    assert mecab["alignment"]["morphemes"] > 100
+    assert all(row["training"]["seconds"] >= 0 for row in rows)
+    assert all(row["commit"] and row["date"] and row["hardware"] for row in rows)
+
+
+def test_a_run_that_was_cut_off_goes_on(compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    real = module.make_row
+
+    def make_row(candidate: Any, *more: Any) -> dict[str, Any]:
+        made.append(candidate.name)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return real(candidate, *more)
+
+    monkeypatch.setattr(module, "make_row", make_row)
+    chosen = "tokenizers=[syllable,word,jamo]"
+    with pytest.raises(KeyboardInterrupt):
+        compare(chosen)
+    rows = tmp_path / "run" / "results.jsonl"
+    with rows.open("a", encoding="utf-8") as file:
+        file.write('{"name": "word", "finger')  # killed in the middle of a line
+    record = compare(chosen)
+    assert made == ["syllable@1000", "word@1000", "word@1000", "jamo@1000"]
+    assert names(record) == ["syllable@1000", "word@1000", "jamo@1000"]
+    assert len(rows.read_text("utf-8").splitlines()) == 3
+    with pytest.raises(ConfigError, match="finished"):
+        compare(chosen)
+
+
+def test_sizes_of_a_sweep_on_one_page(compare: Compare, tmp_path: Path) -> None:
+    for size in (1000, 1100):
+        compare("tokenizers=[sentencepiece_bpe]", f"vocab_sizes=[{size}]", folder=str(size))
+    compare("tokenizers=[syllable]", "lengths=[64]", folder="other")
+    folders = ",".join(str(tmp_path / name) for name in ("1000", "1100", "other"))
+    record = compare("tokenizers=[]", f"include=[{folders}]")
+    assert names(record) == ["sentencepiece_bpe@1000", "sentencepiece_bpe@1100"]
+    with pytest.raises(DataError, match="nowhere"):
+        compare("tokenizers=[]", "include=[nowhere]", folder="more")
+
+
+def test_what_cannot_be_had_is_named_and_the_others_go_on(
+    compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = morphology.importlib.import_module
+
+    def without(package: str) -> Any:
+        if package == "kiwipiepy":
+            raise ImportError("No module named 'kiwipiepy'")
+        if package == "konlpy.tag":
+            return NoJava
+        return real(package)
+
+    class NoJava:
+        @staticmethod
+        def Komoran() -> None:  # noqa: N802
+            raise OSError("no JVM shared library file (libjvm.so) found")
+
+    monkeypatch.setattr(morphology.importlib, "import_module", without)
+    record = compare("tokenizers=[morpheme_kiwi,morpheme_komoran,sentencepiece_bpe@90000,syllable]", "analyser=mecab")
+    assert names(record) == ["syllable@1000"]
+    left_out = record["results"]["left_out"]
+    assert "pip install kiwipiepy" in left_out["morpheme_kiwi@1000"]
+    assert "Java runtime" in left_out["morpheme_komoran@1000"]
+    assert "tokenizer.vocab_size=90000" in left_out["sentencepiece_bpe@90000"]
+    assert all(why.count("\n") == 0 for why in left_out.values())
+    assert "Java runtime" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    with pytest.raises(KorbertError, match=r"no tokenizer was measured: morpheme_kiwi@1000: .*pip install"):
+        compare("tokenizers=[morpheme_kiwi]", folder="none")
+
+
+def test_published_and_saved_tokenizers(compare: Compare, tmp_path: Path, cache: Path) -> None:
+    vocab = tmp_path / "vocab.txt"
+    vocab.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "서울", "##은", "가", "나"]), "utf-8")
+    compare("tokenizers=[syllable]", folder="first")
+    row = next(iter(read_rows(tmp_path / "first" / "results.jsonl").values()))
+    saved = next(path.parent for path in (cache / "tokenizers").glob("*/tokenizer.json")
+                 if read_json(path)["fingerprint"] == row["fingerprint"])  # fmt: skip
+    record = compare(f"tokenizers=[{vocab},{saved}]")
+    assert names(record) == ["vocab.txt", saved.name]
+    shown = list(read_rows(tmp_path / "run" / "results.jsonl").values())
+    assert shown[1]["fingerprint"] == row["fingerprint"]
+    assert shown[0]["results"]["cost"]["lost"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("measures=[costs]", "measures: costs unknown, wanted some of cost, ceiling"),
+        ("tokenizers=[syllables]", "tokenizer/syllables"),
+        ("tokenizers=[syllable@many]", "wanted a number behind the @"),
+        ("analyser=mekab", "analyser: 'mekab' is unknown"),
+        ("korquad=nowhere.json", "nowhere.json"),
+        ("ner=nowhere.tsv", "nowhere.tsv"),
+    ],
+)
+def test_wrong_settings(compare: Compare, override: str, message: str) -> None:
+    with pytest.raises(KorbertError, match=message):
+        compare(override)
+
+
+def test_rows_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text(json.dumps({"fingerprint": "a"}) + "\n" + "{}\n", "utf-8")
+    with pytest.raises(DataError, match="line 1: is no row"):
+        read_rows(path)
