@@ -118,6 +118,7 @@ class ModelSize:
     positions: str = "learned"
     feed_forward: str = "gelu"
     span_query: bool = False
+    matching_heads: int = 0
 
     def model_config(self, vocab_size: int) -> ModelConfig:
         """Complete the sizes. Raises ConfigError where they do not fit together."""

@@ -10,10 +10,54 @@ from models import CONFIG, VOCABULARY, pretraining_batch, random_ids, row, shake
 from torch import nn
 
 from korbert.model import Encoder, ModelConfig, Padded, PretrainingModel, SpanModel
-from korbert.model.encoder import Embeddings
+from korbert.model.encoder import Embeddings, rotate
 from korbert.training.optimizer import OptimizerConfig, make_optimizers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+# ---- first weights ----
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_matching_heads_find_a_token_s_other_place(positions: str) -> None:
+    """A text and the same again: every token's best score but itself is its other place's, mostly."""
+    torch.manual_seed(3)
+    sizes = dataclasses.replace(
+        CONFIG, hidden_size=256, num_heads=4, max_positions=512, positions=positions, matching_heads=3, num_layers=3
+    )
+    encoder = Encoder(sizes)
+    half = 100
+    x = torch.nn.functional.layer_norm(torch.randn(half, 256), (256,)).repeat(2, 1)
+    others = ~torch.eye(2 * half, dtype=torch.bool)
+    for number, layer in enumerate(encoder.layers):
+        q, k, _ = layer.attention.qkv(x).unflatten(-1, (3, 4, -1)).unbind(-3)
+        if encoder.rotary is not None:
+            angles = encoder.rotary(torch.arange(2 * half))
+            q, k = rotate(torch.stack((q, k), -3), angles).unbind(-3)
+        scores = torch.einsum("ihd,jhd->hij", q, k) / 8
+        best = scores.masked_fill(~others, -torch.inf).argmax(-1)
+        found = (best == (torch.arange(2 * half) + half) % (2 * half)).float().mean(-1)
+        is_matching = torch.tensor([number < 2] * 3 + [False])
+        assert ((found > 0.95) == is_matching).all(), (number, found)
+        if number < 2:
+            assert scores.diagonal(dim1=1, dim2=2)[:3].mean().item() == pytest.approx(8, rel=0.1)
+
+
+def test_matching_heads_change_nothing_else() -> None:
+    weights = []
+    for heads in (0, 1):
+        torch.manual_seed(4)
+        weights.append(Encoder(dataclasses.replace(CONFIG, matching_heads=heads)).state_dict())
+    changed = [name for name, weight in weights[0].items() if not torch.equal(weight, weights[1][name])]
+    assert changed == [f"layers.{number}.attention.qkv.weight" for number in range(min(2, CONFIG.num_layers))]
+    size = CONFIG.head_size
+    a, b = (state[changed[0]].unflatten(0, (3, -1)) for state in weights)
+    assert torch.equal(a[2], b[2])
+    assert torch.equal(a[:, size:], b[:, size:])
+    assert torch.equal(b[0, :size], b[1, :size])
+    with pytest.raises(ValueError, match="matching_heads"):
+        dataclasses.replace(CONFIG, matching_heads=CONFIG.num_heads + 1)
 
 
 # ---- the entity embedding ----

@@ -19,7 +19,8 @@ class ModelConfig:
     span_query: answers are scored against the question as [CLS] sums it up, too (Ram et al. 2021), not alone.
     norm: LayerNorm after each residual sum (BERT) or before each part (pre). positions: a learned table, or rotary
     (Su et al. 2021). feed_forward: GELU, or GeGLU (Shazeer 2020), whose width is two thirds of intermediate_size (in
-    steps of 32), so that it has as many parameters.
+    steps of 32), so that it has as many parameters. matching_heads: heads of the first two layers that begin by looking
+    at tokens like their own (after Trockman & Kolter 2023, mimetic initialisation); only the first weights differ.
     """
 
     vocab_size: int
@@ -39,6 +40,7 @@ class ModelConfig:
     positions: str = "learned"
     feed_forward: str = "gelu"
     span_query: bool = False
+    matching_heads: int = 0
 
     def __post_init__(self) -> None:
         for key in (
@@ -61,6 +63,10 @@ class ModelConfig:
         for key, wanted in CHOICES.items():
             if getattr(self, key) not in wanted:
                 raise ValueError(f"model.{key}: {getattr(self, key)!r} is unknown, wanted {' or '.join(wanted)}")
+        if not 0 <= self.matching_heads <= self.num_heads:
+            raise ValueError(
+                f"model.matching_heads: wanted 0 to model.num_heads={self.num_heads}, got {self.matching_heads}"
+            )
         if self.positions == "rotary" and self.head_size % 2:
             raise ValueError(f"model.positions=rotary needs an even width of heads, {self.head_size} is odd")
 

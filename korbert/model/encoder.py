@@ -17,6 +17,8 @@ from korbert.model.dropout import Dropout
 from korbert.model.layout import Layout
 
 _ROTARY_BASE = 10_000.0
+_MATCHING_LAYERS = 2
+_MATCHING_SCORE = 8.0  # of a token with itself, before the softmax
 
 
 class Embeddings(nn.Module):
@@ -85,9 +87,31 @@ class SelfAttention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
+        self.max_positions = config.max_positions
         self.dropout = config.attention_dropout
         self.qkv = FusedLinear(config.hidden_size, config.hidden_size, 3)
         self.out = nn.Linear(config.hidden_size, config.hidden_size)
+
+    @torch.no_grad()
+    def match_own_tokens(self, heads: int, rotary: Rotary | None) -> None:
+        """Let the first `heads` heads begin with equal queries and keys: orthogonal rows, the same for both.
+
+        A token then attends to those with the same vector as its own, which in the first layers are those of the same
+        piece of text: what an answer has in common with its question. Rotary positions would undo it for tokens apart,
+        so only pairs count that turn less than half a circle over all positions.
+        """
+        size = self.out.in_features // self.num_heads
+        for head in range(heads):
+            rows = nn.init.orthogonal_(self.qkv.weight.new_empty(size, self.out.in_features))
+            used = rows.new_ones(size)
+            if rotary is not None:
+                is_slow = rotary.get_buffer("frequencies") < math.pi / self.max_positions
+                used = torch.cat((is_slow, is_slow)).to(rows.dtype)
+            # With LayerNorm before it a vector's square is D, so a projection's on one row is 1 on average.
+            rows *= (used * (_MATCHING_SCORE * math.sqrt(size) / used.sum().clamp(min=1)).sqrt())[:, None]
+            queries, keys, _ = self.qkv.weight.chunk(3)
+            queries[head * size : (head + 1) * size] = rows
+            keys[head * size : (head + 1) * size] = rows
 
     def forward(self, x: Tensor, layout: Layout, angles: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """(..., D) → (..., D); `angles` turns queries and keys (rotary positions)."""
@@ -142,11 +166,14 @@ class Encoder(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.rotary = Rotary(config.head_size) if config.positions == "rotary" else None
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        layers = [Layer(config) for _ in range(config.num_layers)]
+        self.layers = nn.ModuleList(layers)
         self.norm: nn.LayerNorm | None = None
         if config.norm == "pre":
             self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         initialize(self, config.initializer_range)
+        for layer in layers[:_MATCHING_LAYERS]:
+            layer.attention.match_own_tokens(config.matching_heads, self.rotary)
         if config.norm == "pre":
             # The residual stream is a sum of 2 L parts: each one's last matrix is drawn smaller (Radford et al. 2019).
             with torch.no_grad():

@@ -108,9 +108,8 @@ class Materials:
 
     def __init__(self, config: CompareConfig) -> None:
         self.config = config
-        self._files = [
-            Path(expand_root(name, config.data)) for name in (config.korquad, config.ner) if name is not None
-        ]
+        names = [name for name in (config.korquad, config.ner) if name is not None]
+        self._files = [Path(name) for name in expand_roots(names, config.data)]
         self.dataset = read_korquad(self._files[0])
         self.contexts = [paragraph.context for article in self.dataset.articles for paragraph in article.paragraphs]
         self.sentences = [] if config.ner is None else read_ner(self._files[1])  # with gold names

@@ -89,7 +89,7 @@ def _start_from(run: str, model: nn.Module, sizes: ModelConfig, tokenizer: Token
         )
     there, here = asdict(earlier.description.model), asdict(sizes)
     # Dropout may change and a head be added; the rest says what the weights mean.
-    free = {"hidden_dropout", "attention_dropout", "span_query"}
+    free = {"hidden_dropout", "attention_dropout", "span_query", "matching_heads"}
     for key in sorted(here.keys() - free):
         if there[key] != here[key]:
             raise ConfigError(f"init={run}: its model.{key} is {there[key]}, that of this run {here[key]}")
