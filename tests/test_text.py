@@ -193,7 +193,12 @@ def test_trim_takes_only_blanks(text: str, data: st.DataObject) -> None:
     assert first == last or not (blank(text[first]) or blank(text[last - 1]))
 
 
-@given(st.text("세종 은1420년(ㅋㅋ)「集賢殿」·—あA é", max_size=20) | st.text("가 b", max_size=6) | TEXTS, NORMALIZERS)
+@given(
+    st.text("세종 은1420년(ㅋㅋ)「集賢殿」·—あA é\n（２①\u00a0\uf9e1\uff76", max_size=20)
+    | st.text("가 b", max_size=6)
+    | TEXTS,
+    NORMALIZERS,
+)
 def test_the_short_way_gives_what_the_long_way_gives(text: str, normalizer: Normalizer) -> None:
     short, long = normalizer(text), _Builder(text, normalizer).build()
     assert short.text == long.text
@@ -203,13 +208,19 @@ def test_the_short_way_gives_what_the_long_way_gives(text: str, normalizer: Norm
 
 def test_most_korean_text_takes_the_short_way() -> None:
     normalizer = Normalizer()
-    assert normalizer.keeps("세종(世宗)은 1420년 ‘집현전’을—다시—두었다. 《훈민정음》 · カナ ㅋㅋ 😀")
-    for text in (" 가", "가 ", "가  나", "가\u200b나", "가\n나", "㈜", "\u1112\u1161", "e\u0301", "▁", "\ud800"):
-        assert not normalizer.keeps(text)
+    text = "세종(世宗)은 1420년 ‘집현전’을—다시—두었다. 《훈민정음》 · カナ ㅋㅋ 😀"
+    assert normalizer.in_place(text) is text
+    assert normalizer.in_place("가\n（２）\u3000나\u00a0①，") == "가 (2) 나 1,"
+    assert Normalizer("none", lowercase=True).in_place("가\tＡ AΒ") is None
+    assert Normalizer("NFKC", lowercase=True).in_place("가\tＡ AΒ") == "가 a aβ"
+    for text in (" 가", "가 ", "가  나", "가\n\n나", "가\u200b나", "㈜", "\u1112\u1161", "e\u0301", "▁", "\ud800", "ﾞ"):
+        assert normalizer.in_place(text) is None
 
 
 def test_stable_characters_are_left_alone_by_unicodedata() -> None:
-    stable = [char for char in map(chr, range(0x110000)) if Normalizer().keeps(char) and not "ㄱ" <= char <= "ㆎ"]
+    stable = [
+        char for char in map(chr, range(0x110000)) if Normalizer().in_place(char) == char and not "ㄱ" <= char <= "ㆎ"
+    ]
     assert len(stable) > 40_000
     for form in ("NFC", "NFKC"):
         assert unicodedata.is_normalized(form, "".join(stable))

@@ -134,8 +134,11 @@ class SentencePieceTokenizer(TrainedTokenizer):
         lengths = self._lengths[ids]
         if 0 in found:  # an unknown piece is as long as the unknown characters it stands for
             is_unknown = ids == 0
-            said = [token for piece in pieces for token in encode(piece, out_type=str)]
-            lengths = np.where(is_unknown, [len(token) for token in said], lengths).astype(np.int32)
+            if found.count(0) == 1:
+                lengths[is_unknown] = sum(map(len, pieces)) - int(lengths.sum())
+            else:
+                said = [token for piece in pieces for token in encode(piece, out_type=str)]
+                lengths = np.where(is_unknown, [len(token) for token in said], lengths).astype(np.int32)
             return np.where(is_unknown, _SPECIAL.unk, ids + _OFFSET).astype(np.int32), lengths
         ids += _OFFSET
         return ids, lengths

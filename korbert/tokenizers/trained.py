@@ -46,8 +46,8 @@ class TrainedTokenizer(Tokenizer):
         keeps its word-initial form. One inside characters that normalise together cannot be cut and is ignored.
         """
         boundaries = tuple(boundaries)
-        if not boundaries and self._takes_as_is(text):
-            return _align_plain(text, *self._segment([f" {text}"]))
+        if not boundaries and (plain := self._plain(text)) is not None:
+            return _align_plain(plain, *self._segment([f" {plain}"]))
         normal = self.normalizer(text)
         if not normal.text:
             nothing = np.zeros(0, dtype=np.int32)
@@ -59,13 +59,12 @@ class TrainedTokenizer(Tokenizer):
 
     def encode_ids(self, text: str) -> IntArray:
         """The ids that `encode` gives, without spans."""
-        return self._segment([f" {text}"])[0] if self._takes_as_is(text) else self.encode(text).ids
+        plain = self._plain(text)
+        return self.encode(text).ids if plain is None else self._segment([f" {plain}"])[0]
 
-    def _takes_as_is(self, text: str) -> bool:
-        """Whether symbols are the text's own characters."""
-        return (
-            self.pretokenizer.is_plain and not self.normalizer.lowercase and text != "" and self.normalizer.keeps(text)
-        )
+    def _plain(self, text: str) -> str | None:
+        """The normalised text where it is one piece of symbols that stand for one character of `text` each."""
+        return (self.normalizer.in_place(text) or None) if self.pretokenizer.is_plain else None
 
     @cached_property
     def begins_word(self) -> npt.NDArray[np.bool_]:
@@ -111,7 +110,7 @@ class TrainedTokenizer(Tokenizer):
 
 
 def _align_plain(text: str, ids: IntArray, lengths: IntArray) -> Tokens:
-    """What `_align` gives where the text was taken as it is, at a fraction of the time."""
+    """What `_align` gives where each symbol stands for one character, at a fraction of the time."""
     is_space = _is_space(text)
     ends = lengths.cumsum(dtype=np.int32)
     starts = ends - lengths
