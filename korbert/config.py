@@ -306,13 +306,18 @@ class BenchmarkCase:
 
 @dataclass
 class BenchmarkConfig(RunConfig):
-    """`experiments/benchmark.py`. Each round makes `steps` steps of every contender; medians of the rounds count."""
+    """`experiments/benchmark.py`. Medians of the rounds count.
+
+    suite: pretraining (each round makes `steps` steps of every contender, in every case), or tokenizers (each of
+    `tokenizers`, NAME@SIZE, encodes a part of the paragraphs in each round).
+    """
 
     suite: str = "pretraining"
     rounds: int = 7
     steps: int = 3
     paragraphs: int = 20_000
     cases: list[BenchmarkCase] = MISSING
+    tokenizers: list[str] = field(default_factory=list)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
 

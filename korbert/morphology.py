@@ -10,15 +10,13 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from korbert.errors import ConfigError, KorbertError
 
 
-@dataclass(frozen=True, slots=True)
-class Morpheme:
+class Morpheme(NamedTuple):
     """One morpheme: characters `[start, end)` of the analysed text and its part-of-speech tag."""
 
     start: int
@@ -67,6 +65,10 @@ class Analyser(ABC):
             ) from error
 
     @abstractmethod
+    def parse(self, text: str) -> Any:
+        """The output of the analyser itself."""
+
+    @abstractmethod
     def _start(self, module: Any) -> Any: ...
 
     @abstractmethod
@@ -83,10 +85,14 @@ class MecabAnalyser(Analyser):
     def _start(self, module: Any) -> Any:
         return module.MeCab()
 
+    def parse(self, text: str) -> Any:
+        """Morphemes with spans and features."""
+        return self._tagger.parse(text)
+
     def _analyse(self, text: str) -> list[Morpheme]:
         # Leading white space shifts MeCab's spans, so it never sees any.
         offset = len(text) - len(text.lstrip())
-        found = self._tagger.parse(text[offset:])
+        found = self.parse(text[offset:])
         return [Morpheme(m.span.start + offset, m.span.end + offset, m.feature.pos.split("+")[0]) for m in found]
 
 
@@ -100,10 +106,14 @@ class KiwiAnalyser(Analyser):
     def _start(self, module: Any) -> Any:
         return module.Kiwi(num_workers=1)
 
+    def parse(self, text: str) -> Any:
+        """Kiwi's tokens."""
+        return self._tagger.tokenize(text)
+
     def _analyse(self, text: str) -> list[Morpheme]:
         out: list[Morpheme] = []
         end = 0
-        for token in self._tagger.tokenize(text):
+        for token in self.parse(text):
             if token.start >= end and token.len > 0:
                 end = token.start + token.len
                 out.append(Morpheme(token.start, end, token.tag.split("-")[0]))
@@ -129,13 +139,17 @@ class KonlpyAnalyser(Analyser):
         """What has to be installed beside KoNLPy."""
         return "a Java runtime, version 8 or newer (apt-get install default-jre, brew install openjdk)"
 
+    def parse(self, text: str) -> Any:
+        """Pairs of form and tag."""
+        return self._tagger.pos(text)
+
     def _analyse(self, text: str) -> list[Morpheme]:
         # A line at a time: some of the Java taggers stop at, or lose, a line break.
         out: list[Morpheme] = []
         offset = 0
         for line in text.splitlines(keepends=True):
             if line.strip():
-                morphemes, unaligned = align_morphemes(line, self._tagger.pos(line))
+                morphemes, unaligned = align_morphemes(line, self.parse(line))
                 out += [Morpheme(m.start + offset, m.end + offset, m.tag) for m in morphemes]
                 self.unaligned += unaligned
             offset += len(line)
@@ -226,6 +240,10 @@ class RememberingAnalyser(Analyser):
 
     def _start(self, module: Any) -> Any:
         raise NotImplementedError("the other analyser starts")
+
+    def parse(self, text: str) -> Any:
+        """The other analyser's output, not remembered."""
+        return self.analyser.parse(text)
 
     def _analyse(self, text: str) -> list[Morpheme]:
         if text not in self._found:

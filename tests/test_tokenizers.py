@@ -63,7 +63,7 @@ TRAIN: dict[str, Train] = {
     "mecab_wordpiece": strategy(WordPieceTokenizer, "mecab"),
     "mecab_subcharacter": strategy(SentencePieceTokenizer, "mecab", False, "jamo", model_type="bpe"),
 }
-PLAIN = ["unigram", "bpe", "byte_fallback", "wordpiece", "syllable", "word"]  # symbols are the text's characters
+PLAIN = [name for name in TRAIN if not re.search("tagged|jamo|sub|byte_bpe", name)]  # symbols are the characters
 NASTY = (
     "세종대왕은 가나다 abc12㈜①½ｶﾞ１ㅋㅋ\u1112\u1161\u11ab"
     "▁_<>[]/ENTMASKunk \t\n\u3000\u200b\ufeff\ufe0f👨‍👩‍👧李\uf9e1\ud800ﷺ´"

@@ -28,6 +28,7 @@ from korbert.data.masking import MaskingConfig, mask_tokens
 from korbert.data.pretraining import PretrainingExample
 from korbert.errors import ConfigError, KorbertError
 from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
+from korbert.tasks.benchmark_tokenizers import benchmark_tokenizers
 from korbert.tasks.prepare import corpus_files, prepare_tokenizer
 from korbert.tasks.profile import MATRIX_PRODUCTS, step_profile
 from korbert.tasks.runs import finish_run, start_run
@@ -59,8 +60,10 @@ class Contender:
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     """Measure every case, write the record and the table, and return the record."""
+    if config.suite == "tokenizers":
+        return benchmark_tokenizers(config)
     if config.suite != "pretraining":
-        raise ConfigError(f"suite: {config.suite!r} is unknown, wanted pretraining")
+        raise ConfigError(f"suite: {config.suite!r} is unknown, wanted pretraining or tokenizers")
     runtime = make_runtime(config.runtime)
     folder = start_run(config)
     tokenizer_folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)

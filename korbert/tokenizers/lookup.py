@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -70,9 +71,9 @@ class LookupTokenizer(TrainedTokenizer):
         return cls([*special.names, *kept], normalizer, training, pretokenizer)
 
     def _segment(self, pieces: list[str]) -> tuple[IntArray, IntArray]:
-        units = [unit for piece in pieces for unit in self.unit.findall(piece)]
-        unknown = self.special.unk
-        ids = np.fromiter((self._ids.get(unit, unknown) for unit in units), np.int32, len(units))
+        units = list(itertools.chain.from_iterable(map(self.unit.findall, pieces)))
+        found, unknown = self._ids.get, self.special.unk
+        ids = np.array([found(unit, unknown) for unit in units], dtype=np.int32)
         return ids, np.fromiter(map(len, units), np.int32, len(units))
 
     def _payload(self) -> bytes:

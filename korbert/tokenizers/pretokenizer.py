@@ -77,9 +77,9 @@ class Pretokenizer:
                 )  # fmt: skip
 
     @property
-    def is_plain(self) -> bool:
-        """Whether a text without cuts is one piece, as it is."""
-        return self.analyser is None and self.symbols == "text"
+    def keeps_characters(self) -> bool:
+        """Whether every symbol is a character of the text."""
+        return self.symbols == "text" and not self.tags
 
     def description(self) -> dict[str, Any]:
         """What decides the pieces, as JSON: the arguments that are not the defaults, and the analyser's version."""
@@ -96,12 +96,17 @@ class Pretokenizer:
         cuts: further places to cut at, indices of `text`; learn: whether tags that were never seen get a symbol.
         """
         words = f" {text}"
-        places = {_before_space(text, cut) for cut in cuts}
+        edges = set(cuts)
         morphemes: list[Morpheme] = []
         if self.analyser is not None:
             morphemes = self.analyser.analyse(text)
-            places |= {_before_space(text, edge) for m in morphemes for edge in (m.start, m.end)}
-        ordered = [0, *sorted(place + 1 for place in places if 0 < place < len(text)), len(words)]
+            for start, end, _ in morphemes:
+                edges.add(start)
+                edges.add(end)
+        # A word keeps the white space in front of it: a cut behind a space falls before it. All are one on in `words`.
+        places = {edge if words[edge] == " " else edge + 1 for edge in edges if 0 < edge < len(text)}
+        places.discard(0)
+        ordered = [0, *sorted(places), len(words)]
         if self.symbols != "bytes":
             words = words.replace(WORD_START, "_")  # as a literal character it would be taken for a space
         if self.tags:
@@ -152,11 +157,6 @@ class Pretokenizer:
         if self.symbols == "jamo":
             return unicodedata.normalize("NFC", symbols)
         return _text_of_bytes(symbols) if self.symbols == "bytes" else symbols
-
-
-def _before_space(text: str, index: int) -> int:
-    """Where a cut at `index` falls: a word keeps the white space in front of it."""
-    return index - 1 if 0 < index < len(text) and text[index - 1] == " " else index
 
 
 def _as_text(words: str) -> tuple[str, None]:

@@ -126,6 +126,11 @@ class SentencePieceTokenizer(TrainedTokenizer):
         }
         return cls(model.getvalue(), normalizer, training, pretokenizer)
 
+    def scores(self) -> dict[str, float]:
+        """SentencePiece's own pieces, its unknown one first, with their scores, in the order of its ids."""
+        processor = self._processor
+        return {processor.id_to_piece(i): processor.get_score(i) for i in range(processor.get_piece_size())}
+
     def _segment(self, pieces: list[str]) -> tuple[IntArray, IntArray]:
         # One by one: a list would be handed to threads, which costs more than a piece takes.
         encode = self._processor.encode

@@ -45,9 +45,10 @@ class TrainedTokenizer(Tokenizer):
         A boundary at the first character of a word falls before the white space in front of it, so that the word
         keeps its word-initial form. One inside characters that normalise together cannot be cut and is ignored.
         """
-        boundaries = tuple(boundaries)
-        if not boundaries and (plain := self._plain(text)) is not None:
-            return _align_plain(plain, *self._segment([f" {plain}"]))
+        plain = self._plain(text)
+        if plain is not None:
+            inside = [position for position in boundaries if 0 < position < len(plain)]
+            return _align_plain(plain, *self._segment(self._pieces(plain, inside)))
         normal = self.normalizer(text)
         if not normal.text:
             nothing = np.zeros(0, dtype=np.int32)
@@ -60,11 +61,16 @@ class TrainedTokenizer(Tokenizer):
     def encode_ids(self, text: str) -> IntArray:
         """The ids that `encode` gives, without spans."""
         plain = self._plain(text)
-        return self.encode(text).ids if plain is None else self._segment([f" {plain}"])[0]
+        return self.encode(text).ids if plain is None else self._segment(self._pieces(plain))[0]
 
     def _plain(self, text: str) -> str | None:
-        """The normalised text where it is one piece of symbols that stand for one character of `text` each."""
-        return (self.normalizer.in_place(text) or None) if self.pretokenizer.is_plain else None
+        """The normalised text, if any, where its symbols will stand for one character of `text` each."""
+        return (self.normalizer.in_place(text) or None) if self.pretokenizer.keeps_characters else None
+
+    def _pieces(self, plain: str, cuts: Sequence[int] = ()) -> list[str]:
+        if not cuts and self.pretokenizer.analyser is None:
+            return [f" {plain}"]
+        return self.pretokenizer(plain, cuts).pieces
 
     @cached_property
     def begins_word(self) -> npt.NDArray[np.bool_]:
