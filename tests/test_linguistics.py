@@ -30,6 +30,9 @@ class Written(Analyser):
 
     def _start(self, module: object) -> None: ...
 
+    def parse(self, text: str) -> object:
+        return self.analyses[text]
+
     def _analyse(self, text: str) -> list[Morpheme]:
         return self.analyses[text]
 
