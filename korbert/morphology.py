@@ -8,12 +8,19 @@ Every analyser is imported and started at its first use: a JVM must not exist be
 from __future__ import annotations
 
 import importlib
+import logging
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 from korbert.errors import ConfigError, KorbertError
+
+# What is two characters in Java, which taggers tear apart, or half of one; control characters, at which some fail.
+_NO_JAVA_CHARACTER = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\U00010000-\U0010ffff]")
+log = logging.getLogger(__name__)
+_MAX_LINE = 1000  # characters that a Java tagger is given at once
 
 
 class Morpheme(NamedTuple):
@@ -144,16 +151,38 @@ class KonlpyAnalyser(Analyser):
         return self._tagger.pos(text)
 
     def _analyse(self, text: str) -> list[Morpheme]:
-        # A line at a time: some of the Java taggers stop at, or lose, a line break.
+        # A line at a time: some of the Java taggers stop at, or lose, a line break; some take the square of its length.
         out: list[Morpheme] = []
         offset = 0
-        for line in text.splitlines(keepends=True):
+        for line in _lines(text):
             if line.strip():
-                morphemes, unaligned = align_morphemes(line, self.parse(line))
+                seen = _NO_JAVA_CHARACTER.sub("□", line)
+                morphemes, unaligned = align_morphemes(seen, self._pairs(seen))
                 out += [Morpheme(m.start + offset, m.end + offset, m.tag) for m in morphemes]
                 self.unaligned += unaligned
             offset += len(line)
         return out
+
+    def _pairs(self, line: str) -> list[tuple[str, str]]:
+        """What the tagger says of a line; where it fails, one form that is not in the text, so that it is counted."""
+        _ = self._tagger  # a missing Java is no failure at this line
+        try:
+            return self.parse(line)
+        except Exception as error:  # the tagger's own, of any kind: Komoran's null pointers, Kkma's cast errors
+            log.warning("%s fails at %r (%s); it is taken as a whole", self.name, line[:40], str(error).split("\n")[0])
+            return [("\0", "")]
+
+
+def _lines(text: str, limit: int = _MAX_LINE) -> Iterator[str]:
+    """The lines of a text; those of more than `limit` characters in parts, cut at white space where there is any."""
+    for line in text.splitlines(keepends=True):
+        first = 0
+        while len(line) - first > limit:
+            space = max(line.rfind(char, first + 1, first + limit) for char in " \t\u00a0\u3000")
+            end = space if space > first else first + limit
+            yield line[first:end]
+            first = end
+        yield line[first:]
 
 
 class OktAnalyser(KonlpyAnalyser):

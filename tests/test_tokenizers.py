@@ -175,6 +175,16 @@ def test_the_short_way_gives_what_the_long_way_gives(trained: dict[str, Tokenize
 
 
 @pytest.mark.parametrize("kind", TRAIN)
+@pytest.mark.parametrize(
+    "text", ["세종대왕은 집현전을 두었다. ", "가나다라마바사아자차카타", "㈜\u200b李 ", "\u1112\u1161\u11ab"]
+)
+def test_a_hundred_thousand_characters(trained: dict[str, Tokenizer], kind: str, text: str) -> None:
+    # Analysers are slow: one text in full length, the others a tenth of it.
+    length = 10_000 if trained[kind].pretokenizer.analyser and "집현전" not in text else 100_000
+    check_spans(trained[kind], (text * length)[:length])
+
+
+@pytest.mark.parametrize("kind", TRAIN)
 @settings(max_examples=200, deadline=None)
 @given(text=TEXTS, data=st.data())
 def test_no_token_crosses_a_boundary(trained: dict[str, Tokenizer], kind: str, text: str, data: st.DataObject) -> None:
