@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from korbert.encoding import Encoding, EntityMode, balanced, encode
 from korbert.entities import make_annotator
 from korbert.text import AnnotatedText, Span
-from korbert.tokenizers import SpecialTokens, Tokenizer
+from korbert.tokenizers import Pretokenizer, SpecialTokens, Tokenizer, WordPieceTokenizer
 from korbert.tokenizers.lookup import CharacterTokenizer
 from korbert.tokenizers.subwords import SentencePieceTokenizer
 
 SPECIAL = SpecialTokens()
 ENT, ENT_END = SPECIAL.ent, SPECIAL.ent_end
+NAMES = ["subwords", "syllables", "jamo", "bytes", "tagged"]
 TEXT = AnnotatedText("세종(世宗)은 조선의 왕이다.", (Span(0, 2), Span(3, 5), Span(8, 10)))
 
 
@@ -27,6 +28,10 @@ def tokenizers(sample: Path) -> dict[str, Tokenizer]:
     return {
         "subwords": SentencePieceTokenizer.train(corpus, 1200),
         "syllables": CharacterTokenizer.train(corpus, 1000),
+        # Tokens without characters of their own: later jamo, later bytes, tags.
+        "jamo": CharacterTokenizer.train(corpus, 1000, pretokenizer=Pretokenizer(symbols="jamo")),
+        "bytes": SentencePieceTokenizer.train(corpus, 1000, pretokenizer=Pretokenizer(symbols="bytes")),
+        "tagged": WordPieceTokenizer.train(corpus, 1000, pretokenizer=Pretokenizer("mecab", tags=True)),
     }
 
 
@@ -118,7 +123,7 @@ def annotated_texts(draw: st.DrawFn) -> AnnotatedText:
     return AnnotatedText(text, spans)
 
 
-@pytest.mark.parametrize("name", ["subwords", "syllables"])
+@pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=300, deadline=None)
 @given(annotated=annotated_texts())
 @example(annotated=AnnotatedText("㈜세종은", (Span(0, 3),)))
@@ -155,7 +160,7 @@ def test_every_mention_decodes_back(tokenizers: dict[str, Tokenizer], name: str,
     assert both.entity_ids.tolist() == inside.tolist()
 
 
-@pytest.mark.parametrize("name", ["subwords", "syllables"])
+@pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=200, deadline=None)
 @given(annotated=annotated_texts())
 def test_modes_agree_on_the_tokens(tokenizers: dict[str, Tokenizer], name: str, annotated: AnnotatedText) -> None:

@@ -26,7 +26,7 @@ from korbert.entities import make_annotator
 from korbert.errors import ConfigError
 from korbert.metrics import exact_match
 from korbert.text import AnnotatedText, trim
-from korbert.tokenizers import Tokenizer
+from korbert.tokenizers import Pretokenizer, Tokenizer
 from korbert.tokenizers.lookup import CharacterTokenizer
 from korbert.tokenizers.subwords import SentencePieceTokenizer
 
@@ -123,16 +123,18 @@ def test_window_by_hand(syllables: Tokenizer) -> None:
 MODES = list(EntityMode)
 
 
-@pytest.mark.parametrize("kind", ["sentencepiece", "character"])
+@pytest.mark.parametrize("kind", ["sentencepiece", "character", "jamo"])
 def test_every_window_slices_back_to_the_gold_answer(dev: KorquadDataset, sample: Path, kind: str) -> None:
     """All 5,774 questions: wherever a window claims an answer, its tokens' characters hold the gold text, tightly."""
     texts = [paragraph.context for article in dev.articles for paragraph in article.paragraphs]
     tokenizer: Tokenizer = (
         SentencePieceTokenizer.train(texts, vocab_size=4000)
         if kind == "sentencepiece"
-        else CharacterTokenizer.train(texts, vocab_size=3000)
+        else CharacterTokenizer.train(
+            texts, vocab_size=3000, pretokenizer=Pretokenizer(symbols="jamo" if kind == "jamo" else "text")
+        )
     )
-    config = WindowConfig(192, 64, 64)
+    config = WindowConfig(192, 64, 64) if kind != "jamo" else WindowConfig(512, 128, 128)
     gold = {question.id: (paragraph.context, question) for _, paragraph, question in dev.questions()}
     for mode in (EntityMode.NONE, EntityMode.BOTH):
         maker = WindowMaker(tokenizer, make_annotator("mecab" if mode.cuts else "none"), mode, config)
