@@ -323,14 +323,28 @@ class BenchmarkConfig(RunConfig):
 
 
 @dataclass
+class DownstreamConfig:
+    """A model for each tokenizer and seed: pretraining on `characters` of text, then KorQuAD fine-tuning.
+
+    pretraining, finetuning: overrides for those commands, the same for all.
+    """
+
+    characters: int = 20_000_000
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    pretraining: list[str] = field(default_factory=list)
+    finetuning: list[str] = field(default_factory=list)
+
+
+@dataclass
 class CompareConfig(RunConfig):
     """`experiments/compare_tokenizers.py`.
 
     tokenizers: names of conf/tokenizer, each in all `vocab_sizes` or, as NAME@SIZE, in that one; or what was published,
-    as a path to it. Each learns from `corpus`. measures: cost, ceiling, boundaries, names, consistency, speed. korquad:
-    the questions; ner: gold names (null: none); analyser: whose morphemes; annotator: whose entities the ceiling is
-    measured at, too. words: of the most frequent eojeol, for the consistency. speed_seconds: for each speed. processes:
-    numbers of them. examples: sentences to show. include: folders of other comparisons, whose rows are shown as well.
+    as a path to it. Each learns from `corpus`. measures: cost, ceiling, boundaries, names, consistency, speed, and
+    downstream. korquad: the questions; ner: gold names (null: none); analyser: whose morphemes; annotator: whose
+    entities the ceiling is measured at, too. words: of the most frequent eojeol, for the consistency. speed_seconds:
+    for each speed. processes: numbers of them. examples: sentences to show. include: folders of other comparisons,
+    whose rows are shown as well.
     """
 
     tokenizers: list[str] = MISSING
@@ -347,6 +361,7 @@ class CompareConfig(RunConfig):
     processes: list[int] = field(default_factory=lambda: [1, 2])
     examples: list[str] = field(default_factory=list)
     include: list[str] = field(default_factory=list)
+    downstream: DownstreamConfig = field(default_factory=DownstreamConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
 
 

@@ -93,6 +93,32 @@ def test_a_run_that_was_cut_off_goes_on(compare: Compare, tmp_path: Path, monkey
         compare(chosen)
 
 
+def test_downstream_scores_are_made_once(compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = (
+        "tokenizers=[syllable,word]", "measures=[downstream]", "downstream.seeds=[1,2]", "downstream.characters=4000",
+        "downstream.pretraining=['recipe=modern','model=tiny','model.num_layers=1','train.batch_size=8']",
+        "downstream.finetuning=['task=korquad_sample','train.steps=2','train.batch_size=4']", "runtime.threads=1",
+    )  # fmt: skip
+    record = compare(*chosen)
+    rows = list(read_rows(tmp_path / "run" / "results.jsonl").values())
+    for row in rows:
+        found = row["results"]["downstream"]
+        assert found["protocol"].startswith("trained on KorQuAD_sample_train.json")
+        assert found["f1"] == pytest.approx(sum(run["f1"] for run in found["runs"]) / 2)
+    assert record["results"]["tokenizers"][0]["F1"] == rows[0]["results"]["downstream"]["f1"]
+    pretrained = [
+        read_json(path)["results"] for path in sorted((tmp_path / "run").glob("downstream/*/pretrain/record.json"))
+    ]
+    assert len(pretrained) == 4
+    # As many characters: one token a syllable, or one a word.
+    assert pretrained[0]["tokens"] > 2 * pretrained[2]["tokens"]
+    for done in ("record.json", "results.jsonl"):
+        (tmp_path / "run" / done).unlink()
+    monkeypatch.setattr(module, "pretrain", None)
+    monkeypatch.setattr(module, "finetune_korquad", None)
+    assert compare(*chosen)["results"]["tokenizers"] == record["results"]["tokenizers"]
+
+
 def test_sizes_of_a_sweep_on_one_page(compare: Compare, tmp_path: Path) -> None:
     for size in (1000, 1100):
         compare("tokenizers=[sentencepiece_bpe]", f"vocab_sizes=[{size}]", folder=str(size))

@@ -78,6 +78,10 @@ _GROUPS = {
         Column("names %", "names", "whole", "gold names that no token crosses an edge of", 100, better="high"),
         Column("consistency", "consistency", "f1", "morphological consistency, F1", 100, better="high"),
     ),
+    "Downstream": (
+        Column("EM", "downstream", "exact_match", "of models that differ in the tokenizer alone, mean of the seeds"),
+        Column("F1", "downstream", "f1", "of models that differ in the tokenizer alone, mean of the seeds"),
+    ),
     "Speed": (
         Column("ids MB/s", "speed", "ids", "ids only, megabytes by the second of one core", 1, 2, "high"),
         Column("spans MB/s", "speed", "spans", "ids and spans, megabytes by the second of one core", 1, 2, "high"),
@@ -126,6 +130,9 @@ def recommend(rows: Sequence[Row]) -> list[str]:
             "a smaller vocabulary, or an analyser in front."
         )
     sentences.append("These are limits, not scores: what is learned within them needs the downstream comparison.")
+    protocols = sorted({row["results"]["downstream"]["protocol"] for row in rows if "downstream" in row["results"]})
+    if protocols:
+        sentences[-1] = f"Downstream scores: {'; '.join(protocols)}; not to be compared with published ones."
     return sentences
 
 

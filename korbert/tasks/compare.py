@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -24,16 +25,18 @@ from korbert.data.korquad import read_korquad
 from korbert.data.ner import read_ner
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError, KorbertError
-from korbert.files import read_text, write_text_atomically
+from korbert.files import read_json, read_text, write_text_atomically
 from korbert.morphology import Analyser, RememberingAnalyser, make_analyser
 from korbert.study.results import make_stamp
+from korbert.tasks.finetune import finetune_korquad
 from korbert.tasks.prepare import PUBLISHED, corpus_identity, digest, prepare_tokenizer
+from korbert.tasks.pretrain import pretrain
 from korbert.tasks.runs import as_dict, finish_run, start_run
 from korbert.text import Span
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.tokenizers.trained import TrainedTokenizer
 
-MEASURES = ("cost", "ceiling", "boundaries", "names", "consistency", "speed")
+MEASURES = ("cost", "ceiling", "boundaries", "names", "consistency", "speed", "downstream")
 _ROWS = "results.jsonl"
 log = logging.getLogger(__name__)
 
@@ -121,7 +124,8 @@ class Materials:
     def settings(self) -> str:
         """Changes whenever a row could not be compared with another one's any more."""
         config = self.config
-        keys = ("measures", "words", "lengths", "hidden_size", "speed_seconds", "processes", "examples")
+        keys = ["measures", "words", "lengths", "hidden_size", "speed_seconds", "processes", "examples"]
+        keys += ["downstream"] * ("downstream" in config.measures)
         chosen = {key: value for key, value in as_dict(config).items() if key in keys}
         cache = Path(config.data.cache)
         cache.mkdir(parents=True, exist_ok=True)
@@ -159,6 +163,8 @@ def make_row(candidate: Candidate, tokenizer: Tokenizer, folder: Path, materials
         if measure == "cost" and analyser is not None:
             lost = analyser.unaligned
             results["alignment"] = {"morphemes": analyser.found + lost, "unaligned": lost}
+    if "downstream" in materials.config.measures:
+        results["downstream"] = downstream(candidate.name, tokenizer, folder, materials)
     row = {
         "name": candidate.name,
         "fingerprint": tokenizer.fingerprint,
@@ -187,6 +193,41 @@ def _measured(tokenizer: Tokenizer, materials: Materials) -> Iterator[tuple[str,
         yield "names", entity_cuts(materials.sentences, tokenizer)
     if "consistency" in config.measures:
         yield "consistency", consistency(materials.words, tokenizer, materials.analyser)
+
+
+def downstream(name: str, tokenizer: Tokenizer, folder: Path, materials: Materials) -> dict[str, Any]:
+    """EM and F1 of models that differ in the tokenizer alone, over seeds; finished runs are not made again.
+
+    Fair across vocabularies, because all see as many characters of text, not tokens, in models of the same size but for
+    the embedding table. Sequences have the same length in tokens, so a tokenizer that cuts small sees less at a time.
+    """
+    config = materials.config
+    chosen = config.downstream
+    by_character = cost(tokenizer, materials.contexts).per_character
+    found = []
+    for seed in chosen.seeds:
+        runs = Path(config.run_dir) / "downstream" / f"{name.replace('/', '_')}-{tokenizer.fingerprint}-seed{seed}"
+        pretraining = compose_config(
+            "pretrain",
+            [
+                *chosen.pretraining,
+                f"tokenizer.path={folder}",
+                f"train.tokens={round(chosen.characters * by_character)}",
+            ],
+        )
+        pretraining.corpus = config.corpus
+        finetuning = compose_config("finetune_korquad", [*chosen.finetuning, f"init={runs / 'pretrain'}"])
+        for part, task, made in (("pretrain", pretrain, pretraining), ("finetune", finetune_korquad, finetuning)):
+            made.seed, made.run_dir, made.data, made.runtime = seed, str(runs / part), config.data, config.runtime
+            if not (runs / part / "record.json").exists():
+                task(made)
+        found.append(read_json(runs / "finetune" / "record.json")["results"])
+    return {
+        "protocol": found[0]["protocol"],
+        "seeds": chosen.seeds,
+        **{key: statistics.mean(result[key] for result in found) for key in ("exact_match", "f1")},
+        "runs": [{key: result[key] for key in ("exact_match", "f1")} for result in found],
+    }
 
 
 def _example(text: str, tokenizer: Tokenizer, materials: Materials) -> dict[str, Any]:
