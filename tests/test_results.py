@@ -19,7 +19,7 @@ from korbert.study.results import make_record
 from korbert.tasks.publish import publish_results, read_records
 
 RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
-PAGES = sorted(RESULTS.glob("*.jsonl"))
+PAGES = sorted(store for store in RESULTS.rglob("*.jsonl") if store.with_suffix(".md").exists())
 
 
 @pytest.mark.parametrize("store", PAGES, ids=lambda path: path.stem)
@@ -36,6 +36,16 @@ def test_committed_pages_are_what_the_command_writes(store: Path) -> None:
 def test_there_are_pages() -> None:
     assert PAGES
     assert (RESULTS / "README.md").is_file()
+
+
+def test_files_of_a_run_are_published_beside_its_page(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run")
+    write_json_atomically(run / "record.json", read_json(run / "record.json") | {"files": ["report.html"]})
+    (run / "report.html").write_text("<p>한글", "utf-8")
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "index.md").write_text(f"# Title\n{BEGIN}\n{END}\n", "utf-8")
+    publish_results(PublishConfig(page="pages/index", runs=[str(run)], folder=str(tmp_path)))
+    assert (tmp_path / "pages" / "report.html").read_text("utf-8") == "<p>한글"
 
 
 def run_folder(folder: Path, commit: str = "0" * 40) -> Path:
