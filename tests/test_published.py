@@ -102,6 +102,7 @@ def check_spans(text: str, tokens: Any) -> None:
 @example(text="", data=None)
 @example(text=" \n", data=None)
 @example(text="\ud83d\ude00 가", data=None)
+@example(text="'\x1f;", data=None)
 def test_spans_and_cuts_on_any_text(
     opened: dict[str, Tokenizer], kind: str, text: str, data: st.DataObject | None
 ) -> None:

@@ -166,8 +166,13 @@ class HuggingFaceTokenizer(PublishedTokenizer):
 
     def _encode(self, text: str) -> tuple[IntArray, IntArray, IntArray]:
         found = self._backend.encode(text, add_special_tokens=False)
-        offsets = np.array(found.offsets, dtype=np.int32).reshape(-1, 2)
-        return np.array(found.ids, dtype=np.int32), offsets[:, 0], offsets[:, 1]
+        ids = np.array(found.ids, dtype=np.int32)
+        starts, ends = np.array(found.offsets, dtype=np.int32).reshape(-1, 2).T
+        # The sign of a word's start as a token of its own is said to have the word's first character too.
+        alone = np.flatnonzero((ids[:-1] == self._known.get(WORD_START, -1)) & (starts[1:] < ends[:-1]))
+        ends = ends.copy()
+        ends[alone] = starts[alone]
+        return ids, starts, ends
 
     def _normalized(self, text: str) -> str:
         normalizer = self._backend.normalizer
@@ -303,6 +308,7 @@ def _tidied(text: str, starts: IntArray, ends: IntArray) -> tuple[IntArray, IntA
     for i in np.flatnonzero(blank) + 1:
         kept[i] = kept[i - 1]  # the end of the last one before i
     ends = np.maximum.accumulate(np.maximum(kept[ends], 0)) if len(ends) else ends
+    if len(ends):
+        starts = np.maximum(starts, np.concatenate([np.zeros(1, dtype=np.int32), ends[:-1]]))
     starts = np.minimum(skipped[starts], ends)
-    starts = np.maximum(starts, np.concatenate([np.zeros(1, dtype=np.int32), ends[:-1]])) if len(ends) else starts
     return starts.astype(np.int32), ends.astype(np.int32)
