@@ -27,10 +27,22 @@ LAYERS = [
     {"korbert.entities"},
     {"korbert.tokenizers"},
     {"korbert.morphology"},
-    {"korbert.text", "korbert.files"},
+    {"korbert.text", "korbert.files", "korbert.lines", "korbert.josa"},
     {"korbert.errors"},
 ]
-LAZY = {"konlpy", "kiwipiepy", "mecab", "wandb", "transformers", "tokenizers", "jpype", "matplotlib"}
+LAZY = {
+    "konlpy",
+    "kiwipiepy",
+    "mecab",
+    "wandb",
+    "transformers",
+    "tokenizers",
+    "jpype",
+    "matplotlib",
+    "jinja2",
+    "markupsafe",
+    "ahocorasick_rs",
+}
 
 
 def name(path: Path) -> str:

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from korbert.data.lines import kind_of, parse_json, read_lines
 from korbert.errors import DataError
+from korbert.lines import kind_of, parse_json, read_lines
 from korbert.text import AnnotatedText
 
 Document = list[str]  # its paragraphs, none of them blank

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from korbert.data.lines import kind_of, parse_json, read_lines
 from korbert.errors import DataError
+from korbert.lines import kind_of, parse_json, read_lines
 from korbert.text import AnnotatedText, Span
 
 

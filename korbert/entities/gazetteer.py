@@ -1,0 +1,186 @@
+"""Entities by name: the longest name of a list that begins an eojeol and ends it, or leaves nothing but particles.
+
+Lists are plain text (a name a line) or TSV (a name, a tab, its type), of any number of names; Aho-Corasick finds all
+of them in one pass over the text.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from korbert.entities.base import EntityAnnotator
+from korbert.errors import ConfigError, DataError, KorbertError
+from korbert.files import checksum, write_text_atomically
+from korbert.josa import is_josa
+from korbert.lines import kind_of, read_lines
+from korbert.morphology import make_analyser
+from korbert.text import AnnotatedText, Normalizer, Span
+
+UNTYPED = "NAME"
+_RULES = "gazetteer-1"  # raise the number when the rules below change what is found
+_NORMALIZER = Normalizer("NFC")
+# What Wikipedia puts behind a title to tell it from another one: 홍순일 (탁구 선수).
+_DISAMBIGUATION = re.compile(r"\s+\([^()]*\)$")
+_HANGUL_RUN = re.compile("[가-힣]*")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GazetteerRules:
+    """Which names are taken.
+
+    min_length: in characters. common_length: names of up to so many characters count only where the analyser takes
+    them, alone, for a proper noun or a foreign word, as it does 가나 and KBS, but not 가수 and 우리; 0 takes all.
+    """
+
+    min_length: int = 2
+    common_length: int = 4
+    analyser: str = "mecab"
+
+
+class GazetteerAnnotator(EntityAnnotator):
+    """Names of lists. Of names that overlap the first counts, of those that begin together the longest.
+
+    cache: a folder in which the names that are left are kept, for the next start. Raises DataError naming file and line
+    for a list that cannot be read, ConfigError without any list or name.
+    """
+
+    def __init__(self, files: Sequence[Path], rules: GazetteerRules | None = None, cache: Path | None = None) -> None:
+        if not files:
+            raise ConfigError("entities.files: a gazetteer needs at least one list of names")
+        self.files = list(files)
+        self.rules = rules or GazetteerRules()
+        self.cache = cache
+        for path in self.files:
+            if not path.is_file():
+                raise DataError(path, "entities.files", "not found")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The rules, the lists' content, and the analyser's version where it has a say."""
+        lists = "+".join(checksum(path)[:16] for path in self.files)
+        rules = "-".join(str(value) for value in asdict(self.rules).values())
+        version = make_analyser(self.rules.analyser).version if self.rules.common_length else "none"
+        return f"{_RULES}/{lists}/{rules}-{version}"
+
+    def annotate(self, text: str) -> AnnotatedText:
+        """Return `text` with its names as entities."""
+        normal = _NORMALIZER(text)
+        found = self._find(normal.text)
+        spans = ((*normal.to_original(start, end), label) for start, end, label in found)
+        return AnnotatedText(text, tuple(Span(start, end, label) for start, end, label in spans))
+
+    def _find(self, text: str) -> list[tuple[int, int, str]]:
+        matches = np.array(self._automaton.find_matches_as_indexes(text, overlapping=True), dtype=np.int64)
+        if not len(matches):
+            return []
+        is_word = np.zeros(len(text) + 1, dtype=np.bool_)  # with the place behind the last character
+        is_word[:-1] = _word_characters(text)
+        before = np.concatenate([[False], is_word[:-1]])
+        matches = matches[~before[matches[:, 1]]]
+        # The longest of those that begin together first.
+        matches = matches[np.lexsort((-matches[:, 2], matches[:, 1]))]
+        found: list[tuple[int, int, str]] = []
+        end = 0
+        for name, first, last in matches.tolist():
+            if first >= end and (not is_word[last] or _is_particles(text, last)):
+                found.append((first, last, self.labels[name]))
+                end = last
+        return found
+
+    @property
+    def names(self) -> list[str]:
+        """The names that are left, in order."""
+        return self._loaded[0]
+
+    @property
+    def labels(self) -> list[str]:
+        """Their types."""
+        return self._loaded[1]
+
+    @cached_property
+    def _loaded(self) -> tuple[list[str], list[str]]:
+        path = None if self.cache is None else self.cache / f"{_file_name(self.fingerprint)}.tsv"
+        if path is not None and path.exists():
+            pairs = [_pair(path, number, line) for number, line in read_lines(path)]
+        else:
+            pairs = list(self._read().items())
+            if path is not None:
+                write_text_atomically(path, "".join(f"{name}\t{label}\n" for name, label in pairs))
+        if not pairs:
+            raise ConfigError(f"entities.files: no name is left of {', '.join(map(str, self.files))}")
+        return [name for name, _ in pairs], [label for _, label in pairs]
+
+    def _read(self) -> dict[str, str]:
+        """Name → type; of a name in several lists the first type counts."""
+        names: dict[str, str] = {}
+        for path in self.files:
+            for number, line in read_lines(path):
+                name, label = _pair(path, number, line)
+                name = _DISAMBIGUATION.sub("", _NORMALIZER(name).text)
+                if len(name) >= self.rules.min_length and any(map(str.isalpha, name)):
+                    names.setdefault(name, label)
+        kept = self._without_common_words(names)
+        log.info("gazetteer: %s names of %d files", f"{len(kept):,}", len(self.files))
+        return kept
+
+    def _without_common_words(self, names: dict[str, str]) -> dict[str, str]:
+        if not self.rules.common_length:
+            return names
+        analyser = make_analyser(self.rules.analyser)
+        telling = analyser.proper_noun | analyser.foreign
+        limit = self.rules.common_length
+        return {
+            name: label
+            for name, label in names.items()
+            if len(name) > limit or any(morpheme.tag in telling for morpheme in analyser.analyse(name))
+        }
+
+    @cached_property
+    def _automaton(self) -> Any:
+        try:
+            import ahocorasick_rs
+        except ImportError:
+            raise KorbertError("a gazetteer needs a package: pip install ahocorasick_rs") from None
+        return ahocorasick_rs.AhoCorasick(self.names, store_patterns=False)
+
+
+def _pair(path: Path, number: int, line: str) -> tuple[str, str]:
+    """Name and type of a line; "" for a blank one. Raises DataError where a TSV has another number of columns."""
+    line = line.rstrip("\r\n")
+    if kind_of(path) != ".tsv" or not line:
+        return line, UNTYPED
+    cells = line.split("\t")
+    if len(cells) != 2 or not all(cells):
+        raise DataError(path, f"line {number}", f"wanted a name, a tab and its type, got {line!r}")
+    return cells[0], cells[1]
+
+
+def _file_name(fingerprint: str) -> str:
+    return re.sub(r"[^\w.-]", "-", fingerprint)
+
+
+@lru_cache(maxsize=1)
+def _word_table() -> npt.NDArray[np.bool_]:
+    return np.array([char.isalnum() for char in map(chr, range(0x110000))])
+
+
+def _word_characters(text: str) -> npt.NDArray[np.bool_]:
+    """Which characters are letters or digits."""
+    return _word_table()[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)]
+
+
+def _is_particles(text: str, place: int) -> bool:
+    """Whether nothing but particles follows at `place`, in the same eojeol."""
+    run = _HANGUL_RUN.match(text, place)
+    assert run is not None
+    return run.end() > place and is_josa(run.group(), text[place - 1])

@@ -1,0 +1,58 @@
+"""Particles behind a noun: does the rest of an eojeol say nothing but "this was a noun"?
+
+Source: the case and auxiliary particles and the copula of the Standard Korean Language Dictionary; the forms that
+depend on a final consonant are checked against the noun's.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_FIRST, _LAST, _FINALS = 0xAC00, 0xD7A3, 28
+_RIEUL = 8  # ㄹ, behind which 로 stands as it does behind a vowel
+_ANY = (
+    "에서부터 에게서부터 에서 에게서 에게 한테서 한테 께서 께 에 의 부터 까지 보다 처럼 같이 마다 조차 마저 밖에 뿐 "
+    "대로 하고 도 만 만큼 치고 커녕 야말로"
+)
+_AFTER_CONSONANT = "은 이 을 과 이나 이나마 이랑 이며 이고 이든지 이든 이란 이라도 이라는 이라고 이라 이여 이야 아"
+_EURO, _RO = "으로서 으로써 으로부터 으로", "로서 로써 로부터 로"
+_AFTER_VOWEL = "는 가 를 와 나 나마 랑 며 고 든지 든 란 라도 라는 라고 라 여 야"
+_FURTHER = "은 는 도 만 의 까지 부터 조차 마저 이나 나 을 를 이 가 과 와 로 으로"
+_COPULA = "이다 이었다 이었던 이었으며 이었고 이며 이고 이지만 이자 인 인데 일 임 입니다 이므로 이어서 이라는 이라고"
+_COPULA_AFTER_VOWEL = "다 였다 였던 였으며 였고 지만 자 므로 여서"
+
+
+def _one_of(words: str) -> str:
+    return f"(?:{'|'.join(sorted(words.split(), key=len, reverse=True))})"
+
+
+def _pattern(case: str, copula: str) -> re.Pattern[str]:
+    further = f"{_one_of(_FURTHER)}{{0,2}}"
+    return re.compile(f"(?:{_one_of(case)}{further}|{_one_of(copula)})")
+
+
+_CONSONANT = _pattern(f"{_ANY} {_AFTER_CONSONANT} {_EURO}", _COPULA)
+_VOWEL = _pattern(f"{_ANY} {_AFTER_VOWEL} {_RO}", f"{_COPULA} {_COPULA_AFTER_VOWEL}")
+_AFTER_RIEUL = _pattern(f"{_ANY} {_AFTER_CONSONANT} {_RO}", _COPULA)
+_UNKNOWN = _pattern(f"{_ANY} {_AFTER_CONSONANT} {_AFTER_VOWEL} {_EURO} {_RO}", f"{_COPULA} {_COPULA_AFTER_VOWEL}")
+_PLURAL = "들"
+
+
+@lru_cache(maxsize=1 << 18)
+def is_josa(rest: str, last: str) -> bool:
+    """Whether `rest`, Hangul behind a noun that ends with the character `last`, is particles (들 before them, too).
+
+    Behind a letter or digit, whose sound is not known, both forms of a particle will do.
+    """
+    if rest.startswith(_PLURAL):
+        return rest == _PLURAL or is_josa(rest[len(_PLURAL) :], _PLURAL)
+    return _fitting(last).fullmatch(rest) is not None
+
+
+def _fitting(last: str) -> re.Pattern[str]:
+    code = ord(last)
+    if not _FIRST <= code <= _LAST:
+        return _UNKNOWN
+    final = (code - _FIRST) % _FINALS
+    return _VOWEL if final == 0 else _AFTER_RIEUL if final == _RIEUL else _CONSONANT
