@@ -91,7 +91,7 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
 
 def named(name: str, config: CompareConfig) -> list[Candidate]:
     """The tokenizers that an entry of `tokenizers` means: one for each size."""
-    if "/" in name or Path(name).exists():
+    if "/" in name or Path(name).suffix in (".txt", ".json", ".model"):
         described = TokenizerConfig(kind=PUBLISHED, path=name)
         if (Path(name) / "tokenizer.json").exists() and "fingerprint" in read_text(Path(name) / "tokenizer.json"):
             described = TokenizerConfig(kind="given", path=name)

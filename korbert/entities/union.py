@@ -1,0 +1,34 @@
+"""Several annotators as one: what an earlier one has found, a later one cannot touch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from korbert.entities.base import EntityAnnotator
+from korbert.errors import ConfigError
+from korbert.text import AnnotatedText, Span
+
+
+class UnionAnnotator(EntityAnnotator):
+    """Entities of all parts, the first part's first; of those that overlap, the one of the earlier part."""
+
+    def __init__(self, parts: Sequence[EntityAnnotator]) -> None:
+        if not parts:
+            raise ConfigError("entities.parts: wanted at least one annotator")
+        self.parts = list(parts)
+
+    @property
+    def fingerprint(self) -> str:
+        """Those of the parts, in their order."""
+        return "union(" + ", ".join(part.fingerprint for part in self.parts) + ")"
+
+    def annotate(self, text: str) -> AnnotatedText:
+        """Return `text` with the entities of all parts."""
+        kept: list[Span] = []
+        taken = bytearray(len(text))
+        for part in self.parts:
+            for entity in part.annotate(text).entities:
+                if not any(taken[entity.start : entity.end]):
+                    taken[entity.start : entity.end] = b"\1" * len(entity)
+                    kept.append(entity)
+        return AnnotatedText(text, tuple(sorted(kept)))
