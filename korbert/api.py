@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,8 +142,10 @@ def _occurrences(text: str, part: str) -> list[Span]:
 def load(run: Path | str, device: str = "cpu") -> Reader:
     """Load a run folder for use.
 
-    Raises DataError where the folder is not a finished run, is damaged, or its tokenizer is not the model's.
+    The data folder of an annotator that needs one is KORBERT_DATA. Raises DataError where the run's folder is not a
+    finished run, is damaged, its tokenizer is not the model's, or a file of the annotator is missing.
     """
     bundle = load_bundle(run)
     bundle.model.to(device)
-    return Reader(bundle, make_annotator(bundle.description.annotator), torch.device(device))
+    annotator = bundle.description.annotator.replace("{root}", os.environ.get("KORBERT_DATA", "{root}"))
+    return Reader(bundle, make_annotator(annotator), torch.device(device))

@@ -198,6 +198,26 @@ def test_finished_run_is_not_overwritten(repository: Path, pretrained: Path, cac
     assert "this run is finished" in done.stderr
 
 
+def test_gazetteer_from_pretraining_to_answers(repository: Path, cache: Path, tmp_path: Path) -> None:
+    """An annotator that needs files of its own goes through shards, fine-tuning and use."""
+    (tmp_path / "names.txt").write_text("훈민정음\n세종\n집현전\n", "utf-8")
+    chosen = "entities.annotator='expressions-mecab+gazetteer:{root}/names.txt'"
+    run = tmp_path / "run"
+    root = f"data.root={tmp_path}"
+    door(repository, "pretrain", *pretrain_overrides(cache, run), chosen, "entities.mode=both", root)
+    reader = tmp_path / "reader"
+    small = ("train.epochs=null", "train.steps=2", "train.batch_size=4", "runtime.threads=1")
+    task = ("task=korquad_sample", f"data.cache={cache}", f"run_dir={reader}")
+    door(repository, "finetune_korquad", f"init={run}", *task, *small, root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KORBERT_DATA", str(tmp_path))
+        loaded = korbert.load(reader)
+        assert [e.label for e in loaded.annotator.annotate("세종은 1443년에").entities] == ["NAME", "DT"]
+        patch.delenv("KORBERT_DATA")
+        with pytest.raises(DataError, match=r"names\.txt: entities\.files: not found"):
+            korbert.load(reader)
+
+
 def test_entity_modes_and_a_run_without_pretraining(
     repository: Path, pretrained: Path, sample: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from korbert.data.corpus import read_documents
 from korbert.data.ner import read_ner
+from korbert.entities import EntityAnnotator, make_annotator
 from korbert.entities.gazetteer import UNTYPED, GazetteerAnnotator, GazetteerRules
 from korbert.errors import ConfigError, DataError
 from korbert.josa import is_josa
@@ -46,7 +47,7 @@ def gazetteer(folder: Path, text: str, rules: GazetteerRules = ALL, name: str = 
     return GazetteerAnnotator([path], rules)
 
 
-def found(annotator: GazetteerAnnotator, text: str) -> list[str]:
+def found(annotator: EntityAnnotator, text: str) -> list[str]:
     return [f"{entity.of(text)}/{entity.label}" for entity in annotator.annotate(text).entities]
 
 
@@ -148,3 +149,20 @@ def test_real_lists(data_root: Path) -> None:
     for paragraph in article:
         for entity in annotator.annotate(paragraph).entities:
             assert entity.of(paragraph).strip() == entity.of(paragraph)
+
+
+def test_annotators_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "names.tsv"
+    path.write_text("훈민정음\tWORK\n세종\tPER\n", "utf-8")
+    text = "세종은 1443년 훈민정음을 만들었다."
+    by_name = f"expressions-mecab+gazetteer:{path}"
+    annotator = make_annotator(by_name, cache=tmp_path)
+    assert found(annotator, text) == ["세종/PER", "1443년/DT", "훈민정음/WORK"]
+    assert len(list((tmp_path / "gazetteers").iterdir())) == 1
+    assert annotator.fingerprint == make_annotator(by_name).fingerprint
+    control = make_annotator(f"random-{by_name}")
+    assert sorted(map(len, control.annotate(text).entities)) == [2, 4, 5]
+    with pytest.raises(DataError, match="nowhere"):
+        make_annotator("mecab+gazetteer:nowhere.txt")
+    with pytest.raises(ConfigError, match="unknown"):
+        make_annotator("mecab+mekab")

@@ -73,9 +73,9 @@ class DocumentEncoder:
 _worker: DocumentEncoder | None = None
 
 
-def _start_worker(tokenizer: Path, annotator: str, cut: bool) -> None:
+def _start_worker(tokenizer: Path, annotator: str, cut: bool, cache: Path | None) -> None:
     global _worker
-    _worker = DocumentEncoder(load_tokenizer(tokenizer), make_annotator(annotator), cut)
+    _worker = DocumentEncoder(load_tokenizer(tokenizer), make_annotator(annotator, cache=cache), cut)
 
 
 def _work(chunk: list[Document]) -> list[EncodedDocument]:
@@ -94,12 +94,13 @@ def build_shards(
     workers: int = 1,
     shard_tokens: int = 1 << 24,
     progress: Callable[[int, int], None] | None = None,
+    cache: Path | None = None,
 ) -> Manifest:
     """Encode the documents of `sources` in order into `folder`, which appears only when it is complete.
 
     cut: whether tokens end at entity boundaries; mentions are marked either way. `progress` is called with documents
-    and tokens done so far. The result does not depend on `workers` (processes, spawned, because a JVM-based analyser
-    does not survive a fork).
+    and tokens done so far. cache: see `make_annotator`. The result does not depend on `workers` (processes, spawned,
+    because a JVM-based analyser does not survive a fork).
     """
     sources = list(sources)
     tokenizer = load_tokenizer(tokenizer_folder)
@@ -108,14 +109,14 @@ def build_shards(
     part.mkdir(parents=True)
     documents = itertools.islice(itertools.chain.from_iterable(map(read_documents, sources)), max_documents)
     writer = _ShardWriter(part, shard_tokens, np.uint16 if len(tokenizer) <= 1 << 16 else np.int32)
-    for sentences, characters in _encoded(documents, tokenizer_folder, annotator, cut, workers):
+    for sentences, characters in _encoded(documents, tokenizer_folder, annotator, cut, workers, cache):
         writer.add(sentences, characters)
         if progress:
             progress(writer.documents, writer.tokens)
     writer.flush()
     manifest = Manifest(
         tokenizer=tokenizer.fingerprint,
-        annotator=make_annotator(annotator).fingerprint,
+        annotator=make_annotator(annotator, cache=cache).fingerprint,
         cut=cut and annotator != "none",
         sources=tuple(path.name for path in sources),
         documents=writer.documents,
@@ -133,14 +134,16 @@ def build_shards(
 
 
 def _encoded(
-    documents: Iterator[Document], tokenizer: Path, annotator: str, cut: bool, workers: int
+    documents: Iterator[Document], tokenizer: Path, annotator: str, cut: bool, workers: int, cache: Path | None
 ) -> Iterator[EncodedDocument]:
     if workers <= 1:
-        yield from map(DocumentEncoder(load_tokenizer(tokenizer), make_annotator(annotator), cut), documents)
+        yield from map(
+            DocumentEncoder(load_tokenizer(tokenizer), make_annotator(annotator, cache=cache), cut), documents
+        )
         return
     chunks = iter(lambda: list(itertools.islice(documents, _CHUNK)), [])
     with multiprocessing.get_context("spawn").Pool(
-        workers, initializer=_start_worker, initargs=(tokenizer, annotator, cut)
+        workers, initializer=_start_worker, initargs=(tokenizer, annotator, cut, cache)
     ) as pool:
         # Chunks are handed out a few at a time: imap alone would read the whole corpus ahead of slow workers.
         pending = [pool.apply_async(_work, (chunk,)) for chunk in itertools.islice(chunks, 2 * workers)]

@@ -6,29 +6,44 @@ from pathlib import Path
 
 from korbert.entities.base import EntityAnnotator, NoEntities
 from korbert.entities.control import RandomSpanAnnotator
+from korbert.entities.expressions import ExpressionAnnotator
+from korbert.entities.gazetteer import GazetteerAnnotator
 from korbert.entities.morphology import ProperNounAnnotator
 from korbert.entities.store import StoredAnnotator, write_store
+from korbert.entities.union import UnionAnnotator
 
 __all__ = [
     "EntityAnnotator",
+    "ExpressionAnnotator",
+    "GazetteerAnnotator",
     "NoEntities",
     "ProperNounAnnotator",
     "RandomSpanAnnotator",
     "StoredAnnotator",
+    "UnionAnnotator",
     "make_annotator",
     "write_store",
 ]
-_RANDOM = "random-"
+_RANDOM, _EXPRESSIONS, _GAZETTEER = "random-", "expressions-", "gazetteer:"
 
 
-def make_annotator(name: str, store: Path | str | None = None) -> EntityAnnotator:
+def make_annotator(name: str, store: Path | str | None = None, cache: Path | str | None = None) -> EntityAnnotator:
     """Return the annotator that `entities.annotator` names.
 
-    "none", a morphological analyser's name, or "random-" and such a name for random spans in its entities' place.
-    store: a file of annotations made beforehand, see `write_store`.
+    "none"; a morphological analyser's name: its proper-noun runs; "expressions-" and such a name: numbers, dates and
+    times; "gazetteer:" and files of names, apart by commas; several of these joined by "+", of which the earlier ones
+    have priority; "random-" before any of them: random spans in its entities' place. store: a file of annotations made
+    beforehand, see `write_store`. cache: a folder for what takes long to make.
     """
     if store is not None and name != "none":
-        return StoredAnnotator(Path(store), name, lambda: make_annotator(name))
+        return StoredAnnotator(Path(store), name, lambda: make_annotator(name, cache=cache))
     if name.startswith(_RANDOM):
-        return RandomSpanAnnotator(make_annotator(name.removeprefix(_RANDOM)))
+        return RandomSpanAnnotator(make_annotator(name.removeprefix(_RANDOM), cache=cache))
+    if "+" in name:
+        return UnionAnnotator([make_annotator(part, cache=cache) for part in name.split("+")])
+    if name.startswith(_GAZETTEER):
+        files = [Path(path) for path in name.removeprefix(_GAZETTEER).split(",") if path]
+        return GazetteerAnnotator(files, cache=None if cache is None else Path(cache) / "gazetteers")
+    if name.startswith(_EXPRESSIONS):
+        return ExpressionAnnotator(name.removeprefix(_EXPRESSIONS))
     return NoEntities() if name == "none" else ProperNounAnnotator(name)

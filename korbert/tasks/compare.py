@@ -20,7 +20,7 @@ from korbert.comparison.cost import cost
 from korbert.comparison.linguistics import boundary_agreement, consistency, entity_cuts
 from korbert.comparison.report import as_csv, as_html, as_latex, as_markdown, as_rich, recommend, summary
 from korbert.comparison.speed import speed
-from korbert.config import CompareConfig, TokenizerConfig, compose_config, expand_roots
+from korbert.config import CompareConfig, TokenizerConfig, compose_config, expand_root, expand_roots
 from korbert.data.korquad import read_korquad
 from korbert.data.ner import read_ner
 from korbert.entities import make_annotator
@@ -116,7 +116,7 @@ class Materials:
         self.dataset = read_korquad(self._files[0])
         self.contexts = [paragraph.context for article in self.dataset.articles for paragraph in article.paragraphs]
         self.sentences = [] if config.ner is None else read_ner(self._files[1])  # with gold names
-        self.annotator = make_annotator(config.annotator)
+        self.annotator = make_annotator(expand_root(config.annotator, config.data), cache=config.data.cache)
         # Finds the morphemes that boundaries are compared with.
         self.analyser: Analyser = RememberingAnalyser(make_analyser(config.analyser, "analyser"))
 

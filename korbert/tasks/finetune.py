@@ -54,7 +54,7 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
             f"task.window.max_length={config.task.window.max_length} is more than the model's "
             f"{model.config.max_positions} positions"
         )
-    annotator = make_annotator(annotator_name, config.entities.store)
+    annotator = make_annotator(expand_root(annotator_name, config.data), config.entities.store, config.data.cache)
     maker = WindowMaker(tokenizer, annotator, mode, config.task.window)
     windows = {
         name: _windows(maker, dataset, name)

@@ -93,7 +93,8 @@ def prepare_study(config: GpuStudyConfig) -> None:
         shutil.copytree(shards.folder, folder / f"shards-{kind}")
         if kind != "none":
             texts = {text for dataset in datasets for text in _texts(dataset)}
-            write_store(folder / f"annotations-{kind}.json", name, make_annotator(name), sorted(texts))
+            annotator = make_annotator(expand_root(name, config.data), cache=config.data.cache)
+            write_store(folder / f"annotations-{kind}.json", name, annotator, sorted(texts))
     write_json_atomically(
         folder / "study.json",
         {"annotators": annotators(config), "test": questions[0].name, "train": [path.name for path in questions[1:]]},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from korbert.config import (
     EntitiesConfig,
     TokenizerConfig,
     TrainTokenizerConfig,
+    expand_root,
     expand_roots,
 )
 from korbert.data.corpus import expand_paths, read_documents
@@ -40,6 +42,7 @@ from korbert.tokenizers import (
 )
 
 PUBLISHED = "published"
+_LONGEST_NAME = 40  # of an annotator, in the name of a folder
 log = logging.getLogger(__name__)
 
 
@@ -158,11 +161,13 @@ def prepare_shards(
     if corpus.shards is not None:
         return _given_shards(Path(corpus.shards), entities, tokenizer, cut)
     files = corpus_files(corpus, data)
-    annotator = make_annotator(entities.annotator)
+    cache = Path(data.cache)
+    annotator_name = expand_root(entities.annotator, data)
+    annotator = make_annotator(annotator_name, cache=cache)
     contents = corpus_identity(files, Path(data.cache))
     identity = [contents, corpus.max_documents, tokenizer.fingerprint, annotator.fingerprint]
     key = digest(identity if cut or entities.annotator == "none" else [*identity, "whole"])
-    folder = Path(data.cache) / "shards" / f"{entities.annotator}-{key}"
+    folder = cache / "shards" / f"{re.sub('[^a-z]+', '-', entities.annotator)[:_LONGEST_NAME]}-{key}"
     if not (folder / "manifest.json").exists():
         log.info("encoding %d corpus files into %s", len(files), folder)
         with progress_bar(unit=" documents") as bar:
@@ -175,11 +180,12 @@ def prepare_shards(
                 folder,
                 files,
                 tokenizer_folder,
-                entities.annotator,
+                annotator_name,
                 cut=cut,
                 max_documents=corpus.max_documents,
                 workers=workers,
                 progress=show,
+                cache=cache,
             )
     shards = ShardedCorpus(folder, tokenizer.fingerprint)
     log.info(
