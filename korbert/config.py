@@ -366,6 +366,24 @@ class CompareConfig(RunConfig):
 
 
 @dataclass
+class AnnotatorsConfig(RunConfig):
+    """`experiments/evaluate_annotators.py`.
+
+    annotators: see `korbert.entities.make_annotator`. corpora: name → file with gold entities, of whose documents the
+    share `held_out` counts (a tagger may have learned from the others). korquad: the questions. tokenizers: NAME@SIZE,
+    whose ceilings are measured when cut at each annotator's entities.
+    """
+
+    annotators: list[str] = MISSING
+    corpora: dict[str, str] = MISSING
+    korquad: str = MISSING
+    held_out: float = 0.2
+    tokenizers: list[str] = field(default_factory=list)
+    speed_seconds: float = 5.0
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+
+
+@dataclass
 class GpuStudyConfig:
     """`experiments/gpu_study.py`. stage: prepare or run.
 
@@ -412,6 +430,7 @@ SCHEMAS: dict[str, type] = {
     "baseline_schema": BaselineConfig,
     "benchmark_schema": BenchmarkConfig,
     "compare_schema": CompareConfig,
+    "annotators_schema": AnnotatorsConfig,
     "gpu_study_schema": GpuStudyConfig,
     "publish_schema": PublishConfig,
 }

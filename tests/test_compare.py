@@ -179,7 +179,7 @@ def test_published_and_saved_tokenizers(compare: Compare, tmp_path: Path, cache:
     [
         ("measures=[costs]", "measures: costs unknown, wanted some of cost, ceiling"),
         ("tokenizers=[syllables]", "tokenizer/syllables"),
-        ("tokenizers=[syllable@many]", "wanted a number behind the @"),
+        ("tokenizers=[syllable@many]", "wanted NAME@SIZE"),
         ("analyser=mekab", "analyser: 'mekab' is unknown"),
         ("korquad=nowhere.json", "nowhere.json"),
         ("ner=nowhere.tsv", "nowhere.tsv"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from korbert.data.ner import read_ner, spans_of
+from korbert.data.ner import read_ner, read_ner_documents, spans_of, split_documents
 from korbert.errors import DataError
 from korbert.text import AnnotatedText, Span
 
@@ -74,3 +74,18 @@ def test_spans_come_back_from_their_tags(parts: list[tuple[int, int, str]]) -> N
 
 def test_tags_of_a_model_need_not_be_well_formed() -> None:
     assert list(spans_of(["I-A", "I-A", "I-B", "O", "I-B"])) == [Span(0, 2, "A"), Span(2, 3, "B"), Span(4, 5, "B")]
+
+
+def test_no_document_is_on_both_sides(data_root: Path) -> None:
+    sentences = read_ner_documents(data_root / "ner" / "kmou_sentences.jsonl.gz")
+    train, held_out = split_documents(sentences, 0.2, seed=1)
+    assert len(train) + len(held_out) == len(sentences)
+    assert 0.1 < len(held_out) / len(sentences) < 0.3
+    where: dict[str, set[bool]] = {}
+    inside = set(map(id, held_out))
+    for document, sentence in sentences:
+        where.setdefault(document, set()).add(id(sentence) in inside)
+    assert len(where) == 1427
+    assert all(len(sides) == 1 for sides in where.values())
+    assert sum(True in sides for sides in where.values()) == round(0.2 * 1427)
+    assert split_documents(sentences, 0.2, seed=2)[1] != held_out

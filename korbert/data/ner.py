@@ -7,8 +7,10 @@ as in KLUE-NER), either of them also as `.gz`, `.xz` or `.bz2`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from korbert.errors import DataError
 from korbert.lines import kind_of, parse_json, read_lines
@@ -16,7 +18,12 @@ from korbert.text import AnnotatedText, Span
 
 
 def read_ner(path: Path) -> list[AnnotatedText]:
-    """All sentences of one file.
+    """All sentences of one file, see `read_ner_documents`."""
+    return [sentence for _, sentence in read_ner_documents(path)]
+
+
+def read_ner_documents(path: Path) -> list[tuple[str, AnnotatedText]]:
+    """All sentences of one file, each with the name of its document: "file" of an object, else its own number.
 
     Raises DataError, naming file and line, for an unknown format, broken JSON, spans outside the text or overlapping
     ones, a tag that is not B-TYPE, I-TYPE or O, an I without its B, or a file without any sentence.
@@ -28,23 +35,37 @@ def read_ner(path: Path) -> list[AnnotatedText]:
     sentences = list(readers[kind](path, read_lines(path)))
     if not sentences:
         raise DataError(path, "file", "holds no sentence: it is empty or blank")
-    return sentences
+    return [(document or str(number), sentence) for number, (document, sentence) in enumerate(sentences)]
 
 
-def _json_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[AnnotatedText]:
+def split_documents(
+    sentences: Sequence[tuple[str, AnnotatedText]], share: float, seed: int = 0
+) -> tuple[list[AnnotatedText], list[AnnotatedText]]:
+    """Sentences of most documents, and those of `share` of them, so that no document is in both."""
+    documents = sorted({document for document, _ in sentences})
+    count = max(1, round(share * len(documents)))
+    chosen = np.random.default_rng(seed).permutation(len(documents))[:count]
+    held_out = {documents[i] for i in chosen.tolist()}
+    return (
+        [sentence for document, sentence in sentences if document not in held_out],
+        [sentence for document, sentence in sentences if document in held_out],
+    )
+
+
+def _json_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[str, AnnotatedText]]:
     for number, line in lines:
         if not line.strip():
             continue
         record = parse_json(path, number, line)
         try:
             entities = sorted(Span(start, end, label) for start, end, label, *_ in record["entities"])
-            yield AnnotatedText(record["text"], tuple(entities))
+            yield str(record.get("file", "")), AnnotatedText(record["text"], tuple(entities))
         except (KeyError, TypeError, ValueError) as error:
             wanted = 'wanted an object with a string "text" and "entities" as [start, end, type], apart and inside'
             raise DataError(path, f"line {number}", f"{wanted} ({error!r})") from None
 
 
-def _tagged_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[AnnotatedText]:
+def _tagged_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[str, AnnotatedText]]:
     chars: list[str] = []
     tags: list[str] = []
     for number, raw in lines:
@@ -53,7 +74,7 @@ def _tagged_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[
             continue
         if not line:
             if chars:
-                yield AnnotatedText("".join(chars), tuple(spans_of(tags)))
+                yield "", AnnotatedText("".join(chars), tuple(spans_of(tags)))
             chars, tags = [], []
             continue
         char, _, tag = line.rpartition("\t")
@@ -65,7 +86,7 @@ def _tagged_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[
         chars.append(char)
         tags.append(tag)
     if chars:
-        yield AnnotatedText("".join(chars), tuple(spans_of(tags)))
+        yield "", AnnotatedText("".join(chars), tuple(spans_of(tags)))
 
 
 def spans_of(tags: Iterable[str]) -> Iterator[Span]:

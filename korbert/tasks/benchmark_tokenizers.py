@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from korbert.config import BenchmarkConfig, compose_config
+from korbert.config import BenchmarkConfig
 from korbert.data.corpus import read_documents
 from korbert.errors import ConfigError, KorbertError
-from korbert.tasks.prepare import corpus_files, prepare_tokenizer
+from korbert.tasks.prepare import corpus_files, named_tokenizer, prepare_tokenizer
 from korbert.tasks.runs import finish_run, start_run
 from korbert.tokenizers import SentencePieceTokenizer, load_tokenizer
 from korbert.tokenizers.trained import TrainedTokenizer
@@ -46,11 +46,7 @@ def _paragraphs(config: BenchmarkConfig) -> Any:
 
 def _contenders(name: str, config: BenchmarkConfig) -> dict[str, dict[str, Work]]:
     """Kind of work → contender → what it does with some texts; korbert is one of each."""
-    strategy, _, size = name.partition("@")
-    if not size.isdecimal():
-        raise ConfigError(f"tokenizers: {name!r}: wanted NAME@SIZE")
-    chosen = compose_config("train_tokenizer", [f"tokenizer={strategy}", f"tokenizer.vocab_size={size}"]).tokenizer
-    tokenizer = load_tokenizer(prepare_tokenizer(chosen, config.corpus, config.data))
+    tokenizer = load_tokenizer(prepare_tokenizer(named_tokenizer(name), config.corpus, config.data))
     assert isinstance(tokenizer, TrainedTokenizer)
     analyser = tokenizer.pretokenizer.analyser
     if analyser is not None:

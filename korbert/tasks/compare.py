@@ -29,7 +29,7 @@ from korbert.files import read_json, read_text, write_text_atomically
 from korbert.morphology import Analyser, RememberingAnalyser, make_analyser
 from korbert.study.results import make_stamp
 from korbert.tasks.finetune import finetune_korquad
-from korbert.tasks.prepare import PUBLISHED, corpus_identity, digest, prepare_tokenizer
+from korbert.tasks.prepare import PUBLISHED, corpus_identity, digest, named_tokenizer, prepare_tokenizer
 from korbert.tasks.pretrain import pretrain
 from korbert.tasks.runs import as_dict, finish_run, start_run
 from korbert.text import Span
@@ -96,14 +96,8 @@ def named(name: str, config: CompareConfig) -> list[Candidate]:
         if (Path(name) / "tokenizer.json").exists() and "fingerprint" in read_text(Path(name) / "tokenizer.json"):
             described = TokenizerConfig(kind="given", path=name)
         return [Candidate(Path(name).name, described)]
-    strategy, _, size = name.partition("@")
-    if size and not size.isdecimal():
-        raise ConfigError(f"tokenizers: {name!r}: wanted a number behind the @")
-    found = []
-    for vocab_size in [int(size)] if size else config.vocab_sizes:
-        overrides = [f"tokenizer={strategy}", f"tokenizer.vocab_size={vocab_size}"]
-        found.append(Candidate(f"{strategy}@{vocab_size}", compose_config("train_tokenizer", overrides).tokenizer))
-    return found
+    names = [name] if "@" in name else [f"{name}@{size}" for size in config.vocab_sizes]
+    return [Candidate(one, named_tokenizer(one)) for one in names]
 
 
 class Materials:

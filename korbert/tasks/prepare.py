@@ -21,6 +21,7 @@ from korbert.config import (
     EntitiesConfig,
     TokenizerConfig,
     TrainTokenizerConfig,
+    compose_config,
     expand_root,
     expand_roots,
 )
@@ -76,6 +77,15 @@ def corpus_identity(files: list[Path], cache: Path) -> list[list[str]]:
 def digest(value: object) -> str:
     """Sixteen hexadecimal digits of a JSON-able value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def named_tokenizer(name: str) -> TokenizerConfig:
+    """What NAME@SIZE means: a file of conf/tokenizer and a vocabulary size. Raises ConfigError for anything else."""
+    strategy, _, size = name.partition("@")
+    if not size.isdecimal():
+        raise ConfigError(f"tokenizers: {name!r}: wanted NAME@SIZE, a name of conf/tokenizer and a number")
+    overrides = [f"tokenizer={strategy}", f"tokenizer.vocab_size={size}"]
+    return compose_config("train_tokenizer", overrides).tokenizer
 
 
 def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataConfig) -> Path:
