@@ -135,12 +135,12 @@ def test_what_cannot_be_had_is_named_and_the_others_go_on(
 ) -> None:
     real = morphology.importlib.import_module
 
-    def without(package: str) -> Any:
+    def without(package: str, *anchor: str) -> Any:
         if package == "kiwipiepy":
             raise ImportError("No module named 'kiwipiepy'")
         if package == "konlpy.tag":
             return NoJava
-        return real(package)
+        return real(package, *anchor)
 
     class NoJava:
         @staticmethod
