@@ -10,18 +10,8 @@ from typing import Any
 
 import pytest
 
-from korbert.comparison.report import (
-    COLUMNS,
-    as_csv,
-    as_html,
-    as_latex,
-    as_markdown,
-    as_rich,
-    best_trades,
-    parts_of,
-    recommend,
-    summary,
-)
+from korbert.comparison.figures import COLUMNS, best_trades, recommend, summary
+from korbert.comparison.report import as_csv, as_html, as_latex, as_markdown, as_rich, parts_of
 
 
 def row(name: str, em: float = 90.0, length: float = 2.0, lost: float = 0.0, **more: Any) -> dict[str, Any]:

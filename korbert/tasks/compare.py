@@ -17,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from korbert.comparison.ceiling import ceiling
 from korbert.comparison.cost import cost
+from korbert.comparison.figures import recommend, summary
 from korbert.comparison.linguistics import boundary_agreement, consistency, entity_cuts
-from korbert.comparison.report import as_csv, as_html, as_latex, as_markdown, as_rich, recommend, summary
+from korbert.comparison.report import as_csv, as_html, as_latex, as_markdown, as_rich
 from korbert.comparison.speed import speed
 from korbert.config import CompareConfig, TokenizerConfig, compose_config, expand_root, expand_roots
 from korbert.data.korquad import read_korquad
