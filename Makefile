@@ -20,7 +20,7 @@ quickstart: .venv/installed ## Install, then run the whole path on the bundled s
 	$(BIN)/python experiments/quickstart.py
 
 test: .venv/installed ## Install, then run all tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_FLAGS)
 
 check: .venv/installed ## Lint, formatting and types
 	$(BIN)/ruff check .

@@ -52,6 +52,10 @@ class Analyser(ABC):
         """
         return self._analyse(text) if text.strip() else []
 
+    def edges(self, text: str) -> set[int]:
+        """Where the morphemes of `text` begin and end; in less time than they take themselves, where that can be."""
+        return {edge for start, end, _ in self.analyse(text) for edge in (start, end)}
+
     @cached_property
     def version(self) -> str:
         """Version of the analyser's package, for fingerprints."""
@@ -101,6 +105,15 @@ class MecabAnalyser(Analyser):
         offset = len(text) - len(text.lstrip())
         found = self.parse(text[offset:])
         return [Morpheme(m.span.start + offset, m.span.end + offset, m.feature.pos.split("+")[0]) for m in found]
+
+    def edges(self, text: str) -> set[int]:
+        """From the spans alone."""
+        offset = len(text) - len(text.lstrip())
+        found: set[int] = set()
+        if text.strip():
+            for morpheme in self.parse(text[offset:]):
+                found.update(morpheme.span)
+        return {edge + offset for edge in found} if offset else found
 
 
 class KiwiAnalyser(Analyser):

@@ -98,11 +98,11 @@ class Pretokenizer:
         words = f" {text}"
         edges = set(cuts)
         morphemes: list[Morpheme] = []
-        if self.analyser is not None:
+        if self.tags and self.analyser is not None:
             morphemes = self.analyser.analyse(text)
-            for start, end, _ in morphemes:
-                edges.add(start)
-                edges.add(end)
+            edges.update(edge for start, end, _ in morphemes for edge in (start, end))
+        elif self.analyser is not None:
+            edges |= self.analyser.edges(text)
         # A word keeps the white space in front of it: a cut behind a space falls before it. All are one on in `words`.
         places = {edge if words[edge] == " " else edge + 1 for edge in edges if 0 < edge < len(text)}
         places.discard(0)

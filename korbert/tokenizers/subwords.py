@@ -28,6 +28,7 @@ MODEL_TYPES = ("unigram", "bpe")
 _SPECIAL = SpecialTokens()
 _OFFSET = len(_SPECIAL.names) - 1  # SentencePiece's id 0 is its own <unk>; piece 1 follows our last special token
 _MAX_SENTENCE_BYTES = 1 << 20
+_SHORT, _MOST_REMEMBERED = 12, 1 << 17  # of pieces whose ids are kept: characters, number
 
 
 class SentencePieceTokenizer(TrainedTokenizer):
@@ -47,6 +48,7 @@ class SentencePieceTokenizer(TrainedTokenizer):
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         pieces = [self._processor.id_to_piece(i) for i in range(1, self._processor.get_piece_size())]
         super().__init__([*_SPECIAL.names, *pieces], normalizer, training, pretokenizer)
+        self._remembered: dict[str, list[int]] = {}
         # Symbols that each of SentencePiece's own ids stands for; of a character's bytes the first one has it.
         self._lengths = np.zeros(len(pieces) + 1, dtype=np.int32)
         for i, piece in enumerate(pieces, start=1):
@@ -132,9 +134,7 @@ class SentencePieceTokenizer(TrainedTokenizer):
         return {processor.id_to_piece(i): processor.get_score(i) for i in range(processor.get_piece_size())}
 
     def _segment(self, pieces: list[str]) -> tuple[IntArray, IntArray]:
-        # One by one: a list would be handed to threads, which costs more than a piece takes.
-        encode = self._processor.encode
-        found = encode(pieces[0]) if len(pieces) == 1 else [i for piece in pieces for i in encode(piece)]
+        found = self._found(pieces)
         ids = np.array(found, dtype=np.int32)
         lengths = self._lengths[ids]
         if 0 in found:  # an unknown piece is as long as the unknown characters it stands for
@@ -142,11 +142,33 @@ class SentencePieceTokenizer(TrainedTokenizer):
             if found.count(0) == 1:
                 lengths[is_unknown] = sum(map(len, pieces)) - int(lengths.sum())
             else:
-                said = [token for piece in pieces for token in encode(piece, out_type=str)]
+                said = [token for piece in pieces for token in self._processor.encode(piece, out_type=str)]
                 lengths = np.where(is_unknown, [len(token) for token in said], lengths).astype(np.int32)
             return np.where(is_unknown, _SPECIAL.unk, ids + _OFFSET).astype(np.int32), lengths
         ids += _OFFSET
         return ids, lengths
+
+    def _segment_ids(self, pieces: list[str]) -> IntArray:
+        ids = np.array(self._found(pieces), dtype=np.int32)
+        ids[ids == 0] = _SPECIAL.unk - _OFFSET
+        ids += _OFFSET
+        return ids
+
+    def _found(self, pieces: list[str]) -> list[int]:
+        """SentencePiece's ids, one piece at a time: a list would go to threads, which cost more than they save."""
+        encode = self._processor.encode
+        if len(pieces) == 1:
+            return encode(pieces[0])
+        found: list[int] = []
+        for piece in pieces:
+            known = self._remembered.get(piece)
+            if known is None:
+                known = encode(piece)
+                # Morphemes come again and again.
+                if len(piece) <= _SHORT and len(self._remembered) < _MOST_REMEMBERED:
+                    self._remembered[piece] = known
+            found += known
+        return found
 
     def _joined(self, ids: list[int]) -> str:
         parts: list[str] = []

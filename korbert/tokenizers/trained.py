@@ -61,7 +61,7 @@ class TrainedTokenizer(Tokenizer):
     def encode_ids(self, text: str) -> IntArray:
         """The ids that `encode` gives, without spans."""
         plain = self._plain(text)
-        return self.encode(text).ids if plain is None else self._segment(self._pieces(plain))[0]
+        return self.encode(text).ids if plain is None else self._segment_ids(self._pieces(plain))
 
     def _plain(self, text: str) -> str | None:
         """The normalised text, if any, where its symbols will stand for one character of `text` each."""
@@ -107,6 +107,9 @@ class TrainedTokenizer(Tokenizer):
         A leading space marks the start of a word. The lengths of a piece's tokens sum to its own; no token may contain
         a space except as its first symbol.
         """
+
+    def _segment_ids(self, pieces: list[str]) -> IntArray:
+        return self._segment(pieces)[0]
 
     @classmethod
     @abstractmethod
