@@ -1,0 +1,75 @@
+"""From YAML files and overrides to typed configurations, and from an error to its message."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from korbert.errors import ConfigError, KorbertError
+from korbert.training.progress import LENGTHS
+
+
+def run_door(task: Callable[[Any], object], config: DictConfig) -> None:
+    """Run a task with its typed configuration; an error meant for the user prints its message alone, exit status 1."""
+    try:
+        if HydraConfig.initialized() and "run_dir" in config:
+            config.run_dir = _relative(HydraConfig.get().runtime.output_dir)
+            _let_named_length_win(config, HydraConfig.get().overrides.task)
+        task(typed(config))
+    except KorbertError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:  # outside the training loop, which stops at a step's end
+        print("interrupted; the same command begins this part anew", file=sys.stderr)
+        sys.exit(130)
+
+
+def compose_config(name: str, overrides: Sequence[str]) -> Any:
+    """The typed configuration of the door `name` with `overrides`, inside another door.
+
+    Raises ConfigError for overrides that do not fit it.
+    """
+    try:
+        config = compose(config_name=name, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"{name}: {error}") from error
+    _let_named_length_win(config, overrides)
+    return typed(config)
+
+
+def _let_named_length_win(config: DictConfig, overrides: Sequence[str]) -> None:
+    """`train.budget=20m` on the command line is enough: a length from the configuration files then does not count."""
+    keys = {override.lstrip("+").partition("=")[0] for override in overrides}
+    named = [key for key in LENGTHS if f"train.{key}" in keys and config.get("train", {}).get(key) is not None]
+    for key in LENGTHS:
+        if named and f"train.{key}" not in keys:
+            config.train[key] = None
+
+
+def _relative(folder: str) -> str:
+    """A folder below the working directory by its relative name, which means the same on another machine."""
+    path = Path(folder)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def typed(config: DictConfig) -> Any:
+    """Turn a composed configuration into its dataclasses. Raises ConfigError naming a key without a value."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(f"no value for: {', '.join(missing)}")
+    try:
+        return OmegaConf.to_object(config)
+    except KorbertError:
+        raise
+    except Exception as error:
+        if isinstance(error.__cause__, KorbertError):
+            raise error.__cause__ from None
+        raise

@@ -1,0 +1,252 @@
+"""One schema for each door of `experiments/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from korbert.config.parts import CorpusConfig, DataConfig, EntitiesConfig, ModelSize, TokenizerConfig
+from korbert.config.tasks import KorquadTask, PretrainingTask
+from korbert.training.progress import TrainConfig
+from korbert.training.runtime import RuntimeConfig
+from korbert.training.tracking import TrackerConfig
+
+
+@dataclass
+class RunConfig:
+    """What every run that leaves a record has. run_dir: its folder."""
+
+    run_dir: str = MISSING
+    seed: int = 42
+    data: DataConfig = field(default_factory=DataConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+@dataclass
+class BaseConfig(RunConfig):
+    """What every training run has; the same folder again goes on with the run."""
+
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1))
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+
+
+@dataclass
+class PretrainConfig(BaseConfig):
+    """`experiments/pretrain.py`. init: a pretraining run whose weights are the first ones; null: random weights."""
+
+    init: str | None = None
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    entities: EntitiesConfig = field(default_factory=EntitiesConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    model: ModelSize = field(default_factory=ModelSize)
+    task: PretrainingTask = field(default_factory=PretrainingTask)
+
+
+@dataclass
+class FinetuneConfig(BaseConfig):
+    """`experiments/finetune_korquad.py`. init: a pretraining run; null starts from random weights of `model`.
+
+    dropout: of hidden states; null leaves it as it was in pretraining.
+    """
+
+    init: str | None = None
+    dropout: float | None = None
+    tokenizer_path: str | None = None
+    model: ModelSize | None = None
+    entities: EntitiesConfig = field(default_factory=EntitiesConfig)
+    task: KorquadTask = field(default_factory=KorquadTask)
+
+
+@dataclass
+class BaselineConfig(RunConfig):
+    """`experiments/lexical_baseline.py`. Of the task, only `test` and `fold` are used."""
+
+    analyser: str = "mecab"
+    task: KorquadTask = field(default_factory=KorquadTask)
+
+
+@dataclass
+class TrainTokenizerConfig:
+    """`experiments/train_tokenizer.py`. output: the folder to write; null keeps it in the cache only."""
+
+    output: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+
+
+@dataclass
+class PrepareDataConfig:
+    """`experiments/prepare_data.py`. data.root: check the files there; without it KorQuAD goes to `folder`."""
+
+    folder: str = "data"
+    data: DataConfig = field(default_factory=DataConfig)
+
+
+@dataclass
+class EvaluateConfig:
+    """`experiments/evaluate_korquad.py`. fold: score that fold of korquad-dev-5fold of the data set alone."""
+
+    dataset: str = MISSING
+    predictions: str = MISSING
+    fold: int | None = None
+
+
+@dataclass
+class QuickstartConfig:
+    """`experiments/quickstart.py`."""
+
+    folder: str = "runs/quickstart"
+
+
+@dataclass
+class BenchmarkCase:
+    """Sizes of the model (the feed-forward part is four times as wide) and of its batches; hidden dropout is 0.1."""
+
+    num_layers: int = MISSING
+    hidden_size: int = MISSING
+    num_heads: int = MISSING
+    length: int = MISSING
+    batch_size: int = MISSING
+    attention_dropout: float = 0.1
+
+    @property
+    def name(self) -> str:
+        """Layers × width."""
+        return f"{self.num_layers}×{self.hidden_size}"
+
+
+@dataclass
+class BenchmarkConfig(RunConfig):
+    """`experiments/benchmark.py`. Medians of the rounds count.
+
+    suite: pretraining (each round makes `steps` steps of every contender, in every case), or tokenizers (each of
+    `tokenizers`, NAME@SIZE, encodes a part of the paragraphs in each round).
+    """
+
+    suite: str = "pretraining"
+    rounds: int = 7
+    steps: int = 3
+    paragraphs: int = 20_000
+    cases: list[BenchmarkCase] = MISSING
+    tokenizers: list[str] = field(default_factory=list)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+
+
+@dataclass
+class DownstreamConfig:
+    """A model for each tokenizer and seed: pretraining on `characters` of text, then KorQuAD fine-tuning.
+
+    pretraining, finetuning: overrides for those commands, the same for all.
+    """
+
+    characters: int = 20_000_000
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    pretraining: list[str] = field(default_factory=list)
+    finetuning: list[str] = field(default_factory=list)
+
+
+@dataclass
+class CompareConfig(RunConfig):
+    """`experiments/compare_tokenizers.py`.
+
+    tokenizers: names of conf/tokenizer, each in all `vocab_sizes` or, as NAME@SIZE, in that one; or what was published,
+    as a path to it. Each learns from `corpus`. measures: cost, ceiling, boundaries, names, consistency, speed, and
+    downstream. korquad: the questions; ner: gold names (null: none); analyser: whose morphemes; annotator: whose
+    entities the ceiling is measured at, too. words: of the most frequent eojeol, for the consistency. speed_seconds:
+    for each speed. processes: numbers of them. examples: sentences to show. include: folders of other comparisons,
+    whose rows are shown as well.
+    """
+
+    tokenizers: list[str] = MISSING
+    vocab_sizes: list[int] = MISSING
+    measures: list[str] = MISSING
+    korquad: str = MISSING
+    ner: str | None = None
+    analyser: str = "mecab"
+    annotator: str = "mecab"
+    words: int = 2000
+    lengths: list[int] = field(default_factory=lambda: [128, 256, 384, 512])
+    hidden_size: int = 768
+    speed_seconds: float = 2.0
+    processes: list[int] = field(default_factory=lambda: [1, 2])
+    examples: list[str] = field(default_factory=list)
+    include: list[str] = field(default_factory=list)
+    downstream: DownstreamConfig = field(default_factory=DownstreamConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+
+
+@dataclass
+class AnnotatorsConfig(RunConfig):
+    """`experiments/evaluate_annotators.py`.
+
+    annotators: see `korbert.entities.make_annotator`. corpora: name → file with gold entities, of whose documents the
+    share `held_out` counts (a tagger may have learned from the others). korquad: the questions. tokenizers: NAME@SIZE,
+    whose ceilings are measured when cut at each annotator's entities.
+    """
+
+    annotators: list[str] = MISSING
+    corpora: dict[str, str] = MISSING
+    korquad: str = MISSING
+    held_out: float = 0.2
+    tokenizers: list[str] = field(default_factory=list)
+    speed_seconds: float = 5.0
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+
+
+@dataclass
+class GpuStudyConfig:
+    """`experiments/gpu_study.py`. stage: prepare or run.
+
+    folder: what `prepare` makes and `run` needs; output: where runs, records and the table go. annotator: whose
+    entities. arms: kinds of entity input; pretraining, finetuning, benchmark: overrides for those commands. Another
+    job is begun only if it should end within `minutes`.
+    """
+
+    stage: str = MISSING
+    folder: str = MISSING
+    output: str = MISSING
+    minutes: float = 9.0
+    annotator: str = "mecab"
+    arms: list[str] = MISSING
+    seeds: list[int] = MISSING
+    folds: list[int] = MISSING
+    test_file: str = MISSING
+    train_files: list[str] = MISSING
+    pretraining: list[str] = MISSING
+    finetuning: list[str] = MISSING
+    benchmark: list[str] = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+@dataclass
+class PublishConfig:
+    """`experiments/publish_results.py`. runs: finished runs' folders to add; page: file name below `folder`."""
+
+    page: str = MISSING
+    runs: list[str] = field(default_factory=list)
+    folder: str = "experiments/results"
+
+
+SCHEMAS: dict[str, type] = {
+    "pretrain_schema": PretrainConfig,
+    "finetune_schema": FinetuneConfig,
+    "train_tokenizer_schema": TrainTokenizerConfig,
+    "prepare_data_schema": PrepareDataConfig,
+    "evaluate_schema": EvaluateConfig,
+    "quickstart_schema": QuickstartConfig,
+    "baseline_schema": BaselineConfig,
+    "benchmark_schema": BenchmarkConfig,
+    "compare_schema": CompareConfig,
+    "annotators_schema": AnnotatorsConfig,
+    "gpu_study_schema": GpuStudyConfig,
+    "publish_schema": PublishConfig,
+}
+for _name, _schema in SCHEMAS.items():
+    ConfigStore.instance().store(name=_name, node=_schema)

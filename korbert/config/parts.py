@@ -1,0 +1,125 @@
+"""What several doors share: where data lies, the tokenizer, the entities, the corpus, the sizes of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from korbert.encoding import EntityMode
+from korbert.errors import ConfigError
+from korbert.model.config import ModelConfig
+
+
+@dataclass
+class DataConfig:
+    """root: folder of real data, for `{root}` in file names. cache: where tokenizers and shards are kept and reused."""
+
+    root: str | None = None
+    cache: str = "data/cache"
+
+
+@dataclass
+class NormalizerConfig:
+    """See `korbert.text.Normalizer`."""
+
+    form: str = "NFKC"
+    lowercase: bool = False
+
+
+@dataclass
+class TokenizerConfig:
+    """path: a trained tokenizer's folder; else one is trained on the first `train_characters` of the corpus, once.
+
+    split, tags, symbols: see `korbert.tokenizers.Pretokenizer`. model_type: unigram or bpe, byte_fallback: an unknown
+    character as its bytes; both of SentencePiece. character_coverage: of the symbols that the subwords are made of.
+    """
+
+    kind: str = MISSING
+    path: str | None = None
+    vocab_size: int = 8000
+    split: str = "none"
+    tags: bool = False
+    symbols: str = "text"
+    model_type: str | None = None
+    byte_fallback: bool = False
+    character_coverage: float = 0.9995
+    train_characters: int = 20_000_000
+    normalizer: NormalizerConfig = field(default_factory=NormalizerConfig)
+
+
+@dataclass
+class EntitiesConfig:
+    """annotator: see `korbert.entities.make_annotator`, or "inherit" (from the pretrained model); mode: `EntityMode`.
+
+    store: a file of annotations made beforehand, for machines without the analyser.
+    """
+
+    annotator: str = MISSING
+    mode: str = MISSING
+    store: str | None = None
+
+    def entity_mode(self) -> EntityMode:
+        """The mode. Raises ConfigError for an unknown one, or one that the annotator cannot serve."""
+        try:
+            mode = EntityMode(self.mode)
+        except ValueError:
+            wanted = ", ".join(m.value for m in EntityMode)
+            raise ConfigError(f"entities.mode: {self.mode!r} is unknown, wanted one of {wanted}") from None
+        if self.annotator == "none" and mode is not EntityMode.NONE:
+            raise ConfigError(f"entities.mode={self.mode} needs an annotator, but entities.annotator is none")
+        return mode
+
+
+@dataclass
+class CorpusConfig:
+    """files: names or patterns, `{root}` stands for data.root; holdout: share of documents kept for validation.
+
+    shards: a folder of token shards made beforehand, read instead of the files.
+    """
+
+    files: list[str] = MISSING
+    shards: str | None = None
+    max_documents: int | None = None
+    holdout: float = 0.01
+
+
+@dataclass
+class ModelSize:
+    """See `korbert.model.ModelConfig`; the vocabulary's size is the tokenizer's."""
+
+    hidden_size: int = MISSING
+    num_layers: int = MISSING
+    num_heads: int = MISSING
+    intermediate_size: int = MISSING
+    max_positions: int = 512
+    hidden_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    norm: str = "post"
+    positions: str = "learned"
+    feed_forward: str = "gelu"
+    span_query: bool = False
+    matching_heads: int = 0
+
+    def model_config(self, vocab_size: int) -> ModelConfig:
+        """Complete the sizes. Raises ConfigError where they do not fit together."""
+        try:
+            return ModelConfig(vocab_size=vocab_size, **asdict(self))
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+
+def expand_root(pattern: str, data: DataConfig) -> str:
+    """Replace `{root}` by data.root. Raises ConfigError where it is needed and not set."""
+    if "{root}" not in pattern:
+        return pattern
+    if not data.root:
+        raise ConfigError(f"{pattern} needs data.root: give data.root=FOLDER or set KORBERT_DATA (see data/README.md)")
+    return pattern.replace("{root}", str(Path(data.root)))
+
+
+def expand_roots(patterns: Sequence[str], data: DataConfig) -> list[str]:
+    """`expand_root` for each of several patterns."""
+    return [expand_root(pattern, data) for pattern in patterns]

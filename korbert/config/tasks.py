@@ -1,0 +1,85 @@
+"""What a model learns, and what it is scored on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from omegaconf import MISSING
+
+from korbert.data.masking import MaskingConfig
+from korbert.data.selection import SelectionConfig
+from korbert.data.windows import DecodingConfig, WindowConfig
+from korbert.errors import ConfigError
+from korbert.model.electra import ReplacedTokenModel
+
+
+@dataclass
+class CurriculumStage:
+    """From share `start` of the run on, sequences have up to `max_length` tokens.
+
+    selection: share of the sequences that ask, where it is another one than `task.selection.share`.
+    """
+
+    start: float = MISSING
+    max_length: int = MISSING
+    selection: float | None = None
+
+
+@dataclass
+class PretrainingTask:
+    """What is predicted from what.
+
+    max_length in tokens. nsp: sentence pairs and next sentence prediction, short_share of the pairs aiming at a random
+    shorter length; without it, passages and masked LM alone. curriculum: lengths other than max_length in parts of the
+    run, with as many tokens in a batch. replaced_tokens: the masked LM is a small generator, whose guesses the model
+    learns to detect. Held-out documents are scored on `validation_examples` sequences of
+    `validation_length` tokens, always with 15 % of the tokens masked.
+    """
+
+    max_length: int = 128
+    nsp: bool = True
+    replaced_tokens: bool = False
+    short_share: float = 0.1
+    validation_examples: int = 1000
+    validation_length: int = 128
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    curriculum: list[CurriculumStage] = field(default_factory=list)
+
+    def stages(self) -> list[CurriculumStage]:
+        """The parts of the run, one without a curriculum. Raises ConfigError for starts that do not rise from 0."""
+        if not self.curriculum:
+            return [CurriculumStage(0.0, self.max_length, self.selection.share)]
+        starts = [stage.start for stage in self.curriculum]
+        if starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= 1:
+            raise ConfigError(f"task.curriculum: wanted starts that rise from 0 to below 1, got {starts}")
+        share = self.selection.share
+        return [replace(s, selection=share if s.selection is None else s.selection) for s in self.curriculum]
+
+    def objectives(self) -> tuple[str, ...]:
+        """Names of the losses."""
+        asks = any(stage.selection for stage in self.stages())
+        chosen = {"nsp": self.nsp, "selection.share": asks, "replaced_tokens": self.replaced_tokens}
+        if sum(chosen.values()) > 1:
+            named = " and ".join(f"task.{key}" for key, on in chosen.items() if on)
+            raise ConfigError(f"{named}: choose one of these objectives beside masked LM")
+        if self.replaced_tokens:
+            return ReplacedTokenModel.objectives
+        return ("mlm", *(["nsp"] if self.nsp else []), *(["selection"] if asks else []))
+
+
+@dataclass
+class KorquadTask:
+    """Files of questions, `{root}` stands for data.root.
+
+    fold=null: train on `train`, score on `test`. fold=k: `test` is split into the five folds of korquad-dev-5fold;
+    trained on four of them plus `train`, scored on fold k. validation_share of the training articles choose the best
+    weights; 0 keeps the last ones.
+    """
+
+    train: list[str] = MISSING
+    test: str = MISSING
+    fold: int | None = None
+    validation_share: float = 0.0
+    window: WindowConfig = field(default_factory=WindowConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
