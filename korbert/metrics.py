@@ -1,6 +1,6 @@
-"""The official KorQuAD 1.0 metric: exact match and character F1.
+"""The official KorQuAD 1.0 metric, exact match and character F1; and precision, recall and F1 of entities.
 
-The rules are those of the evaluation script that the KorQuAD 1.0 authors publish (`evaluate-v1.0.py`,
+KorQuAD's rules are those of the evaluation script that the KorQuAD 1.0 authors publish (`evaluate-v1.0.py`,
 https://korquad.github.io/KorQuad%201.0/). Unlike SQuAD's, no article is removed and F1 counts characters, not words.
 """
 
@@ -10,6 +10,8 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from korbert.text import Span
 
 # Brackets and quotes that the official script turns into a space before anything else.
 _TO_SPACE = str.maketrans(dict.fromkeys("'\"《》<>〈〉()‘’", " "))
@@ -93,4 +95,57 @@ def score_predictions(gold: Mapping[str, Sequence[str]], predictions: Mapping[st
         total=len(gold),
         unanswered=len(gold.keys() - predictions.keys()),
         unknown=len(predictions.keys() - gold.keys()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EntityScore:
+    """Of exact boundaries, in percent; typed_f1 asks for the type, too. recall_by_type: of boundaries, by gold type.
+
+    entities: in the gold. missed, cut_otherwise: of those that were not found, in percent of the gold: touching no
+    guess, and touching one with other boundaries.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    typed_f1: float
+    recall_by_type: dict[str, float]
+    missed: float
+    cut_otherwise: float
+    entities: int
+
+
+def score_entities(gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]]) -> EntityScore:
+    """Compare entities text by text, over all texts (micro average), as CoNLL-2003 does.
+
+    Raises ValueError where there is no gold entity.
+    """
+    hits = typed = guesses = missed = 0
+    counts: Counter[str] = Counter()
+    recalled: Counter[str] = Counter()
+    for wanted, given in zip(gold, found, strict=True):
+        ours = {(entity.start, entity.end): entity.label for entity in given}
+        guesses += len(ours)
+        for entity in wanted:
+            counts[entity.label] += 1
+            label = ours.get((entity.start, entity.end))
+            if label is not None:
+                hits += 1
+                recalled[entity.label] += 1
+                typed += label == entity.label
+            else:
+                missed += not any(start < entity.end and end > entity.start for start, end in ours)
+    total = counts.total()
+    if not total:
+        raise ValueError("there is no gold entity to compare with")
+    return EntityScore(
+        precision=100 * hits / guesses if guesses else 0.0,
+        recall=100 * hits / total,
+        f1=200 * hits / (guesses + total),
+        typed_f1=200 * typed / (guesses + total),
+        recall_by_type={kind: 100 * recalled[kind] / count for kind, count in sorted(counts.items())},
+        missed=100 * missed / total,
+        cut_otherwise=100 * (total - hits - missed) / total,
+        entities=total,
     )

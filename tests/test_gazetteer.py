@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from korbert.data.corpus import read_documents
-from korbert.data.ner import read_ner
-from korbert.entities import EntityAnnotator, make_annotator
+from korbert.entities import EntityAnnotator
 from korbert.entities.gazetteer import UNTYPED, GazetteerAnnotator, GazetteerRules
-from korbert.errors import ConfigError, DataError
 from korbert.josa import is_josa
 
 ALL = GazetteerRules(min_length=1, common_length=0)

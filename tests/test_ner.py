@@ -78,7 +78,7 @@ def test_tags_of_a_model_need_not_be_well_formed() -> None:
 
 def test_no_document_is_on_both_sides(data_root: Path) -> None:
     sentences = read_ner_documents(data_root / "ner" / "kmou_sentences.jsonl.gz")
-    train, held_out = split_documents(sentences, 0.2, seed=1)
+    train, held_out = split_documents(sentences, 0.2)
     assert len(train) + len(held_out) == len(sentences)
     assert 0.1 < len(held_out) / len(sentences) < 0.3
     where: dict[str, set[bool]] = {}
@@ -88,4 +88,5 @@ def test_no_document_is_on_both_sides(data_root: Path) -> None:
     assert len(where) == 1427
     assert all(len(sides) == 1 for sides in where.values())
     assert sum(True in sides for sides in where.values()) == round(0.2 * 1427)
-    assert split_documents(sentences, 0.2, seed=2)[1] != held_out
+    # What was held out once stays held out when more is, and whatever the order.
+    assert inside < set(map(id, split_documents(sentences[::-1], 0.4)[1]))

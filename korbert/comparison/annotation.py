@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from korbert.data.korquad import KorquadDataset
 from korbert.entities.base import EntityAnnotator
+from korbert.metrics import EntityScore, score_entities
 from korbert.text import AnnotatedText, Span
 
 # Types of KMOU (PER LOC ORG POH DAT TIM DUR MNY PNT NOH), KLUE (PS LC OG DT TI QT), MeCab-ko's lists, and our own.
@@ -19,21 +20,6 @@ COMMON_TYPES = {
     "DAT": "time", "TIM": "time", "DUR": "time", "DT": "time", "TI": "time",
     "MNY": "number", "PNT": "number", "NOH": "number", "QT": "number", "POH": "other",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """With gold entities, in percent: of boundaries alone, and of boundaries with their common type.
-
-    recall_by_type: share of the gold entities of each common type whose boundaries were found.
-    """
-
-    precision: float
-    recall: float
-    f1: float
-    typed_f1: float
-    recall_by_type: dict[str, float]
-    entities: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +38,14 @@ class AnswerShares:
     entities_per_paragraph: float
 
 
-def agreement(annotator: EntityAnnotator, sentences: Sequence[AnnotatedText]) -> Agreement:
-    """Compare over all sentences. Raises ValueError where there is no gold entity."""
-    hits = typed = guesses = 0
-    gold: dict[str, int] = {}
-    recalled: dict[str, int] = {}
-    for sentence in sentences:
-        ours = {(e.start, e.end): e.label for e in annotator.annotate(sentence.text).entities}
-        guesses += len(ours)
-        for entity in sentence.entities:
-            kind = COMMON_TYPES.get(entity.label, entity.label)
-            gold[kind] = gold.get(kind, 0) + 1
-            label = ours.get((entity.start, entity.end))
-            if label is not None:
-                hits += 1
-                recalled[kind] = recalled.get(kind, 0) + 1
-                typed += COMMON_TYPES.get(label) == kind
-    total = sum(gold.values())
-    if not total:
-        raise ValueError("there is no gold entity to compare with")
-    return Agreement(
-        precision=100 * hits / guesses if guesses else 0.0,
-        recall=100 * hits / total,
-        f1=200 * hits / (guesses + total),
-        typed_f1=200 * typed / (guesses + total),
-        recall_by_type={kind: 100 * recalled.get(kind, 0) / count for kind, count in sorted(gold.items())},
-        entities=total,
-    )
+def agreement(annotator: EntityAnnotator, sentences: Sequence[AnnotatedText]) -> EntityScore:
+    """Compare over all sentences, types as far as all corpora have them. Raises ValueError without a gold entity."""
+    found = annotator.annotate_all([sentence.text for sentence in sentences])
+    return score_entities([_common(sentence) for sentence in sentences], [_common(text) for text in found])
+
+
+def _common(text: AnnotatedText) -> list[Span]:
+    return [Span(e.start, e.end, COMMON_TYPES.get(e.label, e.label)) for e in text.entities]
 
 
 def answer_shares(annotator: EntityAnnotator, dataset: KorquadDataset) -> AnswerShares:

@@ -11,12 +11,14 @@ from korbert.config.doors import (
     DownstreamConfig,
     EvaluateConfig,
     FinetuneConfig,
+    FromPretrained,
     GpuStudyConfig,
     PrepareDataConfig,
     PretrainConfig,
     PublishConfig,
     QuickstartConfig,
     RunConfig,
+    TaggerConfig,
     TrainTokenizerConfig,
 )
 from korbert.config.parts import (
@@ -29,7 +31,7 @@ from korbert.config.parts import (
     expand_root,
     expand_roots,
 )
-from korbert.config.tasks import CurriculumStage, KorquadTask, PretrainingTask
+from korbert.config.tasks import CurriculumStage, KorquadTask, PretrainingTask, TaggingCorpus, TaggingTask
 
 __all__ = [
     "AnnotatorsConfig",
@@ -45,6 +47,7 @@ __all__ = [
     "EntitiesConfig",
     "EvaluateConfig",
     "FinetuneConfig",
+    "FromPretrained",
     "GpuStudyConfig",
     "KorquadTask",
     "ModelSize",
@@ -55,6 +58,9 @@ __all__ = [
     "PublishConfig",
     "QuickstartConfig",
     "RunConfig",
+    "TaggerConfig",
+    "TaggingCorpus",
+    "TaggingTask",
     "TokenizerConfig",
     "TrainTokenizerConfig",
     "compose_config",

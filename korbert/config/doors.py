@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from korbert.config.parts import CorpusConfig, DataConfig, EntitiesConfig, ModelSize, TokenizerConfig
-from korbert.config.tasks import KorquadTask, PretrainingTask
+from korbert.config.tasks import KorquadTask, PretrainingTask, TaggingTask
 from korbert.training.progress import TrainConfig
 from korbert.training.runtime import RuntimeConfig
 from korbert.training.tracking import TrackerConfig
@@ -45,8 +45,8 @@ class PretrainConfig(BaseConfig):
 
 
 @dataclass
-class FinetuneConfig(BaseConfig):
-    """`experiments/finetune_korquad.py`. init: a pretraining run; null starts from random weights of `model`.
+class FromPretrained(BaseConfig):
+    """What begins with a pretrained model. init: its run; null starts from random weights of `model`.
 
     dropout: of hidden states; null leaves it as it was in pretraining.
     """
@@ -55,8 +55,21 @@ class FinetuneConfig(BaseConfig):
     dropout: float | None = None
     tokenizer_path: str | None = None
     model: ModelSize | None = None
+
+
+@dataclass
+class FinetuneConfig(FromPretrained):
+    """`experiments/finetune_korquad.py`."""
+
     entities: EntitiesConfig = field(default_factory=EntitiesConfig)
     task: KorquadTask = field(default_factory=KorquadTask)
+
+
+@dataclass
+class TaggerConfig(FromPretrained):
+    """`experiments/train_tagger.py`."""
+
+    task: TaggingTask = field(default_factory=TaggingTask)
 
 
 @dataclass
@@ -241,6 +254,7 @@ SCHEMAS: dict[str, type] = {
     "prepare_data_schema": PrepareDataConfig,
     "evaluate_schema": EvaluateConfig,
     "quickstart_schema": QuickstartConfig,
+    "tagger_schema": TaggerConfig,
     "baseline_schema": BaselineConfig,
     "benchmark_schema": BenchmarkConfig,
     "compare_schema": CompareConfig,

@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from korbert.data.masking import MaskingConfig
 from korbert.data.selection import SelectionConfig
+from korbert.data.tagging import TagsConfig
 from korbert.data.windows import DecodingConfig, WindowConfig
 from korbert.errors import ConfigError
 from korbert.model.electra import ReplacedTokenModel
@@ -83,3 +84,24 @@ class KorquadTask:
     validation_share: float = 0.0
     window: WindowConfig = field(default_factory=WindowConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+
+@dataclass
+class TaggingCorpus:
+    """A file with gold entities, see `korbert.data.ner`.
+
+    types: other names for types, null for one that is left out; repeat: how often an epoch has each sentence.
+    """
+
+    file: str = MISSING
+    types: dict[str, str | None] = field(default_factory=dict)
+    repeat: int = 1
+
+
+@dataclass
+class TaggingTask:
+    """Corpora by name; the share `held_out` of each one's documents is not learned from but scored."""
+
+    corpora: dict[str, TaggingCorpus] = MISSING
+    held_out: float = 0.2
+    tags: TagsConfig = field(default_factory=TagsConfig)

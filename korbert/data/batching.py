@@ -15,6 +15,7 @@ from korbert.data.pretraining import PretrainingExample
 from korbert.data.windows import Window
 from korbert.model.heads import IGNORE_INDEX
 from korbert.model.layout import Layout, Packed, Padded
+from korbert.text import IntArray
 
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
@@ -109,8 +110,20 @@ def pack(rows: Sequence[npt.NDArray[Any]]) -> Tensor:
     return torch.from_numpy(flat if flat.dtype == bool else flat.astype(np.int64))
 
 
-def _inputs(
-    examples: Sequence[PretrainingExample] | Sequence[Window], pad_id: int, packed: bool
+class Example(Protocol):
+    """What an encoder reads of a sequence of T tokens: ids, each (T,)."""
+
+    @property
+    def token_ids(self) -> IntArray: ...
+    @property
+    def segment_ids(self) -> IntArray: ...
+    @property
+    def entity_ids(self) -> IntArray: ...
+    def __len__(self) -> int: ...
+
+
+def encoder_inputs(
+    examples: Sequence[Example], pad_id: int, packed: bool
 ) -> tuple[dict[str, Any], npt.NDArray[np.int64]]:
     """The encoder's inputs, and where each example begins in them laid out flat, (B,)."""
     lengths = [len(e) for e in examples]
@@ -127,7 +140,7 @@ def _inputs(
 
 def collate_pretraining(examples: Sequence[PretrainingExample], pad_id: int, packed: bool = False) -> PretrainingBatch:
     """Bring masked examples into one batch; all or none of them are sentence pairs."""
-    inputs, first = _inputs(examples, pad_id, packed)
+    inputs, first = encoder_inputs(examples, pad_id, packed)
     places = [np.flatnonzero(e.mlm_labels != IGNORE_INDEX) for e in examples]
     labels = [e.mlm_labels[at] for e, at in zip(examples, places, strict=True)]
     nsp = [e.nsp_label for e in examples if e.nsp_label is not None]
@@ -162,7 +175,7 @@ def collate_windows(windows: Sequence[Window], pad_id: int, packed: bool = False
     """Bring question windows into one batch."""
     allowed = [w.allowed for w in windows]
     return SpanBatch(
-        **_inputs(windows, pad_id, packed)[0],
+        **encoder_inputs(windows, pad_id, packed)[0],
         start_positions=torch.tensor([w.answer[0] for w in windows]),
         end_positions=torch.tensor([w.answer[1] for w in windows]),
         allowed=pack(allowed) if packed else pad(allowed, False),

@@ -7,10 +7,9 @@ as in KLUE-NER), either of them also as `.gz`, `.xz` or `.bz2`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from korbert.errors import DataError
 from korbert.lines import kind_of, parse_json, read_lines
@@ -39,17 +38,22 @@ def read_ner_documents(path: Path) -> list[tuple[str, AnnotatedText]]:
 
 
 def split_documents(
-    sentences: Sequence[tuple[str, AnnotatedText]], share: float, seed: int = 0
+    sentences: Sequence[tuple[str, AnnotatedText]], share: float
 ) -> tuple[list[AnnotatedText], list[AnnotatedText]]:
-    """Sentences of most documents, and those of `share` of them, so that no document is in both."""
-    documents = sorted({document for document, _ in sentences})
-    count = max(1, round(share * len(documents)))
-    chosen = np.random.default_rng(seed).permutation(len(documents))[:count]
-    held_out = {documents[i] for i in chosen.tolist()}
+    """Sentences of most documents, and those of `share` of them, so that no document is in both.
+
+    A hash of a document's name decides, so that what a tagger has learned from is never what it is scored on.
+    """
+    documents = sorted({document for document, _ in sentences}, key=_hash)
+    held_out = set(documents[: max(1, round(share * len(documents)))])
     return (
         [sentence for document, sentence in sentences if document not in held_out],
         [sentence for document, sentence in sentences if document in held_out],
     )
+
+
+def _hash(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _json_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[str, AnnotatedText]]:

@@ -62,8 +62,8 @@ class DocumentEncoder:
     def __call__(self, document: Document) -> EncodedDocument:
         """Encode every sentence that has a token."""
         sentences = []
-        for paragraph in document:
-            for sentence in split_sentences(self.annotator.annotate(paragraph)):
+        for paragraph in self.annotator.annotate_all(document):
+            for sentence in split_sentences(paragraph):
                 encoding = encode(sentence, self.tokenizer, EntityMode.BOTH, cut=self.cut)
                 if len(encoding):
                     sentences.append((encoding.token_ids, encoding.entity_ids))

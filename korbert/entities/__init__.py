@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 from korbert.entities.base import EntityAnnotator, NoEntities
@@ -24,16 +25,16 @@ __all__ = [
     "make_annotator",
     "write_store",
 ]
-_RANDOM, _EXPRESSIONS, _GAZETTEER = "random-", "expressions-", "gazetteer:"
+_RANDOM, _EXPRESSIONS, _GAZETTEER, _TAGGER = "random-", "expressions-", "gazetteer:", "tagger:"
 
 
 def make_annotator(name: str, store: Path | str | None = None, cache: Path | str | None = None) -> EntityAnnotator:
     """Return the annotator that `entities.annotator` names.
 
     "none"; a morphological analyser's name: its proper-noun runs; "expressions-" and such a name: numbers, dates and
-    times; "gazetteer:" and files of names, apart by commas; several of these joined by "+", of which the earlier ones
-    have priority; "random-" before any of them: random spans in its entities' place. store: a file of annotations made
-    beforehand, see `write_store`. cache: a folder for what takes long to make.
+    times; "gazetteer:" and files of names, apart by commas; "tagger:" and the run of a trained one; several of these
+    joined by "+", of which the earlier ones have priority; "random-" before any of them: random spans in its entities'
+    place. store: a file of annotations made beforehand, see `write_store`. cache: a folder for what takes long to make.
     """
     if store is not None and name != "none":
         return StoredAnnotator(Path(store), name, lambda: make_annotator(name, cache=cache))
@@ -44,6 +45,12 @@ def make_annotator(name: str, store: Path | str | None = None, cache: Path | str
     if name.startswith(_GAZETTEER):
         files = [Path(path) for path in name.removeprefix(_GAZETTEER).split(",") if path]
         return GazetteerAnnotator(files, cache=None if cache is None else Path(cache) / "gazetteers")
+    if name.startswith(_TAGGER):
+        # A tagger is a model, which stands far above the annotators: imported by name, and only where one is asked for.
+        annotator: EntityAnnotator = importlib.import_module("korbert.tagger").TaggerAnnotator(
+            name.removeprefix(_TAGGER)
+        )
+        return annotator
     if name.startswith(_EXPRESSIONS):
         return ExpressionAnnotator(name.removeprefix(_EXPRESSIONS))
     return NoEntities() if name == "none" else ProperNounAnnotator(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from korbert.text import AnnotatedText
 
@@ -18,6 +19,10 @@ class EntityAnnotator(ABC):
     @abstractmethod
     def annotate(self, text: str) -> AnnotatedText:
         """Return `text` with its entities: in order, without overlap, with no white space at their ends."""
+
+    def annotate_all(self, texts: Sequence[str]) -> list[AnnotatedText]:
+        """Several texts, in their order; for annotators that are faster with many at once."""
+        return [self.annotate(text) for text in texts]
 
 
 class NoEntities(EntityAnnotator):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -29,7 +30,16 @@ class RandomSpanAnnotator(EntityAnnotator):
 
     def annotate(self, text: str) -> AnnotatedText:
         """Return `text` with random spans; one for which no room is left is dropped."""
-        lengths = sorted((len(entity) for entity in self.base.annotate(text).entities), reverse=True)
+        return self.annotate_all([text])[0]
+
+    def annotate_all(self, texts: Sequence[str]) -> list[AnnotatedText]:
+        """Several texts, in their order."""
+        return [self._drawn(annotated) for annotated in self.base.annotate_all(texts)]
+
+    @staticmethod
+    def _drawn(annotated: AnnotatedText) -> AnnotatedText:
+        text = annotated.text
+        lengths = sorted(map(len, annotated.entities), reverse=True)
         rng = np.random.default_rng(list(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()))
         blank = np.array([character.isspace() for character in text], dtype=np.bool_)
         free = np.ones(len(text), dtype=np.bool_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from korbert.entities.base import EntityAnnotator
@@ -24,11 +25,21 @@ class UnionAnnotator(EntityAnnotator):
 
     def annotate(self, text: str) -> AnnotatedText:
         """Return `text` with the entities of all parts."""
-        kept: list[Span] = []
-        taken = bytearray(len(text))
-        for part in self.parts:
-            for entity in part.annotate(text).entities:
-                if not any(taken[entity.start : entity.end]):
-                    taken[entity.start : entity.end] = b"\1" * len(entity)
-                    kept.append(entity)
-        return AnnotatedText(text, tuple(sorted(kept)))
+        return self.annotate_all([text])[0]
+
+    def annotate_all(self, texts: Sequence[str]) -> list[AnnotatedText]:
+        """Several texts, each part over all of them."""
+        of_parts = [part.annotate_all(texts) for part in self.parts]
+        return [_merged(found) for found in zip(*of_parts, strict=True)]
+
+
+def _merged(found: Sequence[AnnotatedText]) -> AnnotatedText:
+    """One text's entities of all parts."""
+    text = found[0].text
+    kept: list[Span] = []
+    taken = bytearray(len(text))
+    for entity in itertools.chain.from_iterable(part.entities for part in found):
+        if not any(taken[entity.start : entity.end]):
+            taken[entity.start : entity.end] = b"\1" * len(entity)
+            kept.append(entity)
+    return AnnotatedText(text, tuple(sorted(kept)))

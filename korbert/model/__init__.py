@@ -5,6 +5,7 @@ from korbert.model.electra import ReplacedTokenModel
 from korbert.model.encoder import Encoder
 from korbert.model.heads import IGNORE_INDEX, PretrainingModel, SpanModel
 from korbert.model.layout import Layout, Packed, Padded
+from korbert.model.tagger import TaggerModel
 
 __all__ = [
     "IGNORE_INDEX",
@@ -16,4 +17,5 @@ __all__ = [
     "PretrainingModel",
     "ReplacedTokenModel",
     "SpanModel",
+    "TaggerModel",
 ]

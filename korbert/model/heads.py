@@ -70,6 +70,12 @@ if TYPE_CHECKING:
         @property
         def allowed(self) -> Tensor: ...
 
+    class TagTargets(Inputs, Protocol):
+        """tags: (...) int64, IGNORE_INDEX where nothing is asked."""
+
+        @property
+        def tags(self) -> Tensor: ...
+
 
 class MaskedLMHead(nn.Module):
     """Dense, GELU, LayerNorm, then the token embeddings as output weights, with a bias of their own."""

@@ -64,7 +64,7 @@ def gold_sentences(path: str, config: AnnotatorsConfig) -> list[AnnotatedText]:
     sentences = read_ner_documents(Path(expand_root(path, config.data)))
     if config.held_out >= 1:
         return [sentence for _, sentence in sentences]
-    return split_documents(sentences, config.held_out, config.seed)[1]
+    return split_documents(sentences, config.held_out)[1]
 
 
 def _against_gold(

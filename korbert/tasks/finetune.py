@@ -6,7 +6,6 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,9 @@ from korbert.model import SpanModel
 from korbert.study.significance import bootstrap_interval
 from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import finish_run, fixed_config, start_run
+from korbert.tasks.starting import model_sizes, starting_point
 from korbert.tokenizers import load_tokenizer
-from korbert.training.bundle import Bundle, Description, copy_shared, load_bundle, write_description
+from korbert.training.bundle import Bundle, Description, copy_shared, write_description
 from korbert.training.loop import Metric, Trainer
 from korbert.training.runtime import Runtime, compile_layers, make_runtime, seed_everything
 from korbert.training.state import load_tensors, load_weights
@@ -41,13 +41,15 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     """Run (or go on with) one fine-tuning, score it, and return its record."""
     runtime = make_runtime(config.runtime)
     train, validation, test = korquad_data(config)
-    pretrained, tokenizer_folder = _starting_point(config)
+    pretrained, tokenizer_folder = starting_point(config)
     tokenizer = load_tokenizer(tokenizer_folder)
     annotator_name, mode = _entities(config, pretrained)
     folder = start_run(config)
 
     seed_everything(config.seed)
-    model = _model(config, pretrained, len(tokenizer))
+    model = SpanModel(model_sizes(config, pretrained, len(tokenizer)))
+    if pretrained is not None:
+        copy_shared(pretrained.model, model)
     compile_layers(model, runtime)
     if config.task.window.max_length > model.config.max_positions:
         raise ConfigError(
@@ -177,21 +179,6 @@ def korquad_data(
     return train, validation, test
 
 
-def _starting_point(config: FinetuneConfig) -> tuple[Bundle | None, Path]:
-    if config.init is not None:
-        for key in ("model", "tokenizer_path"):
-            if getattr(config, key) is not None:
-                raise ConfigError(f"{key} is decided by init={config.init}: give one of the two")
-        pretrained = load_bundle(config.init, kind="pretraining")
-        return pretrained, pretrained.folder / "tokenizer"
-    if config.model is None or config.tokenizer_path is None:
-        raise ConfigError(
-            "give init=RUN (a pretraining run's folder); or, to start from random weights, model=SIZE and "
-            "tokenizer_path=FOLDER"
-        )
-    return None, Path(config.tokenizer_path)
-
-
 def _entities(config: FinetuneConfig, pretrained: Bundle | None) -> tuple[str, EntityMode]:
     chosen = config.entities
     for key in ("annotator", "mode"):
@@ -201,21 +188,6 @@ def _entities(config: FinetuneConfig, pretrained: Bundle | None) -> tuple[str, E
             value = getattr(pretrained.description, key)
             setattr(chosen, key, value.value if isinstance(value, EntityMode) else value)
     return chosen.annotator, chosen.entity_mode()
-
-
-def _model(config: FinetuneConfig, pretrained: Bundle | None, vocab_size: int) -> SpanModel:
-    if pretrained is None:
-        assert config.model is not None
-        return SpanModel(config.model.model_config(vocab_size))
-    sizes = pretrained.description.model
-    if config.dropout is not None:
-        try:
-            sizes = replace(sizes, hidden_dropout=config.dropout)
-        except ValueError as error:
-            raise ConfigError(f"dropout={config.dropout}: {error}") from None
-    model = SpanModel(sizes)
-    copy_shared(pretrained.model, model)
-    return model
 
 
 def _windows(maker: WindowMaker, dataset: KorquadDataset, name: str) -> list[Window]:

@@ -21,7 +21,7 @@ from korbert.data.pretraining import HeldOut, Passages, PretrainingData, Pretrai
 from korbert.data.selection import SelectionPassages
 from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError
-from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel
+from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel
 from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
 from korbert.tasks.runs import finish_run, fixed_config, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
@@ -48,7 +48,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     sizes, objectives = config.model.model_config(len(tokenizer)), config.task.objectives()
     description = Description("pretraining", sizes, config.entities.annotator, mode, _longest(config), objectives)
     model = make_model(description)
-    assert not isinstance(model, SpanModel)
+    assert isinstance(model, PretrainingModel | ReplacedTokenModel)
     if config.init is not None:
         _start_from(config.init, model, sizes, tokenizer)
     compile_layers(model, runtime)

@@ -9,23 +9,26 @@ from typing import Any
 
 from torch import nn
 
+from korbert.data.tagging import TagsConfig
 from korbert.data.windows import DecodingConfig, WindowConfig
 from korbert.encoding import EntityMode
 from korbert.errors import DataError
 from korbert.files import read_json, write_json_atomically
-from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel
+from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel, TaggerModel
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.state import load_tensors, load_weights
 
 FORMAT = 1
-_KINDS = ("pretraining", "span")
+_KINDS = ("pretraining", "span", "tagger")
+Model = PretrainingModel | ReplacedTokenModel | SpanModel | TaggerModel
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
     """Everything about a model but its weights.
 
-    `objectives` only for a pretraining model, `window` and `decoding` only for a span model.
+    `objectives` only for a pretraining model, `window` and `decoding` only for a span model, `tags` and `tagging` only
+    for a tagger.
     """
 
     kind: str
@@ -36,6 +39,8 @@ class Description:
     objectives: tuple[str, ...] = ()
     window: WindowConfig | None = None
     decoding: DecodingConfig | None = None
+    tags: tuple[str, ...] = ()
+    tagging: TagsConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Bundle:
     folder: Path
     description: Description
     tokenizer: Tokenizer
-    model: PretrainingModel | ReplacedTokenModel | SpanModel
+    model: Model
 
 
 def write_description(folder: Path, description: Description, tokenizer_folder: Path) -> None:
@@ -90,10 +95,12 @@ def load_bundle(run: Path | str, kind: str | None = None) -> Bundle:
     return Bundle(folder, description, tokenizer, model)
 
 
-def make_model(description: Description) -> PretrainingModel | ReplacedTokenModel | SpanModel:
+def make_model(description: Description) -> Model:
     """The model of a description, with random weights."""
     if description.kind == "span":
         return SpanModel(description.model)
+    if description.kind == "tagger":
+        return TaggerModel(description.model, len(description.tags))
     if "detection" in description.objectives:
         return ReplacedTokenModel(description.model)
     return PretrainingModel(description.model, description.objectives)
@@ -110,6 +117,8 @@ def _description(path: Path, raw: dict[str, Any]) -> Description:
             objectives=tuple(raw.get("objectives", ("mlm", "nsp"))),
             window=WindowConfig(**raw["window"]) if raw.get("window") else None,
             decoding=DecodingConfig(**raw["decoding"]) if raw.get("decoding") else None,
+            tags=tuple(raw.get("tags", ())),
+            tagging=TagsConfig(**raw["tagging"]) if raw.get("tagging") else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(path, "content", f"not a model description ({error!r})") from error

@@ -1,0 +1,44 @@
+"""What a fine-tuning begins with: a pretraining run, or random weights and a tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from korbert.config import FromPretrained
+from korbert.errors import ConfigError
+from korbert.model import ModelConfig
+from korbert.training.bundle import Bundle, load_bundle
+
+
+def starting_point(config: FromPretrained) -> tuple[Bundle | None, Path]:
+    """The pretrained model, if any, and the tokenizer's folder.
+
+    Raises ConfigError where `init` and what it decides are both given, or neither.
+    """
+    if config.init is not None:
+        for key in ("model", "tokenizer_path"):
+            if getattr(config, key) is not None:
+                raise ConfigError(f"{key} is decided by init={config.init}: give one of the two")
+        pretrained = load_bundle(config.init, kind="pretraining")
+        return pretrained, pretrained.folder / "tokenizer"
+    if config.model is None or config.tokenizer_path is None:
+        raise ConfigError(
+            "give init=RUN (a pretraining run's folder); or, to start from random weights, model=SIZE and "
+            "tokenizer_path=FOLDER"
+        )
+    return None, Path(config.tokenizer_path)
+
+
+def model_sizes(config: FromPretrained, pretrained: Bundle | None, vocab_size: int) -> ModelConfig:
+    """The pretrained model's sizes, with another dropout where one is given, or those of `config.model`."""
+    if pretrained is None:
+        assert config.model is not None
+        return config.model.model_config(vocab_size)
+    sizes = pretrained.description.model
+    if config.dropout is None:
+        return sizes
+    try:
+        return replace(sizes, hidden_dropout=config.dropout)
+    except ValueError as error:
+        raise ConfigError(f"dropout={config.dropout}: {error}") from None
