@@ -12,14 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from korbert.data.batching import Batch, collate_windows, pad
-from korbert.data.pretraining import join_segments
+from korbert.data.batching import Batch, collate_windows, encoder_inputs
+from korbert.data.pretraining import single_segment
+from korbert.data.shards import stretch
 from korbert.data.windows import Candidate, DecodingConfig, WindowConfig, WindowMaker, decode_answers
 from korbert.encoding import Encoding, encode
 from korbert.entities import EntityAnnotator, make_annotator
 from korbert.errors import KorbertError
-from korbert.model import Padded, PretrainingModel, SpanModel
+from korbert.model import PretrainingModel, SpanModel
 from korbert.text import AnnotatedText, Span
+from korbert.tokenizers import SpecialTokens
 from korbert.training.bundle import Bundle, load_bundle
 
 
@@ -69,10 +71,11 @@ class Reader:
                 raise KorbertError(f"{name}: wanted text, got {text!r}")
         decoding = description.decoding or DecodingConfig()
         maker = WindowMaker(
-            self.bundle.tokenizer, self.annotator, description.mode, description.window or WindowConfig()
+            self.bundle.tokenizer, self.annotator, description.entities, description.window or WindowConfig()
         )
         windows = maker.question(question, context)
-        collate = functools.partial(collate_windows, pad_id=self.bundle.tokenizer.special.pad)
+        pad_id = self.bundle.tokenizer.special.pad
+        collate = functools.partial(collate_windows, pad_id=pad_id, sharing=self._sharing)
         with torch.inference_mode():
             logits = [
                 tuple(part[0].cpu().numpy() for part in model.logits(collate([window]).to(self.device)))
@@ -101,11 +104,8 @@ class Reader:
         room = model.config.max_positions
         if len(encoding) + 3 > room:
             raise KorbertError(f"fill_mask: {len(encoding)} tokens are too many for {room} positions")
-        nothing = (encoding.token_ids[:0], encoding.entity_ids[:0])
-        token_ids, segment_ids, entity_ids = join_segments((encoding.token_ids, encoding.entity_ids), nothing, special)
-        rows = [pad([ids[:-1]], 0) for ids in (token_ids, segment_ids, entity_ids)]  # one segment, one [SEP]
-        inputs = Batch(rows[0], rows[1], rows[2], Padded(torch.ones_like(rows[0], dtype=torch.bool), full=True))
-        batch = inputs.to(self.device)
+        inputs = single_segment(stretch(encoding), special)
+        batch = Batch(**encoder_inputs([inputs], special.pad, sharing=self._sharing)[0]).to(self.device)
         with torch.inference_mode():
             masks = torch.nonzero(batch.token_ids.flatten() == special.mask).flatten()
             logits = model.mlm_logits(model.encode(batch), masks)
@@ -116,6 +116,10 @@ class Reader:
             for ids, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
+    @property
+    def _sharing(self) -> SpecialTokens | None:
+        return self.bundle.tokenizer.special if self.bundle.description.entities.shared_positions else None
+
     def _masked(self, text: str, mask: str) -> Encoding:
         """Encode `text`, one [MASK] id in the place of each `mask`."""
         places = _occurrences(text, mask)
@@ -125,8 +129,8 @@ class Reader:
             if all(entity.end <= place.start or place.end <= entity.start for place in places)
         ]
         edges = [edge for place in places for edge in (place.start, place.end)]
-        mode = self.bundle.description.mode
-        encoding = encode(AnnotatedText(text, tuple(entities)), self.bundle.tokenizer, mode, edges)
+        annotated = AnnotatedText(text, tuple(entities))
+        encoding = encode(annotated, self.bundle.tokenizer, self.bundle.description.entities, edges)
         token_ids, keep = encoding.token_ids.copy(), np.ones(len(encoding), dtype=np.bool_)
         for place in places:
             inside = np.flatnonzero((encoding.starts < place.end) & (encoding.ends > place.start))

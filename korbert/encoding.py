@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+import numpy.typing as npt
 
+from korbert.entities.types import TYPES, type_id
 from korbert.text import AnnotatedText, IntArray
 from korbert.tokenizers import SpecialTokens, Tokenizer
 
-OUTSIDE, ENTITY = 0, 1  # entity ids
+OUTSIDE, ENTITY = 0, 1  # entity ids; where types are told, from 1 on they are those of `TYPES`
+BoolArray = npt.NDArray[np.bool_]
 
 
 class EntityMode(str, Enum):
@@ -40,11 +43,86 @@ class EntityMode(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class EntityInput:
+    """How entities enter the input, in full.
+
+    typed: entity ids tell the type, else all are 1. embed_markers: markers have the entity id of their mention, too; in
+    mode "markers" they alone, so that they tell types apart. shared_positions: a marker has the position of the token
+    that it stands beside, so that text has the positions it would have without. max_entities: mentions that are marked
+    in one segment of a sequence, spread evenly over those there are; the others are text, cut at their boundaries.
+    Raises ValueError for what would change nothing.
+    """
+
+    mode: EntityMode = EntityMode.BOTH
+    typed: bool = False
+    embed_markers: bool = False
+    shared_positions: bool = False
+    max_entities: int | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("embed_markers", "shared_positions"):
+            if getattr(self, key) and not self.mode.has_markers:
+                raise ValueError(f"{key} needs markers, but mode is {self.mode.value}")
+        if self.typed and not self.uses_embedding:
+            raise ValueError(f"typed changes nothing in mode {self.mode.value}; for typed markers set embed_markers")
+        if self.max_entities is not None and self.max_entities < 0:
+            raise ValueError(f"max_entities: wanted 0 or more, got {self.max_entities}")
+
+    @classmethod
+    def of(cls, value: EntityInput | EntityMode) -> EntityInput:
+        """A mode with all else as it is by default."""
+        return value if isinstance(value, EntityInput) else cls(EntityMode(value))
+
+    @property
+    def embeds_markers(self) -> bool:
+        """Whether markers have entity ids."""
+        return self.embed_markers and self.mode.has_markers
+
+    @property
+    def uses_embedding(self) -> bool:
+        """Whether any token has an entity id but 0."""
+        return self.mode.has_embedding or self.embeds_markers
+
+    @property
+    def entity_types(self) -> int:
+        """How many entity ids there are beside 0."""
+        return len(TYPES) if self.typed else 1
+
+    def shown(self, token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens) -> tuple[IntArray, IntArray]:
+        """Of tokens with all markers and typed entity ids: the indices that stay, and the entity ids of those.
+
+        Markers that a cut has parted from their partner go in every mode.
+        """
+        keep = balanced(token_ids, special)
+        ids, entities = token_ids[keep], entity_ids[keep]
+        is_open, is_close = ids == special.ent, ids == special.ent_end
+        if not self.typed:
+            entities = np.minimum(entities, ENTITY)
+        out = entities if self.mode.has_embedding else np.zeros_like(entities)
+        if self.embeds_markers:
+            out = np.where(is_open, np.append(entities[1:], 0), np.where(is_close, np.append(0, entities[:-1]), out))
+        if not self.mode.has_markers:
+            is_text = ~(is_open | is_close)
+            keep, out = keep[is_text], out[is_text]
+        return keep, out.astype(np.int32)
+
+    def limited(self, token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens) -> tuple[IntArray, IntArray]:
+        """The same of tokens as they are shown, without the mentions that are more than `max_entities`."""
+        mentions = mention_numbers(token_ids, entity_ids, special)
+        count = int(mentions.max(initial=-1)) + 1
+        if self.max_entities is None or count <= self.max_entities:
+            return np.arange(len(token_ids), dtype=np.int32), entity_ids
+        stays = np.zeros(count, dtype=np.bool_)
+        stays[np.linspace(0, count - 1, self.max_entities).round().astype(np.int64)] = True
+        return unmarked(token_ids, entity_ids, mentions, ~stays, special)
+
+
+@dataclass(frozen=True, slots=True)
 class Encoding:
     """The tokens of one text, markers included; no [CLS], [SEP] or padding yet.
 
     token_ids, entity_ids, starts, ends: (T,) int32. `starts` and `ends` are characters of the original text; a
-    marker has an empty span at its mention's edge, and entity id 0.
+    marker has an empty span at its mention's edge.
     """
 
     token_ids: IntArray
@@ -68,32 +146,42 @@ class Encoding:
 def encode(
     annotated: AnnotatedText,
     tokenizer: Tokenizer,
-    mode: EntityMode = EntityMode.BOTH,
+    entities: EntityInput | EntityMode = EntityMode.BOTH,
     boundaries: Iterable[int] = (),
     cut: bool = True,
 ) -> Encoding:
-    """Tokenize a text with its entities as `mode` says, cut at `boundaries` (characters) too.
+    """Tokenize a text with its entities as `entities` says, cut at `boundaries` (characters) too.
 
     cut=False leaves tokens whole at entity boundaries: a mention is then every token that it touches. The empty text
-    gives an empty encoding.
+    gives an empty encoding. `max_entities` is for parts of a text, and not looked at here.
     """
-    edges = [edge for e in annotated.entities for edge in (e.start, e.end)] if mode.cuts and cut else []
+    given = EntityInput.of(entities)
+    edges = [edge for e in annotated.entities for edge in (e.start, e.end)] if given.mode.cuts and cut else []
     tokens = tokenizer.encode(annotated.text, [*edges, *boundaries])
     entity_ids = np.zeros(len(tokens), dtype=np.int32)
     encoding = Encoding(tokens.ids, entity_ids, tokens.starts, tokens.ends)
-    if not mode.has_markers and not mode.has_embedding:
+    if not given.mode.has_markers and not given.mode.has_embedding:
         return encoding
+    marked = _marked(annotated, encoding, tokenizer.special)
+    keep, shown = given.shown(marked.token_ids, marked.entity_ids, tokenizer.special)
+    return Encoding(marked.token_ids[keep], shown, marked.starts[keep], marked.ends[keep])
+
+
+def _marked(annotated: AnnotatedText, encoding: Encoding, special: SpecialTokens) -> Encoding:
+    """With markers around every mention, and typed entity ids in it."""
     mentions = _mentions(annotated, encoding)
-    if mode.has_embedding:
-        for first, last in mentions:
-            entity_ids[first:last] = ENTITY
-    return _insert_markers(encoding, mentions, tokenizer.special) if mode.has_markers else encoding
+    for first, last, kind in mentions:
+        encoding.entity_ids[first:last] = kind
+    return _insert_markers(encoding, [(first, last) for first, last, _ in mentions], special)
 
 
-def _mentions(annotated: AnnotatedText, encoding: Encoding) -> list[tuple[int, int]]:
-    """Token ranges `[first, last)` of the entities; one that shares all its tokens with the one before has none."""
+def _mentions(annotated: AnnotatedText, encoding: Encoding) -> list[tuple[int, int, int]]:
+    """Token ranges `[first, last)` of the entities, and their types.
+
+    An entity that shares all its tokens with the one before has none.
+    """
     starts, ends = encoding.starts, encoding.ends
-    mentions: list[tuple[int, int]] = []
+    mentions: list[tuple[int, int, int]] = []
     previous = 0
     for entity in annotated.entities:
         first = max(int(np.searchsorted(ends, entity.start, side="right")), previous)
@@ -101,7 +189,7 @@ def _mentions(annotated: AnnotatedText, encoding: Encoding) -> list[tuple[int, i
         while last < len(ends) and starts[last] == ends[last] == entity.end:
             last += 1  # the rest of an expanded character, which has no characters of its own
         if first < last:
-            mentions.append((first, last))
+            mentions.append((first, last, type_id(entity.label)))
             previous = last
     return mentions
 
@@ -137,3 +225,37 @@ def balanced(token_ids: IntArray, special: SpecialTokens) -> IntArray:
     if len(markers) and token_ids[markers[-1]] == special.ent:
         lone.append(markers[-1])
     return np.delete(keep, lone) if lone else keep
+
+
+def mention_numbers(token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens) -> IntArray:
+    """The number of the mention that each token belongs to, its markers too; -1 outside of all, (T,) int32.
+
+    token_ids: no marker without its partner. Outside of markers, a run of one entity id counts as one mention: where
+    there are no markers, or a cut has parted them.
+    """
+    is_open, is_close = token_ids == special.ent, token_ids == special.ent_end
+    inside = np.cumsum(is_open) - np.cumsum(is_close) + is_close > 0
+    loose = np.where(inside, 0, entity_ids)
+    begins = is_open | ((loose > 0) & (loose != np.append(0, loose[:-1])))
+    return np.where(inside | (loose > 0), np.cumsum(begins) - 1, -1).astype(np.int32)
+
+
+def unmarked(
+    token_ids: IntArray, entity_ids: IntArray, mentions: IntArray, dropped: BoolArray, special: SpecialTokens
+) -> tuple[IntArray, IntArray]:
+    """Indices of the tokens that stay, and their entity ids, where the `dropped` mentions are text like any other.
+
+    mentions: (T,), see `mention_numbers`; dropped: (mentions,).
+    """
+    goes = np.append(dropped, False)[mentions]  # -1 is the last
+    is_marker = (token_ids == special.ent) | (token_ids == special.ent_end)
+    keep = np.flatnonzero(~(goes & is_marker)).astype(np.int32)
+    return keep, np.where(goes, OUTSIDE, entity_ids)[keep].astype(np.int32)
+
+
+def shared_positions(token_ids: IntArray, special: SpecialTokens) -> IntArray:
+    """Positions as without markers, (T,) int32; a marker has that of the token of its mention beside it."""
+    is_close = token_ids == special.ent_end
+    is_text = ~is_close & (token_ids != special.ent)
+    before = np.cumsum(is_text) - is_text
+    return (before - is_close).astype(np.int32)

@@ -233,7 +233,7 @@ def test_entity_modes_and_a_run_without_pretraining(
     for job, mode in (("0", "none"), ("1", "both")):
         record = read_json(tmp_path / "sweep" / job / "record.json")
         assert record["config"]["entities"]["mode"] == mode
-        assert read_json(tmp_path / "sweep" / job / "model" / "model.json")["mode"] == mode
+        assert read_json(tmp_path / "sweep" / job / "model" / "model.json")["entities"]["mode"] == mode
     door(
         repository, "finetune_korquad", *TINY, f"tokenizer_path={pretrained / 'model' / 'tokenizer'}", "entities=none",
         f"task.train=[{small}]", "train.steps=1", "train.epochs=null", f"run_dir={tmp_path / 'scratch'}",

@@ -20,7 +20,7 @@ from korbert.data.pretraining import (
     SentencePairs,
     truncate_pair,
 )
-from korbert.data.shards import ShardedCorpus
+from korbert.data.shards import ShardedCorpus, Stretch
 from korbert.encoding import EntityMode
 from korbert.errors import ConfigError
 from korbert.model import IGNORE_INDEX
@@ -136,7 +136,7 @@ def test_pairs_are_what_their_label_says(corpus: tuple[ShardedCorpus, Tokenizer]
     data = make(corpus, mode)
     documents = []
     for number in range(len(shards)):
-        ids, _ = shards.sentences(number, 0, len(shards.sentence_lengths(number)))
+        ids, *_ = shards.sentences(number, 0, len(shards.sentence_lengths(number)))
         if not mode.has_markers:
             ids = ids[(ids != SPECIAL.ent) & (ids != SPECIAL.ent_end)]
         documents.append(ids.tolist())
@@ -237,7 +237,7 @@ def test_passages_hold_every_token_once(corpus: tuple[ShardedCorpus, Tokenizer],
         cuts.append(rows.tolist())
     assert length == 100_000 or cuts[0] != cuts[1]
     first = example(data, 0, 0)
-    ids, _ = shards.tokens(0, 0, int(data.epoch(0).rows[0, 2]))
+    ids, *_ = shards.tokens(0, 0, int(data.epoch(0).rows[0, 2]))
     assert first.nsp_label is None
     assert not first.segment_ids.any()
     inner = unmasked(first)[1:-1].tolist()
@@ -288,11 +288,12 @@ def test_one_document_is_not_enough(corpus: tuple[ShardedCorpus, Tokenizer]) -> 
 @settings(max_examples=50)
 @given(a=st.integers(0, 40), b=st.integers(0, 40), limit=st.integers(2, 60), seed=st.integers(0, 9))
 def test_truncation_keeps_a_stretch_of_each(a: int, b: int, limit: int, seed: int) -> None:
-    parts = [(np.arange(n, dtype=np.int32), np.arange(n, dtype=np.int32)) for n in (a, b)]
+    parts = [Stretch(*[np.arange(n, dtype=np.int32)] * 3) for n in (a, b)]
     cut = truncate_pair(parts[0], parts[1], limit, np.random.default_rng(seed))
-    lengths = [len(part[0]) for part in cut]
+    lengths = [len(part.ids) for part in cut]
     assert sum(lengths) == min(a + b, limit)
-    for (ids, entities), size in zip(cut, (a, b), strict=True):
+    for (ids, entities, units), size in zip(cut, (a, b), strict=True):
         assert np.array_equal(ids, entities)
+        assert np.array_equal(ids, units)
         assert len(ids) >= min(size, limit // 2)
         assert len(ids) == 0 or np.array_equal(ids, np.arange(ids[0], ids[0] + len(ids)))

@@ -82,7 +82,7 @@ def test_answers_are_in_the_passage_and_not_shown_in_the_question(
                 assert ids[b + 1] == SPECIAL.ent_end
             if mode.has_embedding:
                 assert example.entity_ids[a : b + 1].all()
-        whole, _ = shards.tokens(int(request[2][0]), 0, shards.document_length(int(request[2][0])))
+        whole, *_ = shards.tokens(int(request[2][0]), 0, shards.document_length(int(request[2][0])))
         named = [whole[a:b] for a, b in mentions(whole, SPECIAL)]
         assert any(np.array_equal(answers[0], name) for name in named)
         hinted += int(SPECIAL.mask in question)

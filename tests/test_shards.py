@@ -60,7 +60,7 @@ def test_hold_every_sentence(
             continue
         assert corpus.sentence_lengths(number).tolist() == [len(e) for e in encodings]
         for index, encoding in enumerate(encodings):
-            ids, entities = corpus.sentences(number, index, index + 1)
+            ids, entities, _ = corpus.sentences(number, index, index + 1)
             assert ids.tolist() == encoding.token_ids.tolist()
             assert entities.tolist() == encoding.entity_ids.tolist()
         whole = corpus.sentences(number, 0, len(encodings))
@@ -138,6 +138,6 @@ def test_large_vocabularies_do_not_wrap(tmp_path: Path) -> None:
     rare = large.vocabulary[-1].removeprefix("▁")
     (tmp_path / "rare.txt").write_text(f"{rare} {rare}", "utf-8")
     build_shards(tmp_path / "shards", [tmp_path / "rare.txt"], folder)
-    ids, _ = ShardedCorpus(tmp_path / "shards", large.fingerprint).sentences(0, 0, 1)
+    ids, *_ = ShardedCorpus(tmp_path / "shards", large.fingerprint).sentences(0, 0, 1)
     assert ids.tolist() == encode(AnnotatedText(f"{rare} {rare}"), large, EntityMode.NONE).token_ids.tolist()
     assert ids.max() > 1 << 16

@@ -11,15 +11,9 @@ from dataclasses import dataclass
 
 from korbert.data.korquad import KorquadDataset
 from korbert.entities.base import EntityAnnotator
+from korbert.entities.types import COMMON_TYPES
 from korbert.metrics import EntityScore, score_entities
 from korbert.text import AnnotatedText, Span
-
-# Types of KMOU (PER LOC ORG POH DAT TIM DUR MNY PNT NOH), KLUE (PS LC OG DT TI QT), MeCab-ko's lists, and our own.
-COMMON_TYPES = {
-    "PER": "person", "PS": "person", "LOC": "place", "LC": "place", "ORG": "organisation", "OG": "organisation",
-    "DAT": "time", "TIM": "time", "DUR": "time", "DT": "time", "TI": "time",
-    "MNY": "number", "PNT": "number", "NOH": "number", "QT": "number", "POH": "other",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from korbert.encoding import EntityMode
+from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import ConfigError
 from korbert.model.config import ModelConfig
 
@@ -54,15 +54,36 @@ class TokenizerConfig:
 class EntitiesConfig:
     """annotator: see `korbert.entities.make_annotator`, or "inherit" (from the pretrained model); mode: `EntityMode`.
 
-    store: a file of annotations made beforehand, for machines without the analyser.
+    typed, embed_markers, shared_positions, max_entities: see `EntityInput`; null: as the pretrained model has it, or
+    none of it. dropout: share of the mentions that are not marked in training. store: a file of annotations made
+    beforehand, for machines without the analyser.
     """
 
     annotator: str = MISSING
     mode: str = MISSING
+    typed: bool | None = None
+    embed_markers: bool | None = None
+    shared_positions: bool | None = None
+    max_entities: int | None = None
+    dropout: float = 0.0
     store: str | None = None
 
-    def entity_mode(self) -> EntityMode:
-        """The mode. Raises ConfigError for an unknown one, or one that the annotator cannot serve."""
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.dropout <= 1.0:
+            raise ConfigError(f"entities.dropout: wanted a share between 0 and 1, got {self.dropout}")
+
+    def entity_input(self) -> EntityInput:
+        """How entities enter the input. Raises ConfigError for what does not go together."""
+        mode = self._entity_mode()
+        if self.dropout and not mode.has_markers and not mode.has_embedding:
+            raise ConfigError(f"entities.dropout={self.dropout}: mode {mode.value} marks no mention")
+        flags = {key: bool(getattr(self, key)) for key in ("typed", "embed_markers", "shared_positions")}
+        try:
+            return EntityInput(mode, max_entities=self.max_entities, **flags)
+        except ValueError as error:
+            raise ConfigError(f"entities.{error}") from None
+
+    def _entity_mode(self) -> EntityMode:
         try:
             mode = EntityMode(self.mode)
         except ValueError:
@@ -103,10 +124,10 @@ class ModelSize:
     span_query: bool = False
     matching_heads: int = 0
 
-    def model_config(self, vocab_size: int) -> ModelConfig:
+    def model_config(self, vocab_size: int, entity_types: int = 1) -> ModelConfig:
         """Complete the sizes. Raises ConfigError where they do not fit together."""
         try:
-            return ModelConfig(vocab_size=vocab_size, **asdict(self))
+            return ModelConfig(vocab_size=vocab_size, entity_types=entity_types, **asdict(self))
         except ValueError as error:
             raise ConfigError(str(error)) from None
 

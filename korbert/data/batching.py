@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -13,9 +13,11 @@ from torch import Tensor
 
 from korbert.data.pretraining import PretrainingExample
 from korbert.data.windows import Window
+from korbert.encoding import shared_positions
 from korbert.model.heads import IGNORE_INDEX
 from korbert.model.layout import Layout, Packed, Padded
 from korbert.text import IntArray
+from korbert.tokenizers import SpecialTokens
 
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
@@ -24,21 +26,25 @@ _POOL = 50  # batches whose examples are sorted by length together
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Encoder inputs: int64 ids, each (B, T) or, packed, (N,), and how they lie."""
+    """Encoder inputs: int64 ids, each (B, T) or, packed, (N,), and how they lie.
+
+    position_ids: None for 0 1 2 … in each sequence.
+    """
 
     token_ids: Tensor
     segment_ids: Tensor
     entity_ids: Tensor
     layout: Layout
+    position_ids: Tensor | None = field(default=None, kw_only=True)
 
     def to(self, device: torch.device) -> Any:
         """Copy everything to `device`."""
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        values = ((part.name, getattr(self, part.name)) for part in fields(self))
         return type(self)(**{k: v.to(device, non_blocking=True) if _movable(v) else v for k, v in values})
 
     def pin_memory(self) -> Any:
         """Copy everything to memory from which a GPU reads faster."""
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        values = ((part.name, getattr(self, part.name)) for part in fields(self))
         return type(self)(**{k: v.pin_memory() if _movable(v) else v for k, v in values})
 
     @property
@@ -119,28 +125,36 @@ class Example(Protocol):
     def segment_ids(self) -> IntArray: ...
     @property
     def entity_ids(self) -> IntArray: ...
-    def __len__(self) -> int: ...
 
 
 def encoder_inputs(
-    examples: Sequence[Example], pad_id: int, packed: bool
+    examples: Sequence[Example], pad_id: int, packed: bool = False, sharing: SpecialTokens | None = None
 ) -> tuple[dict[str, Any], npt.NDArray[np.int64]]:
-    """The encoder's inputs, and where each example begins in them laid out flat, (B,)."""
-    lengths = [len(e) for e in examples]
+    """The encoder's inputs, and where each example begins in them laid out flat, (B,).
+
+    sharing: the special tokens, where markers share the positions of the tokens beside them.
+    """
+    lengths = [len(e.token_ids) for e in examples]
     rows = {name: [getattr(e, name) for e in examples] for name in ("token_ids", "segment_ids", "entity_ids")}
+    if sharing is not None:
+        rows["position_ids"] = [shared_positions(e.token_ids, sharing) for e in examples]
     if packed:
         first = np.cumsum([0, *lengths[:-1]])
         return {"layout": Packed.of(lengths), **{name: pack(values) for name, values in rows.items()}}, first
     first = np.arange(len(lengths)) * max(lengths)
     mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
     layout = Padded(torch.from_numpy(mask), full=min(lengths) == max(lengths))
-    fill = {"token_ids": pad_id, "segment_ids": 0, "entity_ids": 0}
-    return {"layout": layout, **{name: pad(values, fill[name]) for name, values in rows.items()}}, first
+    return {
+        "layout": layout,
+        **{name: pad(values, pad_id if name == "token_ids" else 0) for name, values in rows.items()},
+    }, first
 
 
-def collate_pretraining(examples: Sequence[PretrainingExample], pad_id: int, packed: bool = False) -> PretrainingBatch:
+def collate_pretraining(
+    examples: Sequence[PretrainingExample], pad_id: int, packed: bool = False, sharing: SpecialTokens | None = None
+) -> PretrainingBatch:
     """Bring masked examples into one batch; all or none of them are sentence pairs."""
-    inputs, first = encoder_inputs(examples, pad_id, packed)
+    inputs, first = encoder_inputs(examples, pad_id, packed, sharing)
     places = [np.flatnonzero(e.mlm_labels != IGNORE_INDEX) for e in examples]
     labels = [e.mlm_labels[at] for e, at in zip(examples, places, strict=True)]
     nsp = [e.nsp_label for e in examples if e.nsp_label is not None]
@@ -171,11 +185,13 @@ def _questions(examples: Sequence[PretrainingExample], first: npt.NDArray[np.int
     }
 
 
-def collate_windows(windows: Sequence[Window], pad_id: int, packed: bool = False) -> SpanBatch:
+def collate_windows(
+    windows: Sequence[Window], pad_id: int, packed: bool = False, sharing: SpecialTokens | None = None
+) -> SpanBatch:
     """Bring question windows into one batch."""
     allowed = [w.allowed for w in windows]
     return SpanBatch(
-        **encoder_inputs(windows, pad_id, packed)[0],
+        **encoder_inputs(windows, pad_id, packed, sharing)[0],
         start_positions=torch.tensor([w.answer[0] for w in windows]),
         end_positions=torch.tensor([w.answer[1] for w in windows]),
         allowed=pack(allowed) if packed else pad(allowed, False),

@@ -9,14 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from korbert.data.masking import MaskingConfig, mask_tokens
-from korbert.data.shards import Sentence, ShardedCorpus
-from korbert.encoding import EntityMode, balanced
+from korbert.data.shards import EOJEOL_UNITS, ShardedCorpus, Stretch
+from korbert.data.units import with_mentions
+from korbert.encoding import EntityInput, EntityMode, balanced, mention_numbers, unmarked
 from korbert.errors import ConfigError
 from korbert.model.heads import IGNORE_INDEX
 from korbert.text import IntArray
@@ -25,6 +26,15 @@ from korbert.tokenizers import SpecialTokens, Tokenizer
 RANDOM, NEXT = 0, 1  # nsp labels
 Rows = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+
+class Joined(NamedTuple):
+    """A sequence before it is masked: token, segment and entity ids and unit flags, each (T,) int32."""
+
+    token_ids: IntArray
+    segment_ids: IntArray
+    entity_ids: IntArray
+    units: IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,9 @@ class PlannedEpoch:
 class PretrainingData(ABC):
     """All epochs of one corpus, or of those of its documents that are given.
 
-    max_length: tokens in a sequence with [CLS] and [SEP]. Raises ConfigError where there are too few documents.
+    max_length: tokens in a sequence with [CLS] and [SEP]. entity_dropout: share of the mentions, drawn anew in every
+    epoch, that are not marked. Raises ConfigError where there are too few documents, or where the shards lack what
+    masking wants to know.
     """
 
     needs_documents = 1
@@ -83,17 +95,24 @@ class PretrainingData(ABC):
         self,
         corpus: ShardedCorpus,
         tokenizer: Tokenizer,
-        mode: EntityMode,
+        entities: EntityInput | EntityMode,
         *,
         max_length: int,
         masking: MaskingConfig,
         seed: int,
         documents: Sequence[int] | npt.NDArray[np.int64] | None = None,
+        entity_dropout: float = 0.0,
     ) -> None:
-        self.corpus, self.mode, self.seed = corpus, mode, seed
+        self.corpus, self.entities, self.seed = corpus, EntityInput.of(entities), seed
+        self.entity_dropout = entity_dropout
         self.max_length, self.masking = max_length, masking
         self.special, self.vocab_size = tokenizer.special, len(tokenizer)
         self.documents = np.arange(len(corpus)) if documents is None else np.asarray(documents)
+        if masking.flags and not _has_flags(corpus.manifest.units, masking.flags):
+            raise ConfigError(
+                f"task.masking.unit={masking.unit} needs shards with flags of {masking.flags}, these have "
+                f"{corpus.manifest.units or 'none'}"
+            )
         if len(self.documents) < self.needs_documents:
             raise ConfigError(
                 f"next sentence prediction needs two documents or more, this part of the corpus has "
@@ -118,24 +137,28 @@ class PretrainingData(ABC):
         indices = np.linspace(0, len(planned) - 1, min(count, len(planned))).round().astype(np.int64)
         return [self.make(request) for request in planned.requests(indices)]
 
-    def as_mode_says(self, part: Sentence) -> Sentence:
-        """Leave out markers that lost their partner, or all of them, and the entity ids, as the mode wants it."""
-        ids, entities = part
-        keep = self.kept(ids)
-        return ids[keep], entities[keep] if self.mode.has_embedding else np.zeros(len(keep), dtype=np.int32)
+    def shown(self, part: Stretch, rng: np.random.Generator) -> tuple[IntArray, Stretch]:
+        """Indices of the tokens that stay, and those tokens as the entity input wants them.
 
-    def kept(self, ids: IntArray) -> IntArray:
-        """Indices of the tokens that `as_mode_says` keeps."""
-        keep = balanced(ids, self.special)
-        if not self.mode.has_markers:
-            keep = keep[(ids[keep] != self.special.ent) & (ids[keep] != self.special.ent_end)]
-        return keep
+        Markers that a cut has parted from their partner go in every mode.
+        """
+        keep = balanced(part.ids, self.special)
+        part = part.take(keep)
+        if self.masking.unit == "entity":
+            part = part._replace(units=with_mentions(part.units, part.ids, part.entities, self.special))
+        if self.entity_dropout > 0:
+            numbers = mention_numbers(part.ids, part.entities, self.special)
+            dropped = rng.random(int(numbers.max(initial=-1)) + 1) < self.entity_dropout
+            stay, entities = unmarked(part.ids, part.entities, numbers, dropped, self.special)
+            keep, part = keep[stay], part.take(stay)._replace(entities=entities)
+        for choose in (self.entities.shown, self.entities.limited):
+            stay, entities = choose(part.ids, part.entities, self.special)
+            keep, part = keep[stay], part.take(stay)._replace(entities=entities)
+        return keep, part
 
-    def _masked(
-        self, inputs: tuple[IntArray, IntArray, IntArray], rng: np.random.Generator, label: int | None = None
-    ) -> PretrainingExample:
-        token_ids, segment_ids, entity_ids = inputs
-        masked, labels = mask_tokens(token_ids, rng, self.special, self.vocab_size, self.masking)
+    def _masked(self, inputs: Joined, rng: np.random.Generator, label: int | None = None) -> PretrainingExample:
+        ids, segment_ids, entity_ids, units = inputs
+        masked, labels = mask_tokens(ids, rng, self.special, self.vocab_size, self.masking, units)
         return PretrainingExample(masked, segment_ids, entity_ids, labels, label)
 
 
@@ -208,7 +231,7 @@ class SentencePairs(PretrainingData):
         else:
             a, b = halves(self.corpus.sentences(document, first, last))
         a, b = truncate_pair(a, b, self.max_length - 3, rng)
-        inputs = join_segments(self.as_mode_says(a), self.as_mode_says(b), self.special)
+        inputs = join_segments(self.shown(a, rng)[1], self.shown(b, rng)[1], self.special)
         return self._masked(inputs, rng, RANDOM if other >= 0 else NEXT)
 
 
@@ -223,7 +246,7 @@ class Passages(PretrainingData):
 
     def _make(self, row: Rows, rng: np.random.Generator) -> PretrainingExample:
         document, first, last = (int(value) for value in row)
-        passage = self.as_mode_says(self.corpus.tokens(document, first, last))
+        passage = self.shown(self.corpus.tokens(document, first, last), rng)[1]
         return self._masked(single_segment(passage, self.special), rng)
 
 
@@ -247,14 +270,18 @@ class HeldOut(PretrainingData):
 
     def _make(self, row: Rows, rng: np.random.Generator) -> PretrainingExample:
         document, first, last = (int(value) for value in row)
-        ids, entities = self.as_mode_says(self.corpus.tokens(document, first, last))
-        masked, labels = mask_tokens(ids, rng, self.special, self.vocab_size, self.masking)
+        passage = self.shown(self.corpus.tokens(document, first, last), rng)[1]
+        masked, labels = mask_tokens(passage.ids, rng, self.special, self.vocab_size, self.masking, passage.units)
         join = _join_halves if self.pairs else single_segment
-        token_ids, segment_ids, entity_ids = join((masked, entities), self.special)
+        token_ids, segment_ids, entity_ids, _ = join(passage._replace(ids=masked), self.special)
         at = np.isin(token_ids, (self.special.cls, self.special.sep), invert=True)
         spread = np.full(len(token_ids), IGNORE_INDEX, dtype=np.int32)
         spread[at] = labels
         return PretrainingExample(token_ids, segment_ids, entity_ids, spread, NEXT if self.pairs else None)
+
+
+def _has_flags(found: str, wanted: str) -> bool:
+    return bool(found) if wanted == EOJEOL_UNITS else found == wanted
 
 
 def passage_rows(
@@ -279,41 +306,41 @@ def passage_rows(
     return np.stack([np.repeat(documents, counts), start, end], axis=1)
 
 
-def halves(part: Sentence) -> tuple[Sentence, Sentence]:
+def halves(part: Stretch) -> tuple[Stretch, Stretch]:
     """A stretch of tokens in two."""
-    ids, entities = part
-    half = len(ids) // 2
-    return (ids[:half], entities[:half]), (ids[half:], entities[half:])
+    half = len(part.ids) // 2
+    return part.take(slice(0, half)), part.take(slice(half, None))
 
 
-def truncate_pair(a: Sentence, b: Sentence, limit: int, rng: np.random.Generator) -> tuple[Sentence, Sentence]:
+def truncate_pair(a: Stretch, b: Stretch, limit: int, rng: np.random.Generator) -> tuple[Stretch, Stretch]:
     """Shorten two segments to `limit` tokens together, the longer one first, from a random end token by token."""
-    lengths = [len(a[0]), len(b[0])]
+    lengths = [len(a.ids), len(b.ids)]
     front = [0, 0]
     while sum(lengths) > limit:
         longer = 0 if lengths[0] > lengths[1] else 1
         lengths[longer] -= 1
         front[longer] += int(rng.random() < 0.5)
-    (ids_a, entities_a), (ids_b, entities_b) = a, b
-    keep_a, keep_b = slice(front[0], front[0] + lengths[0]), slice(front[1], front[1] + lengths[1])
-    return (ids_a[keep_a], entities_a[keep_a]), (ids_b[keep_b], entities_b[keep_b])
+    return a.take(slice(front[0], front[0] + lengths[0])), b.take(slice(front[1], front[1] + lengths[1]))
 
 
-def join_segments(a: Sentence, b: Sentence, special: SpecialTokens) -> tuple[IntArray, IntArray, IntArray]:
-    """[CLS] a [SEP] b [SEP]: token, segment (0 up to the first [SEP], then 1) and entity ids, each (T,) int32."""
+def join_segments(a: Stretch, b: Stretch, special: SpecialTokens) -> Joined:
+    """[CLS] a [SEP] b [SEP]; segment 0 up to the first [SEP], then 1."""
     cls, sep = [special.cls], [special.sep]
-    token_ids = np.concatenate([cls, a[0], sep, b[0], sep]).astype(np.int32)
-    entity_ids = np.concatenate([[0], a[1], [0], b[1], [0]]).astype(np.int32)
-    segment_ids = np.repeat(np.array([0, 1], dtype=np.int32), [len(a[0]) + 2, len(b[0]) + 1])
-    return token_ids, segment_ids, entity_ids
+    token_ids = np.concatenate([cls, a.ids, sep, b.ids, sep]).astype(np.int32)
+    segment_ids = np.repeat(np.array([0, 1], dtype=np.int32), [len(a.ids) + 2, len(b.ids) + 1])
+    entities, units = (
+        np.concatenate([[0], x, [0], y, [0]]).astype(np.int32)
+        for x, y in ((a.entities, b.entities), (a.units, b.units))
+    )
+    return Joined(token_ids, segment_ids, entities, units)
 
 
-def single_segment(passage: Sentence, special: SpecialTokens) -> tuple[IntArray, IntArray, IntArray]:
-    """[CLS] passage [SEP]: token, segment (all 0) and entity ids, each (T,) int32."""
-    token_ids = np.concatenate([[special.cls], passage[0], [special.sep]]).astype(np.int32)
-    entity_ids = np.concatenate([[0], passage[1], [0]]).astype(np.int32)
-    return token_ids, np.zeros(len(token_ids), dtype=np.int32), entity_ids
+def single_segment(passage: Stretch, special: SpecialTokens) -> Joined:
+    """[CLS] passage [SEP]; segment 0."""
+    token_ids = np.concatenate([[special.cls], passage.ids, [special.sep]]).astype(np.int32)
+    entities, units = (np.pad(values, 1).astype(np.int32) for values in (passage.entities, passage.units))
+    return Joined(token_ids, np.zeros(len(token_ids), dtype=np.int32), entities, units)
 
 
-def _join_halves(passage: Sentence, special: SpecialTokens) -> tuple[IntArray, IntArray, IntArray]:
+def _join_halves(passage: Stretch, special: SpecialTokens) -> Joined:
     return join_segments(*halves(passage), special)

@@ -17,6 +17,7 @@ import numpy as np
 from korbert.data.masking import mask_tokens
 from korbert.data.pretraining import (
     Asked,
+    Joined,
     Passages,
     PlannedEpoch,
     PretrainingExample,
@@ -25,7 +26,7 @@ from korbert.data.pretraining import (
     passage_rows,
     single_segment,
 )
-from korbert.data.shards import Sentence
+from korbert.data.shards import Stretch
 from korbert.errors import ConfigError
 from korbert.text import IntArray
 from korbert.tokenizers import SpecialTokens, Tokenizer
@@ -68,7 +69,7 @@ class SelectionConfig:
 class Cloze:
     """A question and its passage; places are the mentions of the answer in the passage."""
 
-    tokens: Sentence
+    tokens: Stretch
     places: list[Mention]
 
 
@@ -115,12 +116,13 @@ class SelectionPassages(Passages):
         if example is not None:
             return example
         if question is None:
-            return self._masked(single_segment(self.as_mode_says(passage), self.special), rng)
+            return self._masked(single_segment(self.shown(passage, rng)[1], self.special), rng)
         return self._asked(question, passage, rng)
 
     def _ask(self, document: int, first: int, last: int, rng: np.random.Generator) -> Cloze | None:
         """A cloze about tokens `[first, last)` of a document; None where there is nothing to ask for."""
-        ids, entities = self.corpus.tokens(document, 0, self.corpus.document_length(document))
+        text = self.corpus.tokens(document, 0, self.corpus.document_length(document))
+        ids = text.ids
         is_echo = rng.random() < self.selection.echo
         if is_echo and rng.random() < self.selection.words:
             found = [(a + first, b + first) for a, b in self._words(ids[first:last])]
@@ -138,7 +140,7 @@ class SelectionPassages(Passages):
         inside, asking = candidates[rng.integers(len(candidates))]
         chosen = asking[rng.integers(len(asking))]
         same = [place for place in found if ids[slice(*place)].tobytes() == ids[slice(*chosen)].tobytes()]
-        tokens = self._take_out(document, (ids, entities), chosen, same, is_echo, rng)
+        tokens = self._take_out(document, text, chosen, same, is_echo, rng)
         places = [(a - first, b - first) for a, b in inside]
         return None if tokens is None else Cloze(tokens, places)
 
@@ -158,19 +160,19 @@ class SelectionPassages(Passages):
     def _take_out(
         self,
         document: int,
-        text: Sentence,
+        text: Stretch,
         mention: Mention,
         same: list[Mention],
         is_echo: bool,
         rng: np.random.Generator,
-    ) -> Sentence | None:
+    ) -> Stretch | None:
         """The sentence around a mention without it and what is the `same`, and not longer than allowed."""
-        ids, entities = text
         ends = np.cumsum(self.corpus.sentence_lengths(document))
         number = int(np.searchsorted(ends, mention[0], side="right"))
         start, end = int(ends[number - 1]) if number else 0, int(ends[number])
         keep = np.ones(end - start, dtype=np.bool_)
-        shown = ids[start:end].copy()
+        ids, entities, units = text.take(slice(start, end))
+        shown = ids.copy()
         hint = rng.random() < self.selection.hint
         for a, b in same:
             if start <= a and b <= end:
@@ -184,7 +186,7 @@ class SelectionPassages(Passages):
         if is_echo:
             # Other entities stay, they are what a question is about; so do their markers and the hint.
             dropped = rng.random(len(keep)) < rng.random() * self.selection.drop
-            keep &= ~dropped | (entities[start:end] > 0) | np.isin(shown, self.special.ids)
+            keep &= ~dropped | (entities > 0) | np.isin(shown, self.special.ids)
         # Where the sentence is too long, what is near the mention stays.
         at = np.flatnonzero(keep)
         if len(at) < 3:
@@ -193,20 +195,20 @@ class SelectionPassages(Passages):
         limit = self.selection.question_length
         begin = int(np.clip(near - limit // 2, 0, max(0, len(at) - limit)))
         at = at[begin : begin + limit]
-        entity_ids = np.where(shown[at] == self.special.mask, 0, entities[start:end][at])
-        return self.as_mode_says((shown[at], entity_ids.astype(np.int32)))
+        entity_ids = np.where(shown[at] == self.special.mask, 0, entities[at]).astype(np.int32)
+        return self.shown(Stretch(shown[at], entity_ids, units[at]), rng)[1]
 
-    def _asked(self, question: Cloze, passage: Sentence, rng: np.random.Generator) -> PretrainingExample:
+    def _asked(self, question: Cloze, passage: Stretch, rng: np.random.Generator) -> PretrainingExample:
         """[CLS] question [SEP] passage [SEP]; [CLS] asks."""
-        kept = self.kept(passage[0])
-        inputs = join_segments(question.tokens, self.as_mode_says(passage), self.special)
-        begin = len(question.tokens[0]) + 2
+        kept, shown = self.shown(passage, rng)
+        inputs = join_segments(question.tokens, shown, self.special)
+        begin = len(question.tokens.ids) + 2
         answers = [_moved(place, kept, begin) for place in question.places]
         return self._finish(inputs, begin, [Asked(0, tuple(answers))], rng)
 
-    def _ask_inside(self, passage: Sentence, rng: np.random.Generator) -> PretrainingExample | None:
+    def _ask_inside(self, passage: Stretch, rng: np.random.Generator) -> PretrainingExample | None:
         """[CLS] passage [SEP]; every hidden place asks for the one that is left. None where nothing recurs."""
-        ids, entities = passage[0].copy(), passage[1].copy()
+        ids, entities = passage.ids.copy(), passage.entities.copy()
         keep = np.ones(len(ids), dtype=np.bool_)
         asking: list[tuple[int, Mention]] = []  # where the [MASK] stands, and what it asks for
         for places in _named(mentions(ids, self.special), ids, self.special).values():
@@ -219,21 +221,19 @@ class SelectionPassages(Passages):
         if not asking:
             return None
         where = np.flatnonzero(keep)
-        shown = (ids[where], entities[where])
-        kept = where[self.kept(shown[0])].astype(np.int32)
-        inputs = single_segment(self.as_mode_says(shown), self.special)
+        stay, shown = self.shown(Stretch(ids[where], entities[where], passage.units[where]), rng)
+        kept = where[stay].astype(np.int32)
+        inputs = single_segment(shown, self.special)
         asked = [Asked(1 + int(np.searchsorted(kept, at)), (_moved(answer, kept, 1),)) for at, answer in asking]
         return self._finish(inputs, 1, asked, rng)
 
-    def _finish(
-        self, inputs: tuple[IntArray, IntArray, IntArray], begin: int, asked: list[Asked], rng: np.random.Generator
-    ) -> PretrainingExample:
+    def _finish(self, inputs: Joined, begin: int, asked: list[Asked], rng: np.random.Generator) -> PretrainingExample:
         """Mask, anywhere: sparing the answers would give them away. They may lie from `begin` on, or at [CLS]."""
-        token_ids, segment_ids, entity_ids = inputs
+        token_ids, segment_ids, entity_ids, units = inputs
         allowed = np.zeros(len(token_ids), dtype=np.bool_)
         allowed[begin:-1] = ~np.isin(token_ids[begin:-1], (self.special.ent, self.special.ent_end))
         allowed[0] = True  # as in fine-tuning, where it says "not here"
-        masked, labels = mask_tokens(token_ids, rng, self.special, self.vocab_size, self._asked_masking)
+        masked, labels = mask_tokens(token_ids, rng, self.special, self.vocab_size, self._asked_masking, units)
         return PretrainingExample(masked, segment_ids, entity_ids, labels, asked=tuple(asked), allowed=allowed)
 
 

@@ -1,9 +1,10 @@
 """Token shards: a corpus encoded once, on disk, memory-mapped; never all of it in RAM.
 
 A shard is four .npy files: `tokens` (uint16 or int32) and `entities` (uint8), flat over all sentences; `sentences`
-(int64), where each sentence begins in them, and `documents` (int64), where each document begins in `sentences`.
-Markers and entity ids are always stored when entities were found, and left out again on reading as the entity mode
-says: so split, markers, embedding and both read the very same sentences from one folder.
+(int64), where each sentence begins in them, and `documents` (int64), where each document begins in `sentences`; and
+where masking wants to know of eojeol or morphemes, a fifth one, `units` (uint8), flat as the tokens.
+Markers and typed entity ids are always stored when entities were found, and left out again on reading as the entity
+input says: so split, markers, embedding and both read the very same sentences from one folder.
 """
 
 from __future__ import annotations
@@ -14,25 +15,33 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from korbert.data.corpus import Document, read_documents, split_sentences
-from korbert.encoding import EntityMode, encode
+from korbert.data.units import unit_flags
+from korbert.encoding import Encoding, EntityInput, encode
 from korbert.entities import EntityAnnotator, make_annotator
 from korbert.errors import DataError
 from korbert.files import read_json, write_json_atomically
+from korbert.morphology import make_analyser
 from korbert.text import IntArray
 from korbert.tokenizers import SpecialTokens, Tokenizer, load_tokenizer
 
 FORMAT = 1
+EOJEOL_UNITS = "eojeol"
+_EVERYTHING = EntityInput(typed=True)
 _CHUNK = 32  # documents sent to a worker at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a shard folder was made from, and how much is in it; `empty` documents had no token and were left out."""
+    """What a shard folder was made from, and how much is in it; `empty` documents had no token and were left out.
+
+    typed: whether entity ids tell types. units: "", "eojeol", or also the analyser whose morphemes are flagged.
+    """
 
     tokenizer: str
     annotator: str
@@ -44,38 +53,67 @@ class Manifest:
     characters: int
     shards: int
     empty: int = 0
+    typed: bool = False
+    units: str = ""
     format: int = FORMAT
 
 
-Sentence = tuple[IntArray, IntArray]  # token ids, entity ids
-EncodedDocument = tuple[list[Sentence], int]  # its sentences, its characters
+class Stretch(NamedTuple):
+    """Tokens of a document: ids, entity ids and unit flags, see `korbert.data.units`, each (T,) int32."""
+
+    ids: IntArray
+    entities: IntArray
+    units: IntArray
+
+    def take(self, keep: slice | IntArray) -> Stretch:
+        """Some of the tokens."""
+        return Stretch(self.ids[keep], self.entities[keep], self.units[keep])
+
+
+def stretch(encoding: Encoding, units: IntArray | None = None) -> Stretch:
+    """The tokens of a text."""
+    ids = encoding.token_ids
+    return Stretch(ids, encoding.entity_ids, np.zeros_like(ids) if units is None else units)
+
+
+EncodedDocument = tuple[list[Stretch], int]  # its sentences, its characters
 
 
 class DocumentEncoder:
     """Document → encoded sentences; paragraphs are annotated whole, so that the analyser sees its context."""
 
-    def __init__(self, tokenizer: Tokenizer, annotator: EntityAnnotator, cut: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, annotator: EntityAnnotator, cut: bool, units: str = "") -> None:
         self.tokenizer = tokenizer
         self.annotator = annotator
-        self.cut = cut
+        self.cut, self.units = cut, units
+        self._analyser = make_analyser(units) if units not in ("", EOJEOL_UNITS) else None
 
     def __call__(self, document: Document) -> EncodedDocument:
         """Encode every sentence that has a token."""
         sentences = []
         for paragraph in self.annotator.annotate_all(document):
             for sentence in split_sentences(paragraph):
-                encoding = encode(sentence, self.tokenizer, EntityMode.BOTH, cut=self.cut)
+                encoding = encode(sentence, self.tokenizer, _EVERYTHING, cut=self.cut)
                 if len(encoding):
-                    sentences.append((encoding.token_ids, encoding.entity_ids))
+                    sentences.append(stretch(encoding, self._flags(sentence.text, encoding)))
         return sentences, sum(map(len, document))
+
+    def _flags(self, text: str, encoding: Encoding) -> IntArray | None:
+        if not self.units:
+            return None
+        return unit_flags(text, encoding, self.tokenizer.special, self._analyser)
 
 
 _worker: DocumentEncoder | None = None
 
 
-def _start_worker(tokenizer: Path, annotator: str, cut: bool, cache: Path | None) -> None:
+def _make_encoder(tokenizer: Path, annotator: str, cut: bool, units: str, cache: Path | None) -> DocumentEncoder:
+    return DocumentEncoder(load_tokenizer(tokenizer), make_annotator(annotator, cache=cache), cut, units)
+
+
+def _start_worker(*arguments: Any) -> None:
     global _worker
-    _worker = DocumentEncoder(load_tokenizer(tokenizer), make_annotator(annotator, cache=cache), cut)
+    _worker = _make_encoder(*arguments)
 
 
 def _work(chunk: list[Document]) -> list[EncodedDocument]:
@@ -90,6 +128,7 @@ def build_shards(
     annotator: str = "none",
     *,
     cut: bool = True,
+    units: str = "",
     max_documents: int | None = None,
     workers: int = 1,
     shard_tokens: int = 1 << 24,
@@ -98,7 +137,8 @@ def build_shards(
 ) -> Manifest:
     """Encode the documents of `sources` in order into `folder`, which appears only when it is complete.
 
-    cut: whether tokens end at entity boundaries; mentions are marked either way. `progress` is called with documents
+    cut: whether tokens end at entity boundaries; mentions are marked either way. units: what is flagged for masking:
+    nothing, "eojeol", or the name of an analyser, for its morphemes as well. `progress` is called with documents
     and tokens done so far. cache: see `make_annotator`. The result does not depend on `workers` (processes, spawned,
     because a JVM-based analyser does not survive a fork).
     """
@@ -108,8 +148,8 @@ def build_shards(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     documents = itertools.islice(itertools.chain.from_iterable(map(read_documents, sources)), max_documents)
-    writer = _ShardWriter(part, shard_tokens, np.uint16 if len(tokenizer) <= 1 << 16 else np.int32)
-    for sentences, characters in _encoded(documents, tokenizer_folder, annotator, cut, workers, cache):
+    writer = _ShardWriter(part, shard_tokens, np.uint16 if len(tokenizer) <= 1 << 16 else np.int32, bool(units))
+    for sentences, characters in _encoded(documents, workers, (tokenizer_folder, annotator, cut, units, cache)):
         writer.add(sentences, characters)
         if progress:
             progress(writer.documents, writer.tokens)
@@ -125,6 +165,8 @@ def build_shards(
         characters=writer.characters,
         shards=writer.shards,
         empty=writer.empty,
+        typed=True,
+        units=units,
     )
     write_json_atomically(part / "manifest.json", asdict(manifest))
     if folder.exists():
@@ -133,18 +175,12 @@ def build_shards(
     return manifest
 
 
-def _encoded(
-    documents: Iterator[Document], tokenizer: Path, annotator: str, cut: bool, workers: int, cache: Path | None
-) -> Iterator[EncodedDocument]:
+def _encoded(documents: Iterator[Document], workers: int, encoder: tuple[Any, ...]) -> Iterator[EncodedDocument]:
     if workers <= 1:
-        yield from map(
-            DocumentEncoder(load_tokenizer(tokenizer), make_annotator(annotator, cache=cache), cut), documents
-        )
+        yield from map(_make_encoder(*encoder), documents)
         return
     chunks = iter(lambda: list(itertools.islice(documents, _CHUNK)), [])
-    with multiprocessing.get_context("spawn").Pool(
-        workers, initializer=_start_worker, initargs=(tokenizer, annotator, cut, cache)
-    ) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers, initializer=_start_worker, initargs=encoder) as pool:
         # Chunks are handed out a few at a time: imap alone would read the whole corpus ahead of slow workers.
         pending = [pool.apply_async(_work, (chunk,)) for chunk in itertools.islice(chunks, 2 * workers)]
         while pending:
@@ -155,24 +191,24 @@ def _encoded(
 class _ShardWriter:
     """Collects encoded documents and writes a shard whenever enough tokens are there."""
 
-    def __init__(self, folder: Path, shard_tokens: int, dtype: type) -> None:
-        self.folder, self.shard_tokens, self.dtype = folder, shard_tokens, dtype
+    def __init__(self, folder: Path, shard_tokens: int, dtype: type, with_units: bool) -> None:
+        self.folder, self.shard_tokens, self.dtype, self.with_units = folder, shard_tokens, dtype, with_units
         self.documents = self.sentences = self.tokens = self.characters = self.shards = self.empty = 0
         self._reset()
 
     def _reset(self) -> None:
-        self._sentences: list[Sentence] = []
+        self._sentences: list[Stretch] = []
         self._documents = [0]
         self._tokens = 0
 
-    def add(self, sentences: list[Sentence], characters: int) -> None:
+    def add(self, sentences: list[Stretch], characters: int) -> None:
         self.characters += characters
         if not sentences:
             self.empty += 1
             return
         self._sentences += sentences
         self._documents.append(len(self._sentences))
-        added = sum(len(ids) for ids, _ in sentences)
+        added = sum(len(sentence.ids) for sentence in sentences)
         self._tokens += added
         self.tokens += added
         self.documents += 1
@@ -183,13 +219,15 @@ class _ShardWriter:
     def flush(self) -> None:
         if not self._sentences:
             return
-        lengths = [0, *(len(ids) for ids, _ in self._sentences)]
+        lengths = [0, *(len(sentence.ids) for sentence in self._sentences)]
         arrays: dict[str, npt.NDArray[np.generic]] = {
-            "tokens": np.concatenate([ids for ids, _ in self._sentences]).astype(self.dtype),
-            "entities": np.concatenate([entities for _, entities in self._sentences]).astype(np.uint8),
+            "tokens": np.concatenate([sentence.ids for sentence in self._sentences]).astype(self.dtype),
+            "entities": np.concatenate([sentence.entities for sentence in self._sentences]).astype(np.uint8),
             "sentences": np.cumsum(lengths, dtype=np.int64),
             "documents": np.array(self._documents, dtype=np.int64),
         }
+        if self.with_units:
+            arrays["units"] = np.concatenate([sentence.units for sentence in self._sentences]).astype(np.uint8)
         for name, array in arrays.items():
             np.save(self.folder / f"{self.shards:05d}.{name}.npy", array)
         self.shards += 1
@@ -216,17 +254,16 @@ class ShardedCorpus:
                 f"{fingerprint}: their token ids mean other tokens",
             )
         self.folder = folder
-        self._shards = [self._open(folder, number) for number in range(self.manifest.shards)]
+        self._shards = [self._open(number) for number in range(self.manifest.shards)]
         counts = [len(shard["documents"]) - 1 for shard in self._shards]
         self._first = np.cumsum([0, *counts])
 
-    @staticmethod
-    def _open(folder: Path, number: int) -> dict[str, np.ndarray]:
-        names = ("tokens", "entities", "sentences", "documents")
+    def _open(self, number: int) -> dict[str, np.ndarray]:
+        names = ("tokens", "entities", "sentences", "documents", *(["units"] if self.manifest.units else []))
         try:
-            maps = {name: np.load(folder / f"{number:05d}.{name}.npy", mmap_mode="r") for name in names}
+            maps = {name: np.load(self.folder / f"{number:05d}.{name}.npy", mmap_mode="r") for name in names}
         except (OSError, ValueError) as error:
-            raise DataError(folder, f"shard {number}", f"missing or damaged ({error})") from error
+            raise DataError(self.folder, f"shard {number}", f"missing or damaged ({error})") from error
         return {name: array.view(np.ndarray) for name, array in maps.items()}  # slicing a memmap itself is slow
 
     def __len__(self) -> int:
@@ -253,14 +290,14 @@ class ShardedCorpus:
         """Tokens in each document, markers included, (documents,) int64."""
         return np.concatenate([np.diff(shard["sentences"][shard["documents"]]) for shard in self._shards])
 
-    def sentences(self, document: int, first: int, last: int) -> Sentence:
-        """Token and entity ids of sentences `[first, last)` of a document, each (T,) int32."""
+    def sentences(self, document: int, first: int, last: int) -> Stretch:
+        """Sentences `[first, last)` of a document."""
         shard, index = self._locate(document)
         offset = int(shard["documents"][index])
         return _stretch(shard, int(shard["sentences"][offset + first]), int(shard["sentences"][offset + last]))
 
-    def tokens(self, document: int, first: int, last: int) -> Sentence:
-        """Token and entity ids of tokens `[first, last)` of a document, each (T,) int32."""
+    def tokens(self, document: int, first: int, last: int) -> Stretch:
+        """Tokens `[first, last)` of a document."""
         shard, index = self._locate(document)
         offset = int(shard["sentences"][shard["documents"][index]])
         return _stretch(shard, offset + first, offset + last)
@@ -271,5 +308,8 @@ class ShardedCorpus:
         return (self.manifest.tokens - markers) / self.manifest.characters
 
 
-def _stretch(shard: dict[str, np.ndarray], start: int, end: int) -> Sentence:
-    return shard["tokens"][start:end].astype(np.int32), shard["entities"][start:end].astype(np.int32)
+def _stretch(shard: dict[str, np.ndarray], start: int, end: int) -> Stretch:
+    ids, entities = (shard[name][start:end].astype(np.int32) for name in ("tokens", "entities"))
+    return Stretch(
+        ids, entities, shard["units"][start:end].astype(np.int32) if "units" in shard else np.zeros_like(ids)
+    )

@@ -7,14 +7,15 @@ parts sharing `doc_stride` tokens; a window without the whole answer is trained 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from korbert.data.korquad import Answer, KorquadDataset, Paragraph, Question
 from korbert.data.pretraining import join_segments
-from korbert.encoding import Encoding, EntityMode, encode
+from korbert.data.shards import stretch
+from korbert.encoding import Encoding, EntityInput, EntityMode, encode
 from korbert.entities import EntityAnnotator
 from korbert.errors import ConfigError
 from korbert.text import AnnotatedText, IntArray, trim
@@ -32,12 +33,16 @@ class WindowConfig:
     max_question_length: int = 64
 
     def __post_init__(self) -> None:
-        room = self.max_length - self.max_question_length - 3
-        if self.doc_stride < 0 or room <= self.doc_stride:
+        if self.doc_stride < 0 or self.room <= self.doc_stride:
             raise ConfigError(
-                f"task.window: max_length={self.max_length} leaves {room} context tokens beside a question of "
+                f"task.window: max_length={self.max_length} leaves {self.room} context tokens beside a question of "
                 f"max_question_length={self.max_question_length}; that must be more than doc_stride={self.doc_stride}"
             )
+
+    @property
+    def room(self) -> int:
+        """Context tokens beside the longest question."""
+        return self.max_length - self.max_question_length - 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +90,20 @@ class WindowMaker:
     """Makes the windows of a data set; every paragraph and question is annotated and tokenized once."""
 
     def __init__(
-        self, tokenizer: Tokenizer, annotator: EntityAnnotator, mode: EntityMode, config: WindowConfig
+        self,
+        tokenizer: Tokenizer,
+        annotator: EntityAnnotator,
+        entities: EntityInput | EntityMode,
+        config: WindowConfig,
     ) -> None:
-        self.tokenizer, self.annotator, self.mode, self.config = tokenizer, annotator, mode, config
+        self.tokenizer, self.annotator, self.config = tokenizer, annotator, config
+        self.entities = EntityInput.of(entities)
+        limit = self.entities.max_entities
+        if limit is not None and self.config.room - 2 * limit <= config.doc_stride:
+            raise ConfigError(
+                f"entities.max_entities={limit}: their markers leave {config.room - 2 * limit} of {config.room} "
+                f"context tokens in a window; that must be more than doc_stride={config.doc_stride}"
+            )
 
     def dataset(
         self, dataset: KorquadDataset, progress: Callable[[int], None] | None = None
@@ -114,26 +130,43 @@ class WindowMaker:
         return self._question(paragraph.questions[0], paragraph, self._encode(context))[0]
 
     def _encode(self, text: str) -> Encoding:
-        annotated = self.annotator.annotate(text) if self.mode.cuts else AnnotatedText(text)
-        return encode(annotated, self.tokenizer, self.mode)
+        annotated = self.annotator.annotate(text) if self.entities.mode.cuts else AnnotatedText(text)
+        return encode(annotated, self.tokenizer, self.entities)
 
     def _question(self, question: Question, paragraph: Paragraph, context: Encoding) -> tuple[list[Window], bool]:
-        special = self.tokenizer.special
-        encoded = self._encode(question.text)
+        encoded = self._limited(self._encode(question.text))
         limit = self.config.max_question_length
-        short = encoded.window(0, limit, special)
+        short = encoded.window(0, limit, self.tokenizer.special)
         room = self.config.max_length - len(short) - 3
-        windows = [
-            self._window(question, paragraph, short, context.window(start, end, special))
-            for start, end in window_ranges(len(context), room, self.config.doc_stride)
-        ]
+        windows = [self._window(question, paragraph, short, part) for part in self._parts(context, room)]
         return windows, len(encoded) > limit
+
+    def _parts(self, context: Encoding, room: int) -> list[Encoding]:
+        """The context in parts of at most `room` tokens.
+
+        Where the number of mentions is limited, room is kept for so many markers: then the parts hold the same text
+        whatever is marked in it, and no marker pushes an answer out.
+        """
+        special, stride = self.tokenizer.special, self.config.doc_stride
+        if self.entities.max_entities is None:
+            return [context.window(*ends, special) for ends in window_ranges(len(context), room, stride)]
+        if self.entities.mode.has_markers:
+            room -= 2 * self.entities.max_entities
+        text = np.flatnonzero(~marker_mask(context.token_ids, special))
+        edges = np.append(text, len(context))  # a part ends where the next one's text would begin, markers and all
+        ranges = window_ranges(len(text), room, stride)
+        return [
+            self._limited(context.window(int(edges[start - 1]) + 1 if start else 0, int(edges[end]), special))
+            for start, end in ranges
+        ]
+
+    def _limited(self, encoding: Encoding) -> Encoding:
+        keep, entity_ids = self.entities.limited(encoding.token_ids, encoding.entity_ids, self.tokenizer.special)
+        return replace(encoding.take(keep), entity_ids=entity_ids)
 
     def _window(self, question: Question, paragraph: Paragraph, short: Encoding, part: Encoding) -> Window:
         special = self.tokenizer.special
-        token_ids, segment_ids, entity_ids = join_segments(
-            (short.token_ids, short.entity_ids), (part.token_ids, part.entity_ids), special
-        )
+        token_ids, segment_ids, entity_ids, _ = join_segments(stretch(short), stretch(part), special)
         is_marker = marker_mask(part.token_ids, special)
         context_start = len(short) + 2
         answer = (0, 0)

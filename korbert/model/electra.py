@@ -52,7 +52,7 @@ class ReplacedTokenModel(nn.Module):
         return self.mlm(at, self.encoder.embeddings.token.weight)
 
     def _generate(self, batch: Inputs) -> Tensor:
-        position_ids = batch.layout.position_ids()
+        position_ids = batch.layout.position_ids() if batch.position_ids is None else batch.position_ids
         x = self.down(self.encoder.embeddings(batch.token_ids, batch.segment_ids, batch.entity_ids, position_ids))
         angles = None if self.encoder.rotary is None else self.encoder.rotary(position_ids)
         for layer in self.generator:
@@ -67,7 +67,7 @@ class ReplacedTokenModel(nn.Module):
             drawn = (logits - torch.empty_like(logits).exponential_().log()).argmax(1)  # the Gumbel trick
             corrupted = original.index_copy(0, batch.mlm_positions, drawn)
         hidden = self.encoder(
-            corrupted.view_as(batch.token_ids), batch.segment_ids, batch.entity_ids, batch.layout
+            corrupted.view_as(batch.token_ids), batch.segment_ids, batch.entity_ids, batch.layout, batch.position_ids
         )  # (..., D)
         doubt = self.detect(hidden)[..., 0].float().flatten()
         is_token = batch.layout.is_token().flatten()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Inputs(Protocol):
-        """What every batch gives the encoder: ids, each (...), and how they lie."""
+        """What every batch gives the encoder: ids, each (...), and how they lie; position_ids may be None."""
 
         @property
         def token_ids(self) -> Tensor: ...
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         def entity_ids(self) -> Tensor: ...
         @property
         def layout(self) -> Layout: ...
+        @property
+        def position_ids(self) -> Tensor | None: ...
 
     class PretrainingTargets(Inputs, Protocol):
         """mlm_positions: (M,), where a token is predicted, in (...) laid out flat; mlm_labels: (M,), which.
@@ -173,7 +175,7 @@ class PretrainingModel(nn.Module):
 
     def encode(self, batch: Inputs) -> Tensor:
         """Hidden states, (..., D)."""
-        return self.encoder(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.layout)
+        return self.encoder(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.layout, batch.position_ids)
 
     def mlm_logits(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """Vocabulary logits (M, V) at `positions` (M,) of (..., D) laid out flat."""
@@ -231,7 +233,7 @@ class SpanModel(nn.Module):
 
     def logits(self, batch: SpanTargets) -> tuple[Tensor, Tensor]:
         """Start and end logits, each (B, T) float32, minus infinity where `allowed` is False."""
-        hidden = self.encoder(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.layout)
+        hidden = self.encoder(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.layout, batch.position_ids)
         return self.span(hidden, batch.layout, batch.allowed)
 
     def losses(self, batch: SpanTargets) -> dict[str, Tensor]:

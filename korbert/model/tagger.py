@@ -29,7 +29,7 @@ class TaggerModel(nn.Module):
 
     def logits(self, batch: Inputs) -> Tensor:
         """A score for each token and tag, (..., tags) float32."""
-        hidden = self.encoder(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.layout)
+        hidden = self.encoder(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.layout, batch.position_ids)
         return self.tags(self.dropout(hidden)).float()
 
     def losses(self, batch: TagTargets) -> dict[str, Tensor]:

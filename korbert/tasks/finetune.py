@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from korbert.config import FinetuneConfig, KorquadTask, expand_root, expand_roots
-from korbert.data.batching import BatchStream, FixedSource, SpanBatch, collate_windows
+from korbert.data.batching import BatchStream, FixedSource, Source, SpanBatch, collate_windows
 from korbert.data.korquad import KorquadDataset, fold_split, merge, read_korquad, write_predictions
 from korbert.data.loading import BatchLoader
+from korbert.data.mention_dropout import MentionDropout
 from korbert.data.windows import Candidate, DecodingConfig, Window, WindowMaker, decode_answers
-from korbert.encoding import EntityMode
+from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError
 from korbert.files import write_text_atomically
@@ -43,11 +44,11 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     train, validation, test = korquad_data(config)
     pretrained, tokenizer_folder = starting_point(config)
     tokenizer = load_tokenizer(tokenizer_folder)
-    annotator_name, mode = _entities(config, pretrained)
+    annotator_name, entities = _entities(config, pretrained)
     folder = start_run(config)
 
     seed_everything(config.seed)
-    model = SpanModel(model_sizes(config, pretrained, len(tokenizer)))
+    model = SpanModel(model_sizes(config, pretrained, len(tokenizer), entities.entity_types))
     if pretrained is not None:
         copy_shared(pretrained.model, model)
     compile_layers(model, runtime)
@@ -57,7 +58,7 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
             f"{model.config.max_positions} positions"
         )
     annotator = make_annotator(expand_root(annotator_name, config.data), config.entities.store, config.data.cache)
-    maker = WindowMaker(tokenizer, annotator, mode, config.task.window)
+    maker = WindowMaker(tokenizer, annotator, entities, config.task.window)
     windows = {
         name: _windows(maker, dataset, name)
         for name, dataset in (("train", train), ("validation", validation), ("test", test))
@@ -66,12 +67,18 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     write_description(
         folder / "model",
         Description(
-            "span", model.config, annotator_name, mode, config.task.window.max_length,
+            "span", model.config, annotator_name, entities, config.task.window.max_length,
             window=config.task.window, decoding=config.task.decoding,
         ),
         tokenizer_folder,
     )  # fmt: skip
-    collate = functools.partial(collate_windows, pad_id=tokenizer.special.pad, packed=runtime.packed)
+    collate = functools.partial(
+        collate_windows, pad_id=tokenizer.special.pad, packed=runtime.packed,
+        sharing=tokenizer.special if entities.shared_positions else None,
+    )  # fmt: skip
+    source: Source[Window] = FixedSource(windows["train"])
+    if config.entities.dropout:
+        source = MentionDropout(windows["train"], config.entities.dropout, tokenizer.special, config.seed)
 
     def answer(dataset: KorquadDataset, name: str) -> dict[str, list[Candidate]]:
         return predict(model, dataset, windows[name], collate, config.task.decoding, runtime, config.train.batch_size)
@@ -81,13 +88,13 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
         result = score_predictions(validation.gold(), best_answers(answer(validation, "validation")))
         return {"exact_match": result.exact_match, "f1": result.f1}
 
-    identities = {"tokenizer": tokenizer.fingerprint, "annotator": annotator.fingerprint, "mode": mode.value}
+    identities = {"tokenizer": tokenizer.fingerprint, "annotator": annotator.fingerprint, "mode": entities.mode.value}
     fixed = fixed_config(config, **identities)
     tracker = Tracker(folder, config.tracker, fixed)
     trainer = Trainer(
         model,
         BatchLoader(
-            [(0.0, BatchStream(FixedSource(windows["train"]), config.train.batch_size, config.seed))],
+            [(0.0, BatchStream(source, config.train.batch_size, config.seed))],
             collate,
             runtime.loader_workers,
             pin=runtime.device.type == "cuda",
@@ -179,15 +186,28 @@ def korquad_data(
     return train, validation, test
 
 
-def _entities(config: FinetuneConfig, pretrained: Bundle | None) -> tuple[str, EntityMode]:
+def _entities(config: FinetuneConfig, pretrained: Bundle | None) -> tuple[str, EntityInput]:
+    """Annotator and entity input: what the configuration leaves open is as in pretraining, as far as the mode can."""
     chosen = config.entities
     for key in ("annotator", "mode"):
-        if getattr(chosen, key) == "inherit":
-            if pretrained is None:
-                raise ConfigError(f"entities.{key}=inherit needs init=RUN; without it choose e.g. entities=mecab")
-            value = getattr(pretrained.description, key)
-            setattr(chosen, key, value.value if isinstance(value, EntityMode) else value)
-    return chosen.annotator, chosen.entity_mode()
+        if getattr(chosen, key) == "inherit" and pretrained is None:
+            raise ConfigError(f"entities.{key}=inherit needs init=RUN; without it choose e.g. entities=mecab")
+    if pretrained is not None:
+        before = pretrained.description.entities
+        if chosen.annotator == "inherit":
+            chosen.annotator = pretrained.description.annotator
+        if chosen.mode == "inherit":
+            chosen.mode = before.mode.value
+        has_markers = chosen.mode in (EntityMode.MARKERS.value, EntityMode.BOTH.value)
+        for key in ("embed_markers", "shared_positions"):
+            if getattr(chosen, key) is None:
+                setattr(chosen, key, getattr(before, key) and has_markers)
+        if chosen.typed is None:
+            uses_embedding = chosen.mode in (EntityMode.EMBEDDING.value, EntityMode.BOTH.value) or chosen.embed_markers
+            chosen.typed = before.typed and bool(uses_embedding)
+        if chosen.max_entities is None:
+            chosen.max_entities = before.max_entities
+    return chosen.annotator, chosen.entity_input()
 
 
 def _windows(maker: WindowMaker, dataset: KorquadDataset, name: str) -> list[Window]:

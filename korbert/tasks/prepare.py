@@ -27,6 +27,7 @@ from korbert.config import (
 )
 from korbert.data.corpus import expand_paths, read_documents
 from korbert.data.shards import ShardedCorpus, build_shards
+from korbert.encoding import EntityInput
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError
 from korbert.files import checksum, read_json, write_json_atomically
@@ -161,22 +162,28 @@ def prepare_shards(
     corpus: CorpusConfig,
     data: DataConfig,
     workers: int,
+    units: str = "",
 ) -> ShardedCorpus:
     """Return the corpus as token shards, building them if they are not in the cache.
 
-    Raises ConfigError for shards made beforehand that are not as `entities` wants them.
+    units: what is flagged for masking, see `build_shards`. Raises ConfigError for shards made beforehand that are not
+    as `entities` wants them.
     """
-    cut = entities.entity_mode().cuts
+    given = entities.entity_input()
+    cut = given.mode.cuts
     tokenizer = load_tokenizer(tokenizer_folder)
     if corpus.shards is not None:
-        return _given_shards(Path(corpus.shards), entities, tokenizer, cut)
+        return _given_shards(Path(corpus.shards), entities, tokenizer, given)
     files = corpus_files(corpus, data)
     cache = Path(data.cache)
     annotator_name = expand_root(entities.annotator, data)
     annotator = make_annotator(annotator_name, cache=cache)
     contents = corpus_identity(files, Path(data.cache))
     identity = [contents, corpus.max_documents, tokenizer.fingerprint, annotator.fingerprint]
-    key = digest(identity if cut or entities.annotator == "none" else [*identity, "whole"])
+    # Older shards, without types or units, still serve where neither is wanted.
+    wanted = ["whole"] if not cut and entities.annotator != "none" else []
+    wanted += ["typed"] * given.typed + ([f"units:{units}"] if units else [])
+    key = digest([*identity, *wanted])
     folder = cache / "shards" / f"{re.sub('[^a-z]+', '-', entities.annotator)[:_LONGEST_NAME]}-{key}"
     if not (folder / "manifest.json").exists():
         log.info("encoding %d corpus files into %s", len(files), folder)
@@ -192,6 +199,7 @@ def prepare_shards(
                 tokenizer_folder,
                 annotator_name,
                 cut=cut,
+                units=units,
                 max_documents=corpus.max_documents,
                 workers=workers,
                 progress=show,
@@ -207,15 +215,17 @@ def prepare_shards(
     return shards
 
 
-def _given_shards(folder: Path, entities: EntitiesConfig, tokenizer: Tokenizer, cut: bool) -> ShardedCorpus:
+def _given_shards(folder: Path, entities: EntitiesConfig, tokenizer: Tokenizer, given: EntityInput) -> ShardedCorpus:
     shards = ShardedCorpus(folder, tokenizer.fingerprint)
     found = shards.manifest
-    if (found.annotator == "none") != (entities.annotator == "none") or found.cut != cut:
+    if (found.annotator == "none") != (entities.annotator == "none") or found.cut != given.mode.cuts:
         kind = "cut at entity boundaries" if found.cut else "not cut at entity boundaries"
         raise ConfigError(
             f"corpus.shards={folder}: its annotator is {found.annotator}, its tokens are {kind}; that does not go "
             f"with entities.annotator={entities.annotator}, entities.mode={entities.mode}"
         )
+    if given.typed and not found.typed:
+        raise ConfigError(f"corpus.shards={folder}: they do not tell types, which entities.typed=true wants")
     return shards
 
 

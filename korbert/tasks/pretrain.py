@@ -35,18 +35,21 @@ log = logging.getLogger(__name__)
 
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
     """Run (or go on with) one pretraining and return its record."""
-    mode = config.entities.entity_mode()
+    entities = config.entities.entity_input()
     runtime = make_runtime(config.runtime)
     _check_lengths(config)
     folder = start_run(config)
     tokenizer_folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
     tokenizer = load_tokenizer(tokenizer_folder)
-    corpus = prepare_shards(tokenizer_folder, config.entities, config.corpus, config.data, config.runtime.workers)
+    corpus = prepare_shards(
+        tokenizer_folder, config.entities, config.corpus, config.data, config.runtime.workers, config.task.masking.flags
+    )
     training, held_out = split_documents(config, corpus)
 
     seed_everything(config.seed)
-    sizes, objectives = config.model.model_config(len(tokenizer)), config.task.objectives()
-    description = Description("pretraining", sizes, config.entities.annotator, mode, _longest(config), objectives)
+    sizes = config.model.model_config(len(tokenizer), entities.entity_types)
+    objectives = config.task.objectives()
+    description = Description("pretraining", sizes, config.entities.annotator, entities, _longest(config), objectives)
     model = make_model(description)
     assert isinstance(model, PretrainingModel | ReplacedTokenModel)
     if config.init is not None:
@@ -54,7 +57,10 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     compile_layers(model, runtime)
     log.info("model: %s parameters on %s", f"{sum(p.numel() for p in model.parameters()):,}", runtime.device)
     write_description(folder / "model", description, tokenizer_folder)
-    collate = functools.partial(collate_pretraining, pad_id=tokenizer.special.pad, packed=runtime.packed)
+    collate = functools.partial(
+        collate_pretraining, pad_id=tokenizer.special.pad, packed=runtime.packed,
+        sharing=tokenizer.special if entities.shared_positions else None,
+    )  # fmt: skip
     validation = Validation(config, corpus, tokenizer, held_out, collate, runtime)
     fixed = fixed_config(config, tokenizer=tokenizer.fingerprint, annotator=corpus.manifest.annotator)
     tracker = Tracker(folder, config.tracker, fixed)
@@ -143,15 +149,16 @@ def training_loader(
         options: dict[str, Any] = {
             "max_length": stage.max_length, "masking": task.masking, "seed": seed, "documents": documents,
         }  # fmt: skip
-        mode = config.entities.entity_mode()
+        entities = config.entities.entity_input()
+        options["entity_dropout"] = config.entities.dropout
         source: PretrainingData
         if task.nsp:
-            source = SentencePairs(corpus, tokenizer, mode, short_share=task.short_share, **options)
+            source = SentencePairs(corpus, tokenizer, entities, short_share=task.short_share, **options)
         elif stage.selection:
             selection = replace(task.selection, share=stage.selection)
-            source = SelectionPassages(corpus, tokenizer, mode, selection=selection, **options)
+            source = SelectionPassages(corpus, tokenizer, entities, selection=selection, **options)
         else:
-            source = Passages(corpus, tokenizer, mode, **options)
+            source = Passages(corpus, tokenizer, entities, **options)
         batch_size = max(1, config.train.batch_size * task.max_length // stage.max_length)
         stages.append((stage.start, BatchStream(source, batch_size, seed)))
     return BatchLoader(stages, collate, runtime.loader_workers, pin=runtime.device.type == "cuda")
@@ -173,13 +180,13 @@ class Validation:
         collate: Callable[[Sequence[PretrainingExample]], PretrainingBatch],
         runtime: Runtime,
     ) -> None:
-        task, mode = config.task, config.entities.entity_mode()
+        task, entities = config.task, config.entities.entity_input()
         options: dict[str, Any] = {
             "max_length": task.validation_length, "masking": MaskingConfig(), "seed": 0, "documents": documents,
         }  # fmt: skip
         count = task.validation_examples
-        self.passages = HeldOut(corpus, tokenizer, mode, pairs=task.nsp, **options).examples(0, count)
-        self.pairs = SentencePairs(corpus, tokenizer, mode, **options).examples(0, count) if task.nsp else []
+        self.passages = HeldOut(corpus, tokenizer, entities, pairs=task.nsp, **options).examples(0, count)
+        self.pairs = SentencePairs(corpus, tokenizer, entities, **options).examples(0, count) if task.nsp else []
         self.tokens_per_character = corpus.tokens_per_character(tokenizer.special)
         self.collate, self.runtime, self.batch_size = collate, runtime, config.train.batch_size
 

@@ -17,7 +17,7 @@ from korbert.data.batching import BatchStream, FixedSource
 from korbert.data.loading import BatchLoader
 from korbert.data.ner import read_ner_documents, split_documents
 from korbert.data.tagging import TaggedWindow, TagMaker, bio_tags, collate_tagged, mapped
-from korbert.encoding import EntityMode
+from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import ConfigError
 from korbert.files import write_text_atomically
 from korbert.metrics import score_entities
@@ -60,7 +60,7 @@ def train_tagger(config: TaggerConfig) -> dict[str, Any]:
     write_description(
         folder / "model",
         Description(
-            "tagger", model.config, "none", EntityMode.NONE, config.task.tags.max_length,
+            "tagger", model.config, "none", EntityInput(EntityMode.NONE), config.task.tags.max_length,
             tags=tags, tagging=config.task.tags,
         ),
         tokenizer_folder,

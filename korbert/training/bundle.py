@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from korbert.data.tagging import TagsConfig
 from korbert.data.windows import DecodingConfig, WindowConfig
-from korbert.encoding import EntityMode
+from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import DataError
 from korbert.files import read_json, write_json_atomically
 from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel, TaggerModel
@@ -34,7 +35,7 @@ class Description:
     kind: str
     model: ModelConfig
     annotator: str
-    mode: EntityMode
+    entities: EntityInput
     max_length: int
     objectives: tuple[str, ...] = ()
     window: WindowConfig | None = None
@@ -59,7 +60,8 @@ def write_description(folder: Path, description: Description, tokenizer_folder: 
     if tokenizer_folder.resolve() != (folder / "tokenizer").resolve():
         shutil.rmtree(folder / "tokenizer", ignore_errors=True)
         shutil.copytree(tokenizer_folder, folder / "tokenizer")
-    content = asdict(description) | {"mode": description.mode.value}
+    content = asdict(description)
+    content["entities"]["mode"] = description.entities.mode.value
     write_json_atomically(folder / "model.json", {"format": FORMAT, "tokenizer": tokenizer.fingerprint, **content})
 
 
@@ -112,7 +114,7 @@ def _description(path: Path, raw: dict[str, Any]) -> Description:
             kind=raw["kind"],
             model=ModelConfig(**raw["model"]),
             annotator=raw["annotator"],
-            mode=EntityMode(raw["mode"]),
+            entities=_entity_input(raw),
             max_length=raw["max_length"],
             objectives=tuple(raw.get("objectives", ("mlm", "nsp"))),
             window=WindowConfig(**raw["window"]) if raw.get("window") else None,
@@ -124,7 +126,20 @@ def _description(path: Path, raw: dict[str, Any]) -> Description:
         raise DataError(path, "content", f"not a model description ({error!r})") from error
 
 
+def _entity_input(raw: dict[str, Any]) -> EntityInput:
+    # Models of before there was more to choose than a mode have nothing but the mode.
+    given = raw.get("entities") or {"mode": raw["mode"]}
+    return EntityInput(**{**given, "mode": EntityMode(given["mode"])})
+
+
 def copy_shared(source: nn.Module, target: nn.Module) -> None:
-    """Give `target` the weights of every part that `source` has under the same name: encoder, and span head if any."""
+    """Give `target` the weights of every part that `source` has under the same name: encoder, and span head if any.
+
+    Types that the source's entity table does not have begin as its last one, which is for entities of any type.
+    """
     weights = source.state_dict()
+    for name, value in target.state_dict().items():
+        if name.endswith("embeddings.entity.weight") and name in weights and len(weights[name]) < len(value):
+            missing = len(value) - len(weights[name])
+            weights[name] = torch.cat([weights[name], weights[name][-1:].expand(missing, -1)])
     target.load_state_dict({name: weights.get(name, value) for name, value in target.state_dict().items()})
