@@ -27,7 +27,7 @@ LAYERS = [
     {"korbert.entities"},
     {"korbert.tokenizers"},
     {"korbert.morphology"},
-    {"korbert.text", "korbert.files", "korbert.lines", "korbert.josa"},
+    {"korbert.text", "korbert.files", "korbert.lines", "korbert.josa", "korbert.parallel"},
     {"korbert.errors"},
 ]
 LAZY = {

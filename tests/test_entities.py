@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import os
 import shutil
+import sqlite3
 import sys
 import unicodedata
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from korbert.entities import EntityAnnotator, make_annotator, write_store
+from korbert.entities import CachedAnnotator, EntityAnnotator, NoEntities, make_annotator, with_cache, write_store
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.morphology import ANALYSERS, Analyser, Morpheme, align_morphemes, make_analyser
+from korbert.text import AnnotatedText, Span
 
 TEXTS = st.text(
     st.sampled_from("서울특별시는 삼성전자와 KBS 2020년 ㈜李 \n\t\u3000\u200b👨.()하였다했다"), max_size=40
@@ -210,7 +212,7 @@ def test_random_spans_on_real_text(sample: Path) -> None:
 
 def test_stored_annotations_need_no_analyser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["세종은 서울에서 태어났다.", "KBS교향악단", "", "그냥 글"]
-    store = tmp_path / "store.json"
+    store = tmp_path / "store.sqlite"
     assert write_store(store, "mecab", make_annotator("mecab"), [*texts, texts[0]]) == 4
     expected = [make_annotator("mecab").annotate(text) for text in texts]
     stored = make_annotator("mecab", store)
@@ -223,17 +225,74 @@ def test_stored_annotations_need_no_analyser(tmp_path: Path, monkeypatch: pytest
         stored.annotate("부산은 항구다.")
     with pytest.raises(DataError, match="these are annotations of 'mecab', wanted 'kiwi'"):
         make_annotator("kiwi", store)
-    store.write_text('{"format": 9}', "utf-8")
-    with pytest.raises(DataError, match="wanted a store of annotations"):
+    store.write_text("not a data base, but long enough to be looked at as one", "utf-8")
+    with pytest.raises(DataError, match="cannot be used as a store of annotations"):
         make_annotator("mecab", store)
+    with pytest.raises(DataError, match="not found"):
+        make_annotator("mecab", tmp_path / "nowhere")
 
 
 def test_store_of_another_version_is_not_mixed(tmp_path: Path) -> None:
-    store = tmp_path / "store.json"
+    store = tmp_path / "store.sqlite"
     write_store(store, "mecab", make_annotator("mecab"), ["서울"])
-    store.write_text(store.read_text("utf-8").replace("proper-noun-runs-", "proper-noun-runs-0"), "utf-8")
+    with sqlite3.connect(store) as connection:
+        connection.execute("UPDATE annotator SET fingerprint = 'proper-noun-runs-0'")
     with pytest.raises(DataError, match="texts would be annotated in two ways"):
         make_annotator("mecab", store).annotate("부산")
+
+
+class Counting(EntityAnnotator):
+    """Finds the first two characters, and counts."""
+
+    fingerprint = "counting"
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def annotate(self, text: str) -> AnnotatedText:
+        self.seen.append(text)
+        return AnnotatedText(text, (Span(0, 2, "X"),) if len(text) > 1 else ())
+
+
+def test_no_text_is_annotated_twice(tmp_path: Path) -> None:
+    base = Counting()
+    first = with_cache(base, tmp_path)
+    texts = ["가나다", "라", "", "가나다", "\ud800가"]
+    assert first.annotate_all(texts) == [Counting().annotate(text) for text in texts]
+    assert base.seen == ["가나다", "라", "", "\ud800가"]
+    again = with_cache(base, tmp_path)
+    assert [again.annotate(text) for text in texts] == [Counting().annotate(text) for text in texts]
+    assert again.annotate_all(["새 글", "라"])[0].entities == (Span(0, 2, "X"),)
+    assert base.seen[4:] == ["새 글"]
+    assert isinstance(again, CachedAnnotator)
+    assert again.made == 1
+    assert again.fingerprint == "counting"
+    assert isinstance(with_cache(make_annotator("none"), tmp_path), NoEntities)
+    assert with_cache(base, None) is base
+
+
+def test_several_processes_share_a_cache(tmp_path: Path) -> None:
+    """While one writes, another one reads and writes."""
+    one, two = with_cache(Counting(), tmp_path), with_cache(Counting(), tmp_path)
+    for number in range(50):
+        one.annotate_all([f"글 {number}", f"말 {number}"])
+        two.annotate_all([f"글 {number}", f"삶 {number}"])
+    assert isinstance(one, CachedAnnotator)
+    assert isinstance(two, CachedAnnotator)
+    assert (one.made, two.made) == (100, 50)
+
+
+def test_a_cache_of_another_annotator_or_a_damaged_one_is_named(tmp_path: Path) -> None:
+    with_cache(Counting(), tmp_path).annotate("가나")
+    (path,) = (tmp_path / "annotations").glob("*.sqlite")
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE spans SET found = '[[2,1]'")
+    with pytest.raises(DataError, match=rf"{path.name}.*cannot be used"):
+        with_cache(Counting(), tmp_path).annotate("가나")
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE annotator SET fingerprint = 'other'")
+    with pytest.raises(DataError, match="these are annotations of other, wanted counting"):
+        with_cache(Counting(), tmp_path).annotate("가나")
 
 
 # ---- alignment ----

@@ -2,6 +2,7 @@
 
 from korbert.config.composition import compose_config, run_door, typed
 from korbert.config.doors import (
+    AnnotateConfig,
     AnnotatorsConfig,
     BaseConfig,
     BaselineConfig,
@@ -34,6 +35,7 @@ from korbert.config.parts import (
 from korbert.config.tasks import CurriculumStage, KorquadTask, PretrainingTask, TaggingCorpus, TaggingTask
 
 __all__ = [
+    "AnnotateConfig",
     "AnnotatorsConfig",
     "BaseConfig",
     "BaselineConfig",

@@ -193,6 +193,18 @@ class CompareConfig(RunConfig):
 
 
 @dataclass
+class AnnotateConfig(RunConfig):
+    """`experiments/annotate_corpus.py`. annotator: see `korbert.entities.make_annotator`.
+
+    output: whether the entities are written to a file in the run's folder, beside the cache.
+    """
+
+    annotator: str = MISSING
+    output: bool = False
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+
+
+@dataclass
 class AnnotatorsConfig(RunConfig):
     """`experiments/evaluate_annotators.py`.
 
@@ -258,6 +270,7 @@ SCHEMAS: dict[str, type] = {
     "baseline_schema": BaselineConfig,
     "benchmark_schema": BenchmarkConfig,
     "compare_schema": CompareConfig,
+    "annotate_schema": AnnotateConfig,
     "annotators_schema": AnnotatorsConfig,
     "gpu_study_schema": GpuStudyConfig,
     "publish_schema": PublishConfig,

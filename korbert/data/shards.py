@@ -10,12 +10,11 @@ input says: so split, markers, embedding and both read the very same sentences f
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,17 +22,17 @@ import numpy.typing as npt
 from korbert.data.corpus import Document, read_documents, split_sentences
 from korbert.data.units import unit_flags
 from korbert.encoding import Encoding, EntityInput, encode
-from korbert.entities import EntityAnnotator, make_annotator
+from korbert.entities import EntityAnnotator, make_annotator, with_cache
 from korbert.errors import DataError
 from korbert.files import read_json, write_json_atomically
 from korbert.morphology import make_analyser
+from korbert.parallel import ordered_map
 from korbert.text import IntArray
 from korbert.tokenizers import SpecialTokens, Tokenizer, load_tokenizer
 
 FORMAT = 1
 EOJEOL_UNITS = "eojeol"
 _EVERYTHING = EntityInput(typed=True)
-_CHUNK = 32  # documents sent to a worker at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +103,9 @@ class DocumentEncoder:
         return unit_flags(text, encoding, self.tokenizer.special, self._analyser)
 
 
-_worker: DocumentEncoder | None = None
-
-
 def _make_encoder(tokenizer: Path, annotator: str, cut: bool, units: str, cache: Path | None) -> DocumentEncoder:
-    return DocumentEncoder(load_tokenizer(tokenizer), make_annotator(annotator, cache=cache), cut, units)
-
-
-def _start_worker(*arguments: Any) -> None:
-    global _worker
-    _worker = _make_encoder(*arguments)
-
-
-def _work(chunk: list[Document]) -> list[EncodedDocument]:
-    assert _worker is not None
-    return [_worker(document) for document in chunk]
+    found = with_cache(make_annotator(annotator, cache=cache), cache)
+    return DocumentEncoder(load_tokenizer(tokenizer), found, cut, units)
 
 
 def build_shards(
@@ -139,8 +126,8 @@ def build_shards(
 
     cut: whether tokens end at entity boundaries; mentions are marked either way. units: what is flagged for masking:
     nothing, "eojeol", or the name of an analyser, for its morphemes as well. `progress` is called with documents
-    and tokens done so far. cache: see `make_annotator`. The result does not depend on `workers` (processes, spawned,
-    because a JVM-based analyser does not survive a fork).
+    and tokens done so far. cache: a folder, see `make_annotator`, in which annotations are kept, too. The result does
+    not depend on `workers` (processes).
     """
     sources = list(sources)
     tokenizer = load_tokenizer(tokenizer_folder)
@@ -149,7 +136,8 @@ def build_shards(
     part.mkdir(parents=True)
     documents = itertools.islice(itertools.chain.from_iterable(map(read_documents, sources)), max_documents)
     writer = _ShardWriter(part, shard_tokens, np.uint16 if len(tokenizer) <= 1 << 16 else np.int32, bool(units))
-    for sentences, characters in _encoded(documents, workers, (tokenizer_folder, annotator, cut, units, cache)):
+    how = (tokenizer_folder, annotator, cut, units, cache)
+    for sentences, characters in ordered_map(_make_encoder, how, documents, workers):
         writer.add(sentences, characters)
         if progress:
             progress(writer.documents, writer.tokens)
@@ -173,19 +161,6 @@ def build_shards(
         shutil.rmtree(folder)
     part.rename(folder)
     return manifest
-
-
-def _encoded(documents: Iterator[Document], workers: int, encoder: tuple[Any, ...]) -> Iterator[EncodedDocument]:
-    if workers <= 1:
-        yield from map(_make_encoder(*encoder), documents)
-        return
-    chunks = iter(lambda: list(itertools.islice(documents, _CHUNK)), [])
-    with multiprocessing.get_context("spawn").Pool(workers, initializer=_start_worker, initargs=encoder) as pool:
-        # Chunks are handed out a few at a time: imap alone would read the whole corpus ahead of slow workers.
-        pending = [pool.apply_async(_work, (chunk,)) for chunk in itertools.islice(chunks, 2 * workers)]
-        while pending:
-            yield from pending.pop(0).get()
-            pending += [pool.apply_async(_work, (chunk,)) for chunk in itertools.islice(chunks, 1)]
 
 
 class _ShardWriter:

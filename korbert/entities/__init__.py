@@ -10,10 +10,11 @@ from korbert.entities.control import RandomSpanAnnotator
 from korbert.entities.expressions import ExpressionAnnotator
 from korbert.entities.gazetteer import GazetteerAnnotator
 from korbert.entities.morphology import ProperNounAnnotator
-from korbert.entities.store import StoredAnnotator, write_store
+from korbert.entities.store import CachedAnnotator, StoredAnnotator, with_cache, write_store
 from korbert.entities.union import UnionAnnotator
 
 __all__ = [
+    "CachedAnnotator",
     "EntityAnnotator",
     "ExpressionAnnotator",
     "GazetteerAnnotator",
@@ -23,6 +24,7 @@ __all__ = [
     "StoredAnnotator",
     "UnionAnnotator",
     "make_annotator",
+    "with_cache",
     "write_store",
 ]
 _RANDOM, _EXPRESSIONS, _GAZETTEER, _TAGGER = "random-", "expressions-", "gazetteer:", "tagger:"

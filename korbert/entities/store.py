@@ -1,29 +1,128 @@
-"""Annotations made beforehand, in a file: for machines without the analyser, and to analyse a text only once."""
+"""Annotations on disk, by text: no text is annotated twice, and a machine without the analyser can read them.
+
+One SQLite file for each annotator. Several processes may read and write it at once, and what was written before a
+crash is there afterwards.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from korbert.entities.base import EntityAnnotator
+from korbert.entities.base import EntityAnnotator, NoEntities
 from korbert.errors import DataError
-from korbert.files import read_json, write_json_atomically
 from korbert.text import AnnotatedText, Span
 
-FORMAT = 1
+FORMAT = 2
+_MOST_AT_ONCE = 500  # keys in one question to the data base
+_PATIENCE = 60.0  # seconds to wait for another process that writes
+_TABLES = """
+CREATE TABLE IF NOT EXISTS annotator (format INTEGER, name TEXT, fingerprint TEXT);
+CREATE TABLE IF NOT EXISTS spans (text BLOB PRIMARY KEY, found TEXT) WITHOUT ROWID;
+"""
 
 
-def write_store(path: Path, name: str, annotator: EntityAnnotator, texts: Iterable[str]) -> int:
-    """Annotate every text and write the spans, keyed by a hash of the text; the number of different texts."""
-    spans = {
-        _key(text): [[entity.start, entity.end, entity.label] for entity in annotator.annotate(text).entities]
-        for text in texts
-    }
-    content = {"format": FORMAT, "annotator": name, "fingerprint": annotator.fingerprint, "texts": spans}
-    write_json_atomically(path, content)
-    return len(spans)
+class AnnotationFile:
+    """Spans by text, and whose they are. Raises DataError where the file is damaged or not such a file."""
+
+    def __init__(self, path: Path, name: str = "", fingerprint: str = "") -> None:
+        """Open a file; given a fingerprint, make it where it does not exist, for several processes to write."""
+        self.path = path
+        try:
+            if fingerprint:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            elif not path.is_file():
+                raise DataError(path, "file", "not found")
+            self._connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
+            if fingerprint:
+                self._connection.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {_TABLES}")
+                self._connection.execute(
+                    "INSERT INTO annotator SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM annotator)",
+                    (FORMAT, name, fingerprint),
+                )
+            found = self._connection.execute("SELECT format, name, fingerprint FROM annotator").fetchone()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+        if found is None or found[0] != FORMAT:
+            raise DataError(path, "format", f"wanted a store of annotations of format {FORMAT}")
+        self.name, self.fingerprint = str(found[1]), str(found[2])
+        if fingerprint and self.fingerprint != fingerprint:
+            raise DataError(path, "fingerprint", f"these are annotations of {self.fingerprint}, wanted {fingerprint}")
+
+    def read(self, texts: Iterable[str]) -> dict[str, tuple[Span, ...]]:
+        """Those of `texts` that are here, with their spans."""
+        keys = {_key(text): text for text in texts}
+        found = {}
+        wanted = list(keys)
+        try:
+            for first in range(0, len(wanted), _MOST_AT_ONCE):
+                part = wanted[first : first + _MOST_AT_ONCE]
+                marks = ",".join("?" * len(part))
+                rows = self._connection.execute(f"SELECT text, found FROM spans WHERE text IN ({marks})", part)
+                for key, spans in rows:
+                    found[keys[key]] = tuple(Span(*span) for span in json.loads(spans))
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise self._unusable(error) from error
+        return found
+
+    def write(self, annotated: Iterable[AnnotatedText]) -> None:
+        """Keep these, all or none of them."""
+        rows = [(_key(text.text), _as_json(text.entities)) for text in annotated]
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?)", rows)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        (count,) = self._connection.execute("SELECT COUNT(*) FROM spans").fetchone()
+        return int(count)
+
+    def close(self) -> None:
+        """Bring everything into the one file, so that it can be copied."""
+        self._connection.close()
+
+    def _unusable(self, error: Exception) -> DataError:
+        return DataError(self.path, "content", f"cannot be used as a store of annotations ({error})")
+
+
+class CachedAnnotator(EntityAnnotator):
+    """Another annotator, each text only once; its file lies in `folder`. `made`: texts that were not found there."""
+
+    def __init__(self, base: EntityAnnotator, folder: Path) -> None:
+        self.base, self.folder = base, folder
+        self.made = 0
+
+    @cached_property
+    def _file(self) -> AnnotationFile:
+        name = hashlib.sha256(self.fingerprint.encode()).hexdigest()[:16]
+        return AnnotationFile(self.folder / f"{name}.sqlite", fingerprint=self.fingerprint)
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the other annotator."""
+        return self.base.fingerprint
+
+    def annotate(self, text: str) -> AnnotatedText:
+        """Return `text` with its entities."""
+        return self.annotate_all([text])[0]
+
+    def annotate_all(self, texts: Sequence[str]) -> list[AnnotatedText]:
+        """Several texts, in their order; those that are new are written down together."""
+        known = self._file.read(texts)
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            made = self.base.annotate_all(new)
+            self._file.write(made)
+            self.made += len(new)
+            known.update((annotated.text, annotated.entities) for annotated in made)
+        return [AnnotatedText(text, known[text]) for text in texts]
 
 
 class StoredAnnotator(EntityAnnotator):
@@ -33,34 +132,59 @@ class StoredAnnotator(EntityAnnotator):
     """
 
     def __init__(self, path: Path, name: str, make: Callable[[], EntityAnnotator]) -> None:
-        raw = read_json(path)
-        if raw.get("format") != FORMAT or not isinstance(raw.get("texts"), dict):
-            raise DataError(path, "format", f"wanted a store of annotations of format {FORMAT}")
-        if raw.get("annotator") != name:
-            raise DataError(path, "annotator", f"these are annotations of {raw.get('annotator')!r}, wanted {name!r}")
-        self.path, self._make = path, make
-        self._texts: dict[str, list[list[Any]]] = raw["texts"]
-        self._fingerprint = str(raw["fingerprint"])
+        self._file, self._make = AnnotationFile(path), make
+        if self._file.name != name:
+            raise DataError(path, "annotator", f"these are annotations of {self._file.name!r}, wanted {name!r}")
         self._other: EntityAnnotator | None = None
 
     @property
     def fingerprint(self) -> str:
         """That of the annotator whose annotations these are."""
-        return self._fingerprint
+        return self._file.fingerprint
 
     def annotate(self, text: str) -> AnnotatedText:
         """Return `text` with its entities."""
-        found = self._texts.get(_key(text))
-        if found is not None:
-            return AnnotatedText(text, tuple(Span(start, end, label) for start, end, label in found))
+        return self.annotate_all([text])[0]
+
+    def annotate_all(self, texts: Sequence[str]) -> list[AnnotatedText]:
+        """Several texts, in their order."""
+        known = self._file.read(texts)
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update((annotated.text, annotated.entities) for annotated in self._annotator().annotate_all(new))
+        return [AnnotatedText(text, known[text]) for text in texts]
+
+    def _annotator(self) -> EntityAnnotator:
         if self._other is None:
             other = self._make()
-            if other.fingerprint != self._fingerprint:
-                problem = f"is {self._fingerprint}, but the annotator here is {other.fingerprint}"
-                raise DataError(self.path, "fingerprint", f"{problem}: texts would be annotated in two ways")
+            if other.fingerprint != self.fingerprint:
+                problem = f"is {self.fingerprint}, but the annotator here is {other.fingerprint}"
+                raise DataError(self._file.path, "fingerprint", f"{problem}: texts would be annotated in two ways")
             self._other = other
-        return self._other.annotate(text)
+        return self._other
 
 
-def _key(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+def write_store(path: Path, name: str, annotator: EntityAnnotator, texts: Iterable[str]) -> int:
+    """Annotate every text and write a file for `StoredAnnotator`; the number of different texts."""
+    path.unlink(missing_ok=True)
+    file = AnnotationFile(path, name, annotator.fingerprint)
+    file.write(annotator.annotate_all(list(dict.fromkeys(texts))))
+    count = len(file)
+    file.close()
+    return count
+
+
+def with_cache(annotator: EntityAnnotator, cache: Path | str | None) -> EntityAnnotator:
+    """The annotator, with its annotations kept below the folder `cache`, if there is one."""
+    if cache is None or isinstance(annotator, NoEntities):
+        return annotator
+    return CachedAnnotator(annotator, Path(cache) / "annotations")
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def _as_json(entities: Iterable[Span]) -> str:
+    spans = [[entity.start, entity.end, entity.label] for entity in entities]
+    return json.dumps(spans, ensure_ascii=False, separators=(",", ":"))

@@ -19,7 +19,7 @@ from korbert.data.loading import BatchLoader
 from korbert.data.mention_dropout import MentionDropout
 from korbert.data.windows import Candidate, DecodingConfig, Window, WindowMaker, decode_answers
 from korbert.encoding import EntityInput, EntityMode
-from korbert.entities import make_annotator
+from korbert.entities import make_annotator, with_cache
 from korbert.errors import ConfigError
 from korbert.files import write_text_atomically
 from korbert.metrics import score_per_question, score_predictions
@@ -58,6 +58,8 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
             f"{model.config.max_positions} positions"
         )
     annotator = make_annotator(expand_root(annotator_name, config.data), config.entities.store, config.data.cache)
+    if config.entities.store is None:
+        annotator = with_cache(annotator, config.data.cache)
     maker = WindowMaker(tokenizer, annotator, entities, config.task.window)
     windows = {
         name: _windows(maker, dataset, name)

@@ -94,7 +94,7 @@ def prepare_study(config: GpuStudyConfig) -> None:
         if kind != "none":
             texts = {text for dataset in datasets for text in _texts(dataset)}
             annotator = make_annotator(expand_root(name, config.data), cache=config.data.cache)
-            write_store(folder / f"annotations-{kind}.json", name, annotator, sorted(texts))
+            write_store(folder / f"annotations-{kind}.sqlite", name, annotator, sorted(texts))
     write_json_atomically(
         folder / "study.json",
         {"annotators": annotators(config), "test": questions[0].name, "train": [path.name for path in questions[1:]]},
@@ -192,7 +192,7 @@ def _compose(name: str, config: GpuStudyConfig, *overrides: str) -> Any:
 def _entities(config: GpuStudyConfig, prepared: dict[str, Any], arm: str) -> list[str]:
     kind, mode = ARMS[arm]
     chosen = [f"entities.annotator={prepared['annotators'][kind]}", f"entities.mode={mode}"]
-    return chosen if kind == "none" else [*chosen, f"entities.store={config.folder}/annotations-{kind}.json"]
+    return chosen if kind == "none" else [*chosen, f"entities.store={config.folder}/annotations-{kind}.sqlite"]
 
 
 def _pretrain(config: GpuStudyConfig, prepared: dict[str, Any], arm: str) -> None:
