@@ -23,6 +23,12 @@ def kind_of(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
+def open_binary(path: Path) -> IO[bytes]:
+    """Open a file to read its bytes; .gz, .xz and .bz2 are unpacked."""
+    opener = _OPENERS.get(path.suffix)
+    return cast("IO[bytes]", opener(path, "rb") if opener else path.open("rb"))
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Stream the lines of a UTF-8 file with their numbers, from 1; .gz, .xz and .bz2 are unpacked.
 
@@ -30,8 +36,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     number = 0
     try:
-        opener = _OPENERS.get(path.suffix)
-        with cast("IO[bytes]", opener(path, "rb") if opener else path.open("rb")) as file:
+        with open_binary(path) as file:
             for number, raw in enumerate(file, start=1):
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")

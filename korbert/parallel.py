@@ -20,19 +20,44 @@ def ordered_map(
 
     workers: processes, 1 for none beside this one. They are spawned, because a JVM does not survive a fork. `make`,
     its arguments and the items are pickled. The order of the results does not depend on `workers`, and memory not on
-    the number of items.
+    the number of items. An error among the items comes behind the results of those before it.
     """
     if workers <= 1:
         yield from map(make(*arguments), items)
         return
-    stream = iter(items)
-    chunks = iter(lambda: list(itertools.islice(stream, _CHUNK)), [])
+    chunks = _Chunks(iter(items))
     with multiprocessing.get_context("spawn").Pool(workers, initializer=_start, initargs=(make, arguments)) as pool:
         # Chunks are handed out a few at a time: imap alone would read all items ahead of slow workers.
         pending = [pool.apply_async(_work_on, (chunk,)) for chunk in itertools.islice(chunks, 2 * workers)]
         while pending:
             yield from pending.pop(0).get()
             pending += [pool.apply_async(_work_on, (chunk,)) for chunk in itertools.islice(chunks, 1)]
+    if chunks.error is not None:
+        raise chunks.error
+
+
+class _Chunks:
+    """Items in lists; an error ends them, and is kept."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return self
+
+    def __next__(self) -> list[Any]:
+        chunk: list[Any] = []
+        while self.error is None and len(chunk) < _CHUNK:
+            try:
+                chunk.append(next(self._items))
+            except StopIteration:
+                break
+            except Exception as error:
+                self.error = error
+        if not chunk:
+            raise StopIteration
+        return chunk
 
 
 def _start(make: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any]) -> None:

@@ -42,6 +42,8 @@ LAZY = {
     "jinja2",
     "markupsafe",
     "ahocorasick_rs",
+    "mwxml",
+    "mwparserfromhell",
 }
 
 

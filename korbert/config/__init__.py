@@ -21,6 +21,7 @@ from korbert.config.doors import (
     RunConfig,
     TaggerConfig,
     TrainTokenizerConfig,
+    WikiConfig,
 )
 from korbert.config.parts import (
     CorpusConfig,
@@ -65,6 +66,7 @@ __all__ = [
     "TaggingTask",
     "TokenizerConfig",
     "TrainTokenizerConfig",
+    "WikiConfig",
     "compose_config",
     "expand_root",
     "expand_roots",

@@ -205,6 +205,14 @@ class AnnotateConfig(RunConfig):
 
 
 @dataclass
+class WikiConfig(RunConfig):
+    """`experiments/extract_wiki.py`. dump: a MediaWiki XML file, as it is or with .bz2, .gz or .xz behind it."""
+
+    dump: str = MISSING
+    articles_per_file: int = 5000
+
+
+@dataclass
 class AnnotatorsConfig(RunConfig):
     """`experiments/evaluate_annotators.py`.
 
@@ -270,6 +278,7 @@ SCHEMAS: dict[str, type] = {
     "baseline_schema": BaselineConfig,
     "benchmark_schema": BenchmarkConfig,
     "compare_schema": CompareConfig,
+    "wiki_schema": WikiConfig,
     "annotate_schema": AnnotateConfig,
     "annotators_schema": AnnotatorsConfig,
     "gpu_study_schema": GpuStudyConfig,

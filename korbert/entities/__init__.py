@@ -14,6 +14,7 @@ from korbert.entities.store import CachedAnnotator, StoredAnnotator, with_cache,
 from korbert.entities.union import UnionAnnotator
 
 __all__ = [
+    "LINKS",
     "CachedAnnotator",
     "EntityAnnotator",
     "ExpressionAnnotator",
@@ -28,15 +29,17 @@ __all__ = [
     "write_store",
 ]
 _RANDOM, _EXPRESSIONS, _GAZETTEER, _TAGGER = "random-", "expressions-", "gazetteer:", "tagger:"
+LINKS = "links"  # the name of a store of a dump's links
 
 
 def make_annotator(name: str, store: Path | str | None = None, cache: Path | str | None = None) -> EntityAnnotator:
     """Return the annotator that `entities.annotator` names.
 
     "none"; a morphological analyser's name: its proper-noun runs; "expressions-" and such a name: numbers, dates and
-    times; "gazetteer:" and files of names, apart by commas; "tagger:" and the run of a trained one; several of these
-    joined by "+", of which the earlier ones have priority; "random-" before any of them: random spans in its entities'
-    place. store: a file of annotations made beforehand, see `write_store`. cache: a folder for what takes long to make.
+    times; "gazetteer:" and files of names, apart by commas; "tagger:" and the run of a trained one; "links:" and a file
+    of links that `experiments/extract_wiki.py` has read; several of these joined by "+", of which the earlier ones have
+    priority; "random-" before any of them: random spans in its entities' place. store: a file of annotations made
+    beforehand, see `write_store`. cache: a folder for what takes long to make.
     """
     if store is not None and name != "none":
         return StoredAnnotator(Path(store), name, lambda: make_annotator(name, cache=cache))
@@ -47,6 +50,8 @@ def make_annotator(name: str, store: Path | str | None = None, cache: Path | str
     if name.startswith(_GAZETTEER):
         files = [Path(path) for path in name.removeprefix(_GAZETTEER).split(",") if path]
         return GazetteerAnnotator(files, cache=None if cache is None else Path(cache) / "gazetteers")
+    if name.startswith(f"{LINKS}:"):
+        return StoredAnnotator(Path(name.removeprefix(f"{LINKS}:")), LINKS, None)
     if name.startswith(_TAGGER):
         # A tagger is a model, which stands far above the annotators: imported by name, and only where one is asked for.
         annotator: EntityAnnotator = importlib.import_module("korbert.tagger").TaggerAnnotator(

@@ -128,10 +128,11 @@ class CachedAnnotator(EntityAnnotator):
 class StoredAnnotator(EntityAnnotator):
     """Gives stored annotations; a text that is not stored is annotated by `make`, where that can be had.
 
-    Raises DataError where the file is not a store, or one of another annotator than `name`.
+    make: None for texts outside the store that have no entities, because nobody can tell. Raises DataError where the
+    file is not a store, or one of another annotator than `name`.
     """
 
-    def __init__(self, path: Path, name: str, make: Callable[[], EntityAnnotator]) -> None:
+    def __init__(self, path: Path, name: str, make: Callable[[], EntityAnnotator] | None) -> None:
         self._file, self._make = AnnotationFile(path), make
         if self._file.name != name:
             raise DataError(path, "annotator", f"these are annotations of {self._file.name!r}, wanted {name!r}")
@@ -150,13 +151,15 @@ class StoredAnnotator(EntityAnnotator):
         """Several texts, in their order."""
         known = self._file.read(texts)
         new = [text for text in dict.fromkeys(texts) if text not in known]
-        if new:
-            known.update((annotated.text, annotated.entities) for annotated in self._annotator().annotate_all(new))
-        return [AnnotatedText(text, known[text]) for text in texts]
+        if new and self._make is not None:
+            known.update(
+                (annotated.text, annotated.entities) for annotated in self._annotator(self._make).annotate_all(new)
+            )
+        return [AnnotatedText(text, known.get(text, ())) for text in texts]
 
-    def _annotator(self) -> EntityAnnotator:
+    def _annotator(self, make: Callable[[], EntityAnnotator]) -> EntityAnnotator:
         if self._other is None:
-            other = self._make()
+            other = make()
             if other.fingerprint != self.fingerprint:
                 problem = f"is {self.fingerprint}, but the annotator here is {other.fingerprint}"
                 raise DataError(self._file.path, "fingerprint", f"{problem}: texts would be annotated in two ways")

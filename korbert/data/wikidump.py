@@ -1,0 +1,160 @@
+"""MediaWiki XML dumps: plain paragraphs whose links are entities, marked by the people who wrote the articles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import ParseError
+
+from korbert.errors import DataError, KorbertError
+from korbert.lines import open_binary
+from korbert.text import AnnotatedText, Span
+
+LINK = "LINK"
+_ARTICLES = 0  # namespace
+# Tags whose content is not running text.
+_NO_TEXT = frozenset((
+    "ref", "references", "table", "gallery", "math", "chem", "timeline", "syntaxhighlight", "source", "pre", "code",
+    "score", "imagemap", "style", "script", "nowiki", "templatestyles", "mapframe", "graph",
+))  # fmt: skip
+# Links to files and categories are shown elsewhere or as pictures.
+_NO_LINK = frozenset(("파일", "그림", "분류", "file", "image", "category", "media", "미디어"))
+_LIST_MARKS = frozenset("*#:;")
+_SWITCH = re.compile(r"__[^_\s]+__")  # __NOTOC__, __목차숨김__
+_OTHER_LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An article as it is written."""
+
+    id: int
+    title: str
+    wikitext: str
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """An article to be read: paragraphs, none of them blank, with their links as entities."""
+
+    id: int
+    title: str
+    paragraphs: tuple[AnnotatedText, ...]
+
+
+def read_pages(path: Path) -> Iterator[Page]:
+    """Stream the articles of one dump (.xml, as it is or with .bz2, .gz or .xz), redirects left out.
+
+    Raises DataError, naming file and page, where it is cut off or damaged, and KorbertError without the parser.
+    """
+    try:
+        import mwxml
+    except ImportError:
+        raise KorbertError("reading a MediaWiki dump needs packages: pip install 'korbert[wiki]'") from None
+    last = "the beginning"
+    try:
+        with open_binary(path) as file:
+            for page in mwxml.Dump.from_file(file):
+                text = ""
+                for revision in page:  # the last one is the newest
+                    text = revision.text or ""
+                last = f"page {page.id} ({page.title})"
+                if page.namespace == _ARTICLES and not page.redirect:
+                    yield Page(page.id, page.title, text)
+    except (OSError, EOFError, ParseError, AssertionError, ValueError) as error:
+        raise DataError(path, f"after {last}", f"no MediaWiki dump, or cut off or damaged ({error!r})") from error
+    except Exception as error:
+        if type(error).__module__.startswith("mwxml"):
+            raise DataError(path, f"after {last}", f"no MediaWiki dump, or damaged ({error!r})") from error
+        raise
+
+
+def extract(page: Page) -> Article:
+    """The running text of an article: no templates, tables, references, headings or pictures."""
+    import mwparserfromhell
+
+    text = _Text()
+    text.add(mwparserfromhell.parse(page.wikitext))
+    return Article(page.id, page.title, tuple(text.paragraphs()))
+
+
+class _Text:
+    """Plain text and the links in it, as they are met."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._length = 0
+        self._links: list[tuple[int, int]] = []
+
+    def add(self, code: Any) -> None:
+        from mwparserfromhell import nodes
+
+        for node in code.nodes:
+            if isinstance(node, nodes.Text):
+                self._emit(str(node))
+            elif isinstance(node, nodes.Wikilink):
+                self._link(node)
+            elif isinstance(node, nodes.ExternalLink):
+                if node.title is not None:
+                    self.add(node.title)
+            elif isinstance(node, nodes.HTMLEntity):
+                self._emit(node.normalize())
+            elif isinstance(node, nodes.Heading):
+                self._emit("\n")
+            elif isinstance(node, nodes.Tag):
+                self._tag(node)
+
+    def _emit(self, text: str) -> None:
+        self._parts.append(text)
+        self._length += len(text)
+
+    def _link(self, node: Any) -> None:
+        title = str(node.title).strip()
+        prefix, _, rest = title.partition(":")
+        if rest and (prefix.strip().lower() in _NO_LINK or _OTHER_LANGUAGE.fullmatch(prefix)):
+            return
+        start = self._length
+        if node.text is None:
+            self._emit(title.removeprefix(":"))
+        else:
+            self.add(node.text)
+        self._links.append((start, self._length))
+
+    def _tag(self, node: Any) -> None:
+        name = str(node.tag).strip().lower()
+        if name in ("br", "p", "li", "dt", "dd", "hr") or node.wiki_markup in _LIST_MARKS:
+            self._emit("\n")
+        if name not in _NO_TEXT and node.contents is not None:
+            self.add(node.contents)
+
+    def paragraphs(self) -> Iterator[AnnotatedText]:
+        """Lines with a letter, white space at their ends removed, and the links that lie in each of them."""
+        whole = "".join(self._parts)
+        place = 0
+        links = iter(sorted(self._links))
+        link = next(links, None)
+        for raw in whole.split("\n"):
+            line = _SWITCH.sub(lambda match: " " * len(match.group()), raw)  # places stay
+            begin = place + len(line) - len(line.lstrip())
+            text = line.strip()
+            end = begin + len(text)
+            found: list[Span] = []
+            while link is not None and link[0] < place + len(raw):
+                span = _trimmed(whole, max(link[0], begin), min(link[1], end))
+                if span and (not found or span[0] - begin >= found[-1].end):
+                    found.append(Span(span[0] - begin, span[1] - begin, LINK))
+                link = next(links, None)
+            if any(map(str.isalpha, text)):
+                yield AnnotatedText(text, tuple(found))
+            place += len(raw) + 1
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return (start, end) if start < end else None

@@ -1,0 +1,182 @@
+"""A dump of our own writing: text and links by hand, whole, cut off, resumed, and as a source of entities."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import pytest
+from hydra import initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
+
+from korbert.config import compose_config
+from korbert.data.corpus import read_documents
+from korbert.data.wikidump import Page, extract, read_pages
+from korbert.entities import make_annotator
+from korbert.errors import DataError
+from korbert.tasks.wiki import extract_wiki
+
+SEJONG = """{{왕 정보|이름=세종|사진=[[파일:세종.jpg|섬네일]]}}
+'''세종'''(世宗)은 [[조선]]의 제4대 [[국왕|임금]]이다.<ref>[[실록]]에 있다.</ref> 이름은 &quot;이도&quot;이다.
+[[파일:훈민정음.jpg|섬네일|[[훈민정음]] 해례본]]
+
+== 생애 ==
+* [[집현전]]을 두고 [[장영실]]을 썼다.
+* '''[[훈민정음#창제|한글]]'''을 만들었다.[http://example.com 자료]
+{| class="wikitable"
+| [[표 안의 링크]]
+|}
+__NOTOC__
+[[en:Sejong the Great]][[분류:조선의 왕]]
+"""
+EXPECTED = [
+    ('세종(世宗)은 조선의 제4대 임금이다. 이름은 "이도"이다.', ["조선", "임금"]),
+    ("집현전을 두고 장영실을 썼다.", ["집현전", "장영실"]),
+    ("한글을 만들었다.자료", ["한글"]),
+]
+PAGES = [
+    (1, 0, "세종", SEJONG, False),
+    (2, 0, "이도", "#넘겨주기 [[세종]]", True),
+    (3, 1, "토론:세종", "토론 [[문서]]이다.", False),
+    *(
+        (n, 0, f"마을 {n}", f"'''마을 {n}'''은 [[서울|서울특별시]]에 있다.\n[[강 {n}]]이 흐른다.", False)
+        for n in range(4, 104)
+    ),
+]
+
+
+def dump(pages: list[tuple[int, int, str, str, bool]] = PAGES) -> str:
+    body = ""
+    for number, namespace, title, text, is_redirect in pages:
+        redirect = '<redirect title="세종" />' if is_redirect else ""
+        body += (
+            f"<page><title>{escape(title)}</title><ns>{namespace}</ns><id>{number}</id>{redirect}<revision>"
+            f"<id>{number + 1000}</id><timestamp>2026-01-01T00:00:00Z</timestamp><model>wikitext</model>"
+            f'<format>text/x-wiki</format><text bytes="9" xml:space="preserve">{escape(text)}</text>'
+            f"<sha1>x</sha1></revision></page>\n"
+        )
+    return (
+        '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="ko"><siteinfo>'
+        "<sitename>위키</sitename><dbname>kowiki</dbname><base>b</base><generator>g</generator><case>first-letter</case>"
+        '<namespaces><namespace key="0" case="first-letter" /><namespace key="1" case="first-letter">토론</namespace>'
+        f"</namespaces></siteinfo>\n{body}</mediawiki>\n"
+    )
+
+
+def test_text_and_links_by_hand() -> None:
+    article = extract(Page(1, "세종", SEJONG))
+    found = [(text.text, [entity.of(text.text) for entity in text.entities]) for text in article.paragraphs]
+    assert found == EXPECTED
+
+
+@given(st.text(alphabet="가나 [|]{}'=*#:<>/ref&;\n분류파일", max_size=60))
+def test_any_wikitext_gives_clean_paragraphs(wikitext: str) -> None:
+    for text in extract(Page(1, "x", wikitext)).paragraphs:
+        assert text.text == text.text.strip() != ""
+        assert "\n" not in text.text
+        for entity in text.entities:
+            assert entity.of(text.text) == entity.of(text.text).strip() != ""
+
+
+@pytest.mark.parametrize(("name", "pack"), [("a.xml", bytes), ("a.xml.bz2", bz2.compress), ("a.xml.gz", gzip.compress)])
+def test_articles_alone_are_read(tmp_path: Path, name: str, pack: Any) -> None:
+    (tmp_path / name).write_bytes(pack(dump().encode()))
+    pages = list(read_pages(tmp_path / name))
+    assert [(page.id, page.title) for page in pages] == [(1, "세종"), *((n, f"마을 {n}") for n in range(4, 104))]
+    assert pages[0].wikitext == SEJONG
+
+
+def test_cut_off_dumps_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "cut.xml.bz2"
+    whole = dump().encode()
+    for content in (bz2.compress(whole)[:-40], bz2.compress(whole[: len(whole) // 2])):
+        path.write_bytes(content)
+        seen = []
+        with pytest.raises(DataError, match=r"cut\.xml\.bz2.*after (page \d+|the beginning).*cut off or damaged"):
+            seen += list(read_pages(path))
+    path.write_bytes(bz2.compress(b"<html></html>"))
+    with pytest.raises(DataError, match="no MediaWiki dump"):
+        list(read_pages(path))
+
+
+@pytest.fixture
+def run(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(repository)
+
+    def call(*overrides: str) -> dict[str, Any]:
+        basic = [f"run_dir={tmp_path / 'run'}", f"dump={tmp_path / 'wiki.xml.bz2'}", "articles_per_file=30"]
+        with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+            return extract_wiki(compose_config("extract_wiki", [*basic, *overrides]))
+
+    return call
+
+
+def test_a_dump_becomes_a_corpus_with_entities(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "wiki.xml.bz2").write_bytes(bz2.compress(dump().encode()))
+    results = run("runtime.workers=2")["results"]
+    assert (results["articles"], results["links"], len(results["files"])) == (101, 5 + 200, 4)
+    documents = [d for name in results["files"] for d in read_documents(tmp_path / "run" / name)]
+    assert len(documents) == 101
+    assert documents[0] == [text for text, _ in EXPECTED]
+    annotator = make_annotator(f"links:{tmp_path / 'run' / 'links.sqlite'}")
+    for text, links in EXPECTED:
+        assert [(e.of(text), e.label) for e in annotator.annotate(text).entities] == [(link, "LINK") for link in links]
+    assert annotator.annotate("모르는 글").entities == ()
+    both = make_annotator(f"links:{tmp_path / 'run' / 'links.sqlite'}+mecab")
+    assert next(e.label for e in both.annotate(EXPECTED[0][0]).entities) == "NNP"  # 세종 is no link
+    names = gzip.decompress((tmp_path / "run" / "titles.txt.gz").read_bytes()).decode().splitlines()
+    assert names == ["세종", *(f"마을 {n}" for n in range(4, 104))]
+    titles = make_annotator(f"gazetteer:{tmp_path / 'run' / 'titles.txt.gz'}")
+    assert [e.of("세종은 마을 77에 갔다.") for e in titles.annotate("세종은 마을 77에 갔다.").entities] == [
+        "세종",
+        "마을 77",
+    ]
+
+
+def test_what_was_read_of_a_cut_off_dump_is_kept_and_gone_on_from(run: Any, tmp_path: Path) -> None:
+    whole = dump()
+    # A download that was cut off, then the whole file under another name: not the same dump.
+    (tmp_path / "wiki.xml.bz2").write_bytes(bz2.compress(whole[: whole.index("마을 60")].encode()))
+    with pytest.raises(DataError, match="cut off or damaged"):
+        run()
+    state = json.loads((tmp_path / "run" / "progress.json").read_text("utf-8"))
+    assert 50 <= state["articles"] <= 57
+    kept = [d for name in state["files"] for d in read_documents(tmp_path / "run" / name)]
+    assert len(kept) == state["articles"]
+    with pytest.raises(DataError, match="cut off or damaged"):
+        run()  # nothing is read twice
+    again = json.loads((tmp_path / "run" / "progress.json").read_text("utf-8"))
+    assert again["articles"] == state["articles"]
+    (tmp_path / "wiki.xml.bz2").write_bytes(bz2.compress(whole.encode()))
+    with pytest.raises(DataError, match="these articles are from another dump"):
+        run()
+    with pytest.raises(DataError, match="dump: not found"):
+        run("dump=nowhere.xml.bz2")
+
+
+def test_interrupted_and_gone_on(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from korbert.tasks import wiki
+
+    (tmp_path / "wiki.xml.bz2").write_bytes(bz2.compress(dump().encode()))
+    made = 0
+
+    def stopping(page: Page) -> Any:
+        nonlocal made
+        made += 1
+        if made == 70:
+            raise KeyboardInterrupt
+        return extract(page)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wiki, "_extractor", lambda: stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run("runtime.workers=1")
+    results = run("runtime.workers=1")["results"]
+    assert results["articles"] == 101
+    names = gzip.decompress((tmp_path / "run" / "titles.txt.gz").read_bytes()).decode().splitlines()
+    assert len(names) == len(set(names)) == 101
