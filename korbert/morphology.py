@@ -41,6 +41,7 @@ class Analyser(ABC):
     proper_noun: ClassVar[frozenset[str]] = frozenset({"NNP"})
     foreign: ClassVar[frozenset[str]] = frozenset({"SL", "SH"})
     noun: ClassVar[frozenset[str]] = frozenset({"NNG", "NNP", "SL", "SH", "SN", "XSN"})
+    suffix: ClassVar[frozenset[str]] = frozenset({"XSN"})  # of nouns, cannot begin one
 
     def __init__(self) -> None:
         self.unaligned = 0

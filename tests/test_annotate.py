@@ -53,9 +53,9 @@ def test_once_and_whatever_the_workers(annotate: Any, tmp_path: Path, sample: Pa
 
 def test_cut_off_and_begun_again(annotate: Any, tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was annotated before the interruption is not annotated again."""
-    from korbert.entities.morphology import ProperNounAnnotator
+    from korbert.entities.morphology import NounRunAnnotator
 
-    whole = ProperNounAnnotator.annotate
+    whole = NounRunAnnotator.annotate
     left = [15]
 
     def annotate_some(self: Any, text: str) -> Any:
@@ -65,7 +65,7 @@ def test_cut_off_and_begun_again(annotate: Any, tmp_path: Path, sample: Path, mo
         return whole(self, text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ProperNounAnnotator, "annotate", annotate_some)
+        patch.setattr(NounRunAnnotator, "annotate", annotate_some)
         with pytest.raises(KeyboardInterrupt):
             annotate("run", "output=true")
     assert not (tmp_path / "run" / "record.json").exists()

@@ -51,6 +51,23 @@ def test_runs_by_hand(mecab: EntityAnnotator, text: str, expected: list[str]) ->
     assert mentions(mecab, text) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mecab", ["미국", "FBI", "삼성전자", "KBS교향악단", "김철수"]),
+        ("proper-mecab", ["미국", "삼성전자", "김철수"]),
+        ("compounds-mecab", ["경제성장률", "KBS교향악단", "국립중앙박물관장"]),
+        (
+            "proper-mecab+compounds-mecab",
+            ["미국", "경제성장률", "삼성전자", "KBS교향악단", "국립중앙박물관장", "김철수"],
+        ),
+    ],
+)
+def test_kinds_of_runs_by_hand(name: str, expected: list[str]) -> None:
+    text = "미국 FBI는 경제성장률을 삼성전자와 KBS교향악단에서 조사했다. 국립중앙박물관장 김철수"
+    assert [entity.of(text) for entity in make_annotator(name).annotate(text).entities] == expected
+
+
 def test_text_is_never_changed(mecab: EntityAnnotator) -> None:
     """NFD, invisible characters and odd white space: spans are those of the text that was given."""
     text = "임종석이  서울\u200b특별시에서 태어났다."

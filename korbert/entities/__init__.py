@@ -9,7 +9,7 @@ from korbert.entities.base import EntityAnnotator, NoEntities
 from korbert.entities.control import RandomSpanAnnotator
 from korbert.entities.expressions import ExpressionAnnotator
 from korbert.entities.gazetteer import GazetteerAnnotator
-from korbert.entities.morphology import ProperNounAnnotator
+from korbert.entities.morphology import NounRunAnnotator
 from korbert.entities.store import CachedAnnotator, StoredAnnotator, with_cache, write_store
 from korbert.entities.union import UnionAnnotator
 
@@ -20,7 +20,7 @@ __all__ = [
     "ExpressionAnnotator",
     "GazetteerAnnotator",
     "NoEntities",
-    "ProperNounAnnotator",
+    "NounRunAnnotator",
     "RandomSpanAnnotator",
     "StoredAnnotator",
     "UnionAnnotator",
@@ -29,17 +29,19 @@ __all__ = [
     "write_store",
 ]
 _RANDOM, _EXPRESSIONS, _GAZETTEER, _TAGGER = "random-", "expressions-", "gazetteer:", "tagger:"
+_PROPER, _COMPOUNDS = "proper", "compounds"
 LINKS = "links"  # the name of a store of a dump's links
 
 
 def make_annotator(name: str, store: Path | str | None = None, cache: Path | str | None = None) -> EntityAnnotator:
     """Return the annotator that `entities.annotator` names.
 
-    "none"; a morphological analyser's name: its proper-noun runs; "expressions-" and such a name: numbers, dates and
-    times; "gazetteer:" and files of names, apart by commas; "tagger:" and the run of a trained one; "links:" and a file
-    of links that `experiments/extract_wiki.py` has read; several of these joined by "+", of which the earlier ones have
-    priority; "random-" before any of them: random spans in its entities' place. store: a file of annotations made
-    beforehand, see `write_store`. cache: a folder for what takes long to make.
+    "none"; a morphological analyser's name: its runs of proper nouns and foreign words; before such a name, "proper-":
+    those of proper nouns alone, "compounds-": compound nouns, "expressions-": numbers, dates, times; "gazetteer:" and
+    files of names, apart by commas; "tagger:" and the run of a trained one; "links:" and a file of links that
+    `experiments/extract_wiki.py` has read; several of these joined by "+", of which the earlier ones have priority;
+    "random-" before any of them: random spans in its entities' place. store: a file of annotations made beforehand, see
+    `write_store`. cache: a folder for what takes long to make.
     """
     if store is not None and name != "none":
         return StoredAnnotator(Path(store), name, lambda: make_annotator(name, cache=cache))
@@ -60,4 +62,7 @@ def make_annotator(name: str, store: Path | str | None = None, cache: Path | str
         return annotator
     if name.startswith(_EXPRESSIONS):
         return ExpressionAnnotator(name.removeprefix(_EXPRESSIONS))
-    return NoEntities() if name == "none" else ProperNounAnnotator(name)
+    kind, _, analyser = name.rpartition("-")
+    if kind in (_PROPER, _COMPOUNDS):
+        return NounRunAnnotator(analyser, kind)
+    return NoEntities() if name == "none" else NounRunAnnotator(name)
