@@ -26,7 +26,8 @@ def quoted(*overrides: str) -> str:
 SMALL = (
     "pretraining=" + quoted(
         "recipe=modern", "model=tiny", "model.hidden_size=32", "model.num_layers=1", "train.steps=4",
-        "train.batch_size=8", "task.validation_examples=20",
+        "train.batch_size=8", "task.validation_examples=20", "task.selection.share=1", "task.selection.echo=1",
+        "task.selection.words=1",
     ),
     "finetuning=" + quoted("train.steps=2", "train.batch_size=8"),
     "benchmark=" + quoted(

@@ -162,6 +162,19 @@ def test_loss_by_hand(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
     assert model.losses(nothing).keys() == {"mlm"}
 
 
+def test_words_can_be_asked_for_where_there_are_no_entities(
+    corpus: tuple[ShardedCorpus, Tokenizer], sample: Path, tmp_path: Path
+) -> None:
+    _, tokenizer = corpus
+    tokenizer.save(tmp_path / "tokenizer")
+    build_shards(tmp_path / "shards", [sample / "corpus.txt"], tmp_path / "tokenizer")
+    plain = (ShardedCorpus(tmp_path / "shards", tokenizer.fingerprint), tokenizer)
+    made = make(plain, EntityMode.NONE, echo=1.0, words=1.0).examples(0, 99)
+    assert sum(bool(example.asked) for example in made) > 30
+    with pytest.raises(ConfigError, match=r"choose an annotator.*or ask for words alone"):
+        make(plain, EntityMode.NONE, echo=1.0, words=0.9)
+
+
 def test_words_before_a_josa_are_asked_for(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
     """They begin a word in the passage and a josa follows; the question lacks them where it stood."""
     vocabulary = corpus[1].vocabulary

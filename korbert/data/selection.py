@@ -64,6 +64,11 @@ class SelectionConfig:
         if self.question_length < 4:
             raise ConfigError(f"task.selection.question_length: wanted 4 or more, got {self.question_length}")
 
+    @property
+    def needs_entities(self) -> bool:
+        """Whether anything but words is asked for."""
+        return self.inside > 0 or self.echo < 1 or self.words < 1
+
 
 @dataclass(frozen=True, slots=True)
 class Cloze:
@@ -76,7 +81,7 @@ class Cloze:
 class SelectionPassages(Passages):
     """Passages that are asked about where a question can be made: [CLS] question [SEP] passage [SEP].
 
-    Raises ConfigError for a corpus without entities.
+    Raises ConfigError for a corpus without entities, where they are asked for.
     """
 
     def __init__(self, *args: Any, selection: SelectionConfig, **options: Any) -> None:
@@ -87,8 +92,11 @@ class SelectionPassages(Passages):
         tokenizer: Tokenizer = args[1]
         self._begins_word = tokenizer.begins_word
         self._is_josa = np.array([token in _JOSA for token in tokenizer.vocabulary])
-        if self.corpus.manifest.annotator == "none":
-            raise ConfigError("task.selection asks for entities: choose an annotator, e.g. entities=mecab")
+        if self.corpus.manifest.annotator == "none" and selection.needs_entities:
+            raise ConfigError(
+                "task.selection asks for entities: choose an annotator, e.g. entities=mecab, or ask for words alone, "
+                "task.selection.echo=1 task.selection.words=1"
+            )
         if selection.words > 0 and not self._begins_word.any():
             raise ConfigError("task.selection.words: no token of this tokenizer is one for the start of a word")
         if self.max_length < selection.question_length + 16:
