@@ -13,16 +13,21 @@ import numpy as np
 import torch
 
 from korbert.data.batching import Batch, collate_windows, encoder_inputs
+from korbert.data.decoding import Candidate, DecodingConfig
 from korbert.data.pretraining import single_segment
 from korbert.data.shards import stretch
-from korbert.data.windows import Candidate, DecodingConfig, WindowConfig, WindowMaker, decode_answers
+from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.encoding import Encoding, encode
 from korbert.entities import EntityAnnotator, make_annotator
 from korbert.errors import KorbertError
 from korbert.model import PretrainingModel, SpanModel
+from korbert.prediction import predict
 from korbert.text import AnnotatedText, Span
 from korbert.tokenizers import SpecialTokens
 from korbert.training.bundle import Bundle, load_bundle
+from korbert.training.runtime import Runtime
+
+_BATCH = 16  # windows at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +81,7 @@ class Reader:
         windows = maker.question(question, context)
         pad_id = self.bundle.tokenizer.special.pad
         collate = functools.partial(collate_windows, pad_id=pad_id, sharing=self._sharing)
-        with torch.inference_mode():
-            logits = [
-                tuple(part[0].cpu().numpy() for part in model.logits(collate([window]).to(self.device)))
-                for window in windows
-            ]
-        candidates = decode_answers(context, windows, [(start, end) for start, end in logits], decoding)
+        (candidates,) = predict(model, windows, collate, decoding, Runtime(self.device, bf16=False), _BATCH).values()
         if not candidates:
             raise KorbertError("no answer: the context has no token that could be one")
         best = candidates[0]

@@ -304,5 +304,16 @@ def trim(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
+def blank_mask(text: str) -> npt.NDArray[np.bool_]:
+    """Which characters are white space or invisible, as `trim` takes them, (length,)."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    return np.isin(codes, _blank_codes())
+
+
+@lru_cache(maxsize=1)
+def _blank_codes() -> npt.NDArray[np.uint32]:
+    return np.array([code for code in range(0x10000) if _is_blank(chr(code))], dtype=np.uint32)
+
+
 def _is_blank(char: str) -> bool:
     return char.isspace() or _REMOVE_INVISIBLE.fullmatch(char) is not None

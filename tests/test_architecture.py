@@ -18,7 +18,7 @@ DOORS = sorted((REPOSITORY / "experiments").glob("*.py"))
 LAYERS = [
     {"experiments"},
     {"korbert.tasks"},
-    {"korbert.api", "korbert.tagger", "korbert.__init__"},
+    {"korbert.api", "korbert.tagger", "korbert.prediction", "korbert.__init__"},
     {"korbert.config"},
     {"korbert.study", "korbert.training", "korbert.comparison"},
     {"korbert.data", "korbert.metrics"},

@@ -83,7 +83,7 @@ def test_collated_windows() -> None:
         ids = np.arange(length, dtype=np.int32)
         marker = np.zeros(length - 4, dtype=np.bool_)
         marker[1] = True
-        return Window("q", ids, ids * 0, ids * 0, 3, ids[:-4], ids[:-4] + 1, marker, answer)
+        return Window("q", "가" * length, ids, ids * 0, ids * 0, 3, ids[:-4], ids[:-4] + 1, marker, answer)
 
     batch = collate_windows([window(8, (3, 5)), window(10, (0, 0))], pad_id=0)
     assert batch.start_positions.tolist() == [3, 0]

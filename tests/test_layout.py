@@ -44,7 +44,7 @@ def windows(lengths: list[int], seed: int = 0) -> list[Window]:
         marker = np.zeros(context, dtype=np.bool_)
         marker[1::3] = True
         places = np.arange(context, dtype=np.int32)
-        made.append(Window("q", ids, ids * 0, ids % 2, 3, places, places + 1, marker, (3, 5)))
+        made.append(Window("q", "가" * n, ids, ids * 0, ids % 2, 3, places, places + 1, marker, (3, 5)))
     return made
 
 

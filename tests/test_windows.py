@@ -10,21 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from korbert.data.decoding import DecodingConfig
 from korbert.data.korquad import Answer, Article, KorquadDataset, Paragraph, Question, read_korquad
 from korbert.data.windows import (
-    DecodingConfig,
-    Window,
     WindowConfig,
     WindowMaker,
     answer_tokens,
-    decode_answers,
     marker_mask,
     window_ranges,
 )
 from korbert.encoding import EntityMode, encode
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError
-from korbert.metrics import exact_match
 from korbert.text import AnnotatedText, trim
 from korbert.tokenizers import Pretokenizer, Tokenizer
 from korbert.tokenizers.lookup import CharacterTokenizer
@@ -211,70 +208,3 @@ def test_truncated_questions_are_counted(syllables: Tokenizer) -> None:
     windows, statistics = maker.dataset(KorquadDataset((Article("", (paragraph,)),), "", Path("x")))
     assert statistics.truncated_questions == 2
     assert [w.context_start for w in windows] == [6, 7, 7, 7]
-
-
-# ---- decoding ----
-
-
-def brute_force(
-    context: str, windows: list[Window], logits: list[tuple[np.ndarray, np.ndarray]], config: DecodingConfig
-) -> dict[tuple[int, int], float]:
-    """Best score of each answer span, over every pair of tokens."""
-    best: dict[tuple[int, int], float] = {}
-    for window, (start_logits, end_logits) in zip(windows, logits, strict=True):
-        for i, j in itertools.combinations_with_replacement(range(len(window.starts)), 2):
-            if window.is_marker[i] or window.is_marker[j] or j - i + 1 > config.max_answer_length:
-                continue
-            span = trim(context, int(window.starts[i]), int(window.ends[j]))
-            if span[0] < span[1]:
-                score = float(start_logits[window.context_start + i] + end_logits[window.context_start + j])
-                best[span] = max(score, best.get(span, -np.inf))
-    return best
-
-
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("mode", [EntityMode.NONE, EntityMode.BOTH])
-def test_decoding_against_brute_force(syllables: Tokenizer, mode: EntityMode, seed: int) -> None:
-    context = "세종(世宗)은 조선의 제4대 국왕이다.  ㈜한글은\u200b 세종이 만들었다.\n이순신은 조선의 장군이다."
-    annotator = make_annotator("mecab" if mode.cuts else "none")
-    maker = WindowMaker(syllables, annotator, mode, WindowConfig(28, 6, 12))
-    windows = maker.question("누가 한글을?", context)
-    assert len(windows) > 2
-    rng = np.random.default_rng(seed)
-    padded = 40
-    logits = [(rng.normal(size=padded).astype(np.float32), rng.normal(size=padded).astype(np.float32)) for _ in windows]
-    config = DecodingConfig(n_best=500, max_answer_length=9)
-    candidates = decode_answers(context, windows, logits, config)
-    best = brute_force(context, windows, logits, config)
-    assert len(candidates) == min(500, len(best))
-    assert [c.score for c in candidates] == pytest.approx(sorted(best.values(), reverse=True)[: len(candidates)])
-    for candidate in candidates:
-        assert candidate.score == pytest.approx(best[candidate.start, candidate.end])
-        assert candidate.text == context[candidate.start : candidate.end] == candidate.text.strip()
-    few = decode_answers(context, windows, logits, DecodingConfig(n_best=20, max_answer_length=9))
-    assert (few[0].start, few[0].end) == (candidates[0].start, candidates[0].end)
-    assert len(few) == 20
-
-
-def test_perfect_logits_give_the_gold_answers(dev: KorquadDataset, syllables: Tokenizer) -> None:
-    """The whole path there and back: gold → tokens → logits → text, exact for every question with one character a
-    token, whatever is in the context."""
-    maker = WindowMaker(syllables, make_annotator("none"), EntityMode.NONE, WindowConfig(384, 128, 64))
-    article = dev.subset(range(0, 140, 7))
-    windows, _ = maker.dataset(article)
-    by_question: dict[str, list[Window]] = {}
-    for window in windows:
-        by_question.setdefault(window.question_id, []).append(window)
-    for _, paragraph, question in article.questions():
-        logits = []
-        for window in by_question[question.id]:
-            start, end = np.zeros((2, len(window)), dtype=np.float32)
-            if window.answer != (0, 0):
-                start[window.answer[0]] = end[window.answer[1]] = 10
-            logits.append((start, end))
-        best = decode_answers(
-            paragraph.context, by_question[question.id], logits, DecodingConfig(max_answer_length=200)
-        )[0]
-        gold = question.answers[0]
-        assert (best.start, best.end) == trim(paragraph.context, gold.start, gold.end)
-        assert exact_match(best.text, gold.text) == 1

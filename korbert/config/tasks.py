@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from omegaconf import MISSING
 
+from korbert.data.decoding import DecodingConfig
 from korbert.data.masking import MaskingConfig
 from korbert.data.selection import SelectionConfig
 from korbert.data.tagging import TagsConfig
-from korbert.data.windows import DecodingConfig, WindowConfig
+from korbert.data.windows import WindowConfig
 from korbert.errors import ConfigError
 from korbert.model.electra import ReplacedTokenModel
 
@@ -75,15 +76,21 @@ class KorquadTask:
 
     fold=null: train on `train`, score on `test`. fold=k: `test` is split into the five folds of korquad-dev-5fold;
     trained on four of them plus `train`, scored on fold k. validation_share of the training articles choose the best
-    weights; 0 keeps the last ones.
+    weights; 0 keeps the last ones. letters: of a token that are looked at to find an answer's edge inside of it, see
+    `korbert.model.letters`; 0: answers begin and end where tokens do.
     """
 
     train: list[str] = MISSING
     test: str = MISSING
     fold: int | None = None
     validation_share: float = 0.0
+    letters: int = 0
     window: WindowConfig = field(default_factory=WindowConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+    def __post_init__(self) -> None:
+        if self.letters < 0:
+            raise ConfigError(f"task.letters: wanted 0 or more, got {self.letters}")
 
 
 @dataclass

@@ -11,11 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from korbert.data.letters import gold_letters
 from korbert.data.pretraining import PretrainingExample
 from korbert.data.windows import Window
 from korbert.encoding import shared_positions
-from korbert.model.heads import IGNORE_INDEX
 from korbert.model.layout import Layout, Packed, Padded
+from korbert.model.targets import IGNORE_INDEX
 from korbert.text import IntArray
 from korbert.tokenizers import SpecialTokens
 
@@ -58,7 +59,7 @@ class Batch:
 
 
 def _movable(value: Any) -> bool:
-    return isinstance(value, Tensor | Padded | Packed)
+    return isinstance(value, Tensor | Padded | Packed | Edges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +91,40 @@ class PretrainingBatch(Batch):
 
 
 @dataclass(frozen=True, slots=True)
+class Edges:
+    """Where the edges of answers lie in their first and last tokens, of the A windows that hold one.
+
+    at: (2, A), the tokens' places in the ids laid out flat; letters: (2, A, M, 4), see `korbert.data.letters`; lengths:
+    (2, A), the tokens' characters; right: (2, A), those outside of the answer, IGNORE_INDEX where they are M or more.
+    """
+
+    at: Tensor
+    letters: Tensor
+    lengths: Tensor
+    right: Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Edges:
+        """Copy everything to `device`."""
+        parts = (self.at, self.letters, self.lengths, self.right)
+        return Edges(*(part.to(device, non_blocking=non_blocking) for part in parts))
+
+    def pin_memory(self) -> Edges:
+        """Copy everything to memory from which a GPU reads faster."""
+        return Edges(*(part.pin_memory() for part in (self.at, self.letters, self.lengths, self.right)))
+
+
+@dataclass(frozen=True, slots=True)
 class SpanBatch(Batch):
     """start_positions, end_positions: (B,) int64 tokens, inclusive; allowed: bool, shaped as the ids."""
 
     start_positions: Tensor
     end_positions: Tensor
     allowed: Tensor
+    edges: Edges | None = None
 
     def target_counts(self) -> dict[str, int]:
-        """Windows."""
-        return {"span": len(self.start_positions)}
+        """Windows and, with edges, those that hold an answer ("letters")."""
+        return {"span": len(self.start_positions), **({} if self.edges is None else {"letters": len(self.edges.at[0])})}
 
 
 def pad(rows: Sequence[npt.NDArray[Any]], value: float) -> Tensor:
@@ -186,15 +211,35 @@ def _questions(examples: Sequence[PretrainingExample], first: npt.NDArray[np.int
 
 
 def collate_windows(
-    windows: Sequence[Window], pad_id: int, packed: bool = False, sharing: SpecialTokens | None = None
+    windows: Sequence[Window],
+    pad_id: int,
+    packed: bool = False,
+    sharing: SpecialTokens | None = None,
+    letters: int = 0,
 ) -> SpanBatch:
-    """Bring question windows into one batch."""
+    """Bring question windows into one batch; letters: how many of a token are looked at to find an answer's edge."""
     allowed = [w.allowed for w in windows]
+    inputs, first = encoder_inputs(windows, pad_id, packed, sharing)
     return SpanBatch(
-        **encoder_inputs(windows, pad_id, packed, sharing)[0],
+        **inputs,
         start_positions=torch.tensor([w.answer[0] for w in windows]),
         end_positions=torch.tensor([w.answer[1] for w in windows]),
         allowed=pack(allowed) if packed else pad(allowed, False),
+        edges=_edges(windows, first, letters) if letters else None,
+    )
+
+
+def _edges(windows: Sequence[Window], first: npt.NDArray[np.int64], most: int) -> Edges:
+    answered = [row for row, window in enumerate(windows) if window.answer != (0, 0)]
+    some = [windows[row] for row in answered]
+    at = np.array([first[row] + np.array(windows[row].answer) for row in answered], dtype=np.int64).reshape(-1, 2).T
+    right = np.array([window.beyond for window in some], dtype=np.int64).reshape(-1, 2).T
+    letters, lengths = zip(*(gold_letters(some, most, from_end) for from_end in (False, True)), strict=True)
+    return Edges(
+        torch.from_numpy(np.ascontiguousarray(at)),
+        torch.from_numpy(np.stack(letters).astype(np.int64)),
+        torch.from_numpy(np.stack(lengths)),
+        torch.from_numpy(np.where(right < most, right, IGNORE_INDEX)),
     )
 
 

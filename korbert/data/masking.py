@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from korbert.data.units import EOJEOL, MENTION, MORPHEME, NEW_MENTION, PROPER
 from korbert.errors import ConfigError
-from korbert.model.heads import IGNORE_INDEX
+from korbert.model.targets import IGNORE_INDEX
 from korbert.text import IntArray
 from korbert.tokenizers import SpecialTokens
 

@@ -19,7 +19,7 @@ from korbert.data.shards import EOJEOL_UNITS, ShardedCorpus, Stretch
 from korbert.data.units import with_mentions
 from korbert.encoding import EntityInput, EntityMode, balanced, mention_numbers, unmarked
 from korbert.errors import ConfigError
-from korbert.model.heads import IGNORE_INDEX
+from korbert.model.targets import IGNORE_INDEX
 from korbert.text import IntArray
 from korbert.tokenizers import SpecialTokens, Tokenizer
 

@@ -19,7 +19,7 @@ from korbert.data.ner import spans_of
 from korbert.data.windows import window_ranges
 from korbert.encoding import Encoding, EntityMode, encode
 from korbert.errors import ConfigError
-from korbert.model.heads import IGNORE_INDEX
+from korbert.model.targets import IGNORE_INDEX
 from korbert.morphology import make_analyser
 from korbert.text import AnnotatedText, IntArray, Span
 from korbert.tokenizers import Tokenizer

@@ -1,4 +1,4 @@
-"""Questions and paragraphs → model windows, and window logits → answers that are slices of the original text.
+"""Questions and paragraphs → model windows.
 
 The windows follow transformers' `run_qa` procedure: `[CLS] question [SEP] part of the context [SEP]`, neighbouring
 parts sharing `doc_stride` tokens; a window without the whole answer is trained to point at [CLS].
@@ -6,7 +6,7 @@ parts sharing `doc_stride` tokens; a window without the whole answer is trained 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,8 +20,6 @@ from korbert.entities import EntityAnnotator
 from korbert.errors import ConfigError
 from korbert.text import AnnotatedText, IntArray, trim
 from korbert.tokenizers import SpecialTokens, Tokenizer
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -50,11 +48,13 @@ class Window:
     """One model input of a question.
 
     token_ids, segment_ids, entity_ids: (T,) int32. context_start: index of the first context token; starts, ends:
-    (C,) int32, the original characters of the C context tokens from there on; is_marker: (C,). answer: first and last
-    token, inclusive; (0, 0), which is [CLS], where this window does not hold it or none is known.
+    (C,) int32, the original characters of the C context tokens from there on, in `context`; is_marker: (C,). answer:
+    first and last token, inclusive; (0, 0), which is [CLS], where this window does not hold it or none is known.
+    beyond: characters of those two tokens before and behind the answer.
     """
 
     question_id: str
+    context: str
     token_ids: IntArray
     segment_ids: IntArray
     entity_ids: IntArray
@@ -63,6 +63,7 @@ class Window:
     ends: IntArray
     is_marker: npt.NDArray[np.bool_]
     answer: tuple[int, int]
+    beyond: tuple[int, int] = (0, 0)
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -169,12 +170,17 @@ class WindowMaker:
         token_ids, segment_ids, entity_ids, _ = join_segments(stretch(short), stretch(part), special)
         is_marker = marker_mask(part.token_ids, special)
         context_start = len(short) + 2
-        answer = (0, 0)
+        answer = beyond = (0, 0)
         if question.answers:
-            span = answer_tokens(question.answers[0], paragraph.context, part, is_marker)
-            answer = (0, 0) if span is None else (context_start + span[0], context_start + span[1])
+            gold = question.answers[0]
+            span = answer_tokens(gold, paragraph.context, part, is_marker)
+            if span is not None:
+                answer = (context_start + span[0], context_start + span[1])
+                start, end = trim(paragraph.context, gold.start, gold.end)
+                beyond = (start - int(part.starts[span[0]]), int(part.ends[span[1]]) - end)
         return Window(
             question.id,
+            paragraph.context,
             token_ids,
             segment_ids,
             entity_ids,
@@ -183,6 +189,7 @@ class WindowMaker:
             part.ends,
             is_marker,
             answer,
+            beyond,
         )
 
 
@@ -217,75 +224,3 @@ def answer_tokens(
     if first > last or starts[first] > start or ends[last] < end:
         return None
     return int(text_tokens[first]), int(text_tokens[last])
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A possible answer: characters `[start, end)` of the context, their text, and start + end logit."""
-
-    text: str
-    start: int
-    end: int
-    score: float
-
-
-@dataclass
-class DecodingConfig:
-    """How answers are read off the logits; lengths in tokens, as in `run_qa`."""
-
-    n_best: int = 20
-    max_answer_length: int = 30
-
-    def __post_init__(self) -> None:
-        for key in ("n_best", "max_answer_length"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"task.decoding.{key}: wanted 1 or more, got {getattr(self, key)}")
-
-
-def decode_answers(
-    context: str,
-    windows: Sequence[Window],
-    logits: Iterable[tuple[FloatArray, FloatArray]],
-    config: DecodingConfig,
-) -> list[Candidate]:
-    """Return the n-best answers of one question, best first, over all of its windows.
-
-    logits: start and end logits of each window, (T,) or longer (padding is ignored). Every answer is a slice of
-    `context`, without white space at its ends; the same characters from two windows count once, with their best score.
-    """
-    best: dict[tuple[int, int], float] = {}
-    for window, (start_logits, end_logits) in zip(windows, logits, strict=True):
-        for first, last, score in _best_spans(window, start_logits, end_logits, config):
-            span = trim(context, int(window.starts[first]), int(window.ends[last]))
-            if span[0] < span[1]:
-                best[span] = max(score, best.get(span, -np.inf))
-    ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))[: config.n_best]
-    return [Candidate(context[start:end], start, end, score) for (start, end), score in ranked]
-
-
-def _best_spans(
-    window: Window, start_logits: FloatArray, end_logits: FloatArray, config: DecodingConfig
-) -> list[tuple[int, int, float]]:
-    """The window's best spans as (first, last context token, score)."""
-    count = len(window.starts)
-    part = slice(window.context_start, window.context_start + count)
-    usable = ~window.is_marker
-    firsts = _top(np.where(usable, start_logits[part], -np.inf), config.n_best)
-    lasts = _top(np.where(usable, end_logits[part], -np.inf), config.n_best)
-    scores = start_logits[part][firsts][:, None] + end_logits[part][lasts][None, :]
-    lengths = lasts[None, :] - firsts[:, None] + 1
-    valid = (lengths >= 1) & (lengths <= config.max_answer_length)
-    valid &= usable[firsts][:, None] & usable[lasts][None, :]
-    scores = np.where(valid, scores, -np.inf)
-    flat = _top(scores.ravel(), config.n_best)
-    rows, columns = np.unravel_index(flat, scores.shape)
-    return [
-        (int(firsts[row]), int(lasts[column]), float(scores[row, column]))
-        for row, column in zip(rows, columns, strict=True)
-        if np.isfinite(scores[row, column])
-    ]
-
-
-def _top(values: FloatArray, count: int) -> npt.NDArray[np.intp]:
-    """Indices of the largest values, largest first; ties go to the lower index."""
-    return np.argsort(-values, kind="stable")[:count]

@@ -3,9 +3,11 @@
 from korbert.model.config import ModelConfig
 from korbert.model.electra import ReplacedTokenModel
 from korbert.model.encoder import Encoder
-from korbert.model.heads import IGNORE_INDEX, PretrainingModel, SpanModel
+from korbert.model.heads import PretrainingModel
 from korbert.model.layout import Layout, Packed, Padded
+from korbert.model.span import SpanModel
 from korbert.model.tagger import TaggerModel
+from korbert.model.targets import IGNORE_INDEX
 
 __all__ = [
     "IGNORE_INDEX",

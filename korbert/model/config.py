@@ -21,6 +21,8 @@ class ModelConfig:
     (Su et al. 2021). feed_forward: GELU, or GeGLU (Shazeer 2020), whose width is two thirds of intermediate_size (in
     steps of 32), so that it has as many parameters. matching_heads: heads of the first two layers that begin by looking
     at tokens like their own (after Trockman & Kolter 2023, mimetic initialisation); only the first weights differ.
+    letters: characters of a token that a span model looks at to find an answer's edge inside of it; 0: answers begin
+    and end where tokens do.
     """
 
     vocab_size: int
@@ -41,6 +43,7 @@ class ModelConfig:
     feed_forward: str = "gelu"
     span_query: bool = False
     matching_heads: int = 0
+    letters: int = 0
 
     def __post_init__(self) -> None:
         for key in (
@@ -67,6 +70,8 @@ class ModelConfig:
             raise ValueError(
                 f"model.matching_heads: wanted 0 to model.num_heads={self.num_heads}, got {self.matching_heads}"
             )
+        if self.letters < 0:
+            raise ValueError(f"model.letters: wanted 0 or more, got {self.letters}")
         if self.positions == "rotary" and self.head_size % 2:
             raise ValueError(f"model.positions=rotary needs an even width of heads, {self.head_size} is odd")
 

@@ -6,7 +6,6 @@ Source: Clark et al. 2020, ELECTRA, section 2; the generator shares the encoder'
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +13,8 @@ from torch.nn import functional as F
 
 from korbert.model.config import ModelConfig
 from korbert.model.encoder import Encoder, Layer, initialize
-from korbert.model.heads import MaskedLMHead, chosen
-
-if TYPE_CHECKING:
-    from korbert.model.heads import Inputs, PretrainingTargets
+from korbert.model.heads import MaskedLMHead
+from korbert.model.targets import Inputs, PretrainingTargets, chosen
 
 _WEIGHT = 50.0  # of the detection loss beside the generator's
 

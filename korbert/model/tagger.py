@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from korbert.model.config import ModelConfig
 from korbert.model.dropout import Dropout
 from korbert.model.encoder import Encoder, initialize
-from korbert.model.heads import IGNORE_INDEX
-
-if TYPE_CHECKING:
-    from korbert.model.heads import Inputs, TagTargets
+from korbert.model.targets import IGNORE_INDEX, Inputs, TagTargets
 
 
 class TaggerModel(nn.Module):

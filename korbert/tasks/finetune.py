@@ -5,25 +5,27 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from korbert.config import FinetuneConfig, KorquadTask, expand_root, expand_roots
-from korbert.data.batching import BatchStream, FixedSource, Source, SpanBatch, collate_windows
+from korbert.data.batching import BatchStream, FixedSource, Source, collate_windows
+from korbert.data.decoding import Candidate
 from korbert.data.korquad import KorquadDataset, fold_split, merge, read_korquad, write_predictions
 from korbert.data.loading import BatchLoader
 from korbert.data.mention_dropout import MentionDropout
-from korbert.data.windows import Candidate, DecodingConfig, Window, WindowMaker, decode_answers
+from korbert.data.windows import Window, WindowMaker
 from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import make_annotator, with_cache
 from korbert.errors import ConfigError
 from korbert.files import write_text_atomically
 from korbert.metrics import score_per_question, score_predictions
 from korbert.model import SpanModel
+from korbert.prediction import best_answers, predict
 from korbert.study.significance import bootstrap_interval
 from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import finish_run, fixed_config, start_run
@@ -31,7 +33,7 @@ from korbert.tasks.starting import model_sizes, starting_point
 from korbert.tokenizers import load_tokenizer
 from korbert.training.bundle import Bundle, Description, copy_shared, write_description
 from korbert.training.loop import Metric, Trainer
-from korbert.training.runtime import Runtime, compile_layers, make_runtime, seed_everything
+from korbert.training.runtime import compile_layers, make_runtime, seed_everything
 from korbert.training.state import load_tensors, load_weights
 from korbert.training.tracking import Tracker
 
@@ -48,7 +50,8 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     folder = start_run(config)
 
     seed_everything(config.seed)
-    model = SpanModel(model_sizes(config, pretrained, len(tokenizer), entities.entity_types))
+    sizes = model_sizes(config, pretrained, len(tokenizer), entities.entity_types)
+    model = SpanModel(replace(sizes, letters=config.task.letters))
     if pretrained is not None:
         copy_shared(pretrained.model, model)
     compile_layers(model, runtime)
@@ -76,14 +79,15 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     )  # fmt: skip
     collate = functools.partial(
         collate_windows, pad_id=tokenizer.special.pad, packed=runtime.packed,
-        sharing=tokenizer.special if entities.shared_positions else None,
+        sharing=tokenizer.special if entities.shared_positions else None, letters=model.config.letters,
     )  # fmt: skip
     source: Source[Window] = FixedSource(windows["train"])
     if config.entities.dropout:
         source = MentionDropout(windows["train"], config.entities.dropout, tokenizer.special, config.seed)
 
     def answer(dataset: KorquadDataset, name: str) -> dict[str, list[Candidate]]:
-        return predict(model, dataset, windows[name], collate, config.task.decoding, runtime, config.train.batch_size)
+        found = predict(model, windows[name], collate, config.task.decoding, runtime, config.train.batch_size)
+        return {question.id: found[question.id] for _, _, question in dataset.questions()}
 
     def evaluate() -> dict[str, float]:
         assert validation is not None
@@ -221,57 +225,6 @@ def _windows(maker: WindowMaker, dataset: KorquadDataset, name: str) -> list[Win
     if made.truncated_questions:
         log.info("%s: %d questions were cut to task.window.max_question_length", name, made.truncated_questions)
     return windows
-
-
-def predict(
-    model: SpanModel,
-    dataset: KorquadDataset,
-    windows: Sequence[Window],
-    collate: Callable[[Sequence[Window]], SpanBatch],
-    decoding: DecodingConfig,
-    runtime: Runtime,
-    batch_size: int,
-) -> dict[str, list[Candidate]]:
-    """n-best answers of every question, best first. `model` must be in evaluation mode."""
-    logits = window_logits(model, windows, collate, runtime, batch_size)
-    by_question: dict[str, list[int]] = {}
-    for index, window in enumerate(windows):
-        by_question.setdefault(window.question_id, []).append(index)
-    return {
-        question.id: decode_answers(
-            paragraph.context,
-            [windows[i] for i in by_question[question.id]],
-            [logits[i] for i in by_question[question.id]],
-            decoding,
-        )
-        for _, paragraph, question in dataset.questions()
-    }
-
-
-def window_logits(
-    model: SpanModel,
-    windows: Sequence[Window],
-    collate: Callable[[Sequence[Window]], SpanBatch],
-    runtime: Runtime,
-    batch_size: int,
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Start and end logits of each window, (T,) float32, computed in batches of like length."""
-    out: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(windows)
-    order = sorted(range(len(windows)), key=lambda i: len(windows[i]))
-    with torch.inference_mode():
-        for first in range(0, len(order), batch_size):
-            chosen = order[first : first + batch_size]
-            with runtime.autocast():
-                start, end = model.logits(collate([windows[i] for i in chosen]).to(runtime.device))
-            for row, index in enumerate(chosen):
-                length = len(windows[index])
-                out[index] = (start[row, :length].cpu().numpy(), end[row, :length].cpu().numpy())
-    return out
-
-
-def best_answers(answers: dict[str, list[Candidate]]) -> dict[str, str]:
-    """The first candidate's text of each question; "" where there is none."""
-    return {key: candidates[0].text if candidates else "" for key, candidates in answers.items()}
 
 
 def _write_nbest(path: Path, answers: dict[str, list[Candidate]]) -> None:

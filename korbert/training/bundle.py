@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from korbert.data.decoding import DecodingConfig
 from korbert.data.tagging import TagsConfig
-from korbert.data.windows import DecodingConfig, WindowConfig
+from korbert.data.windows import WindowConfig
 from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import DataError
 from korbert.files import read_json, write_json_atomically

@@ -1,0 +1,233 @@
+"""Window logits → answers that are slices of the original text, for all questions at once.
+
+The n-best procedure is that of transformers' `run_qa`: of each window the best starts and the best ends, of their
+pairs the best that can be an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from korbert.data.windows import Window
+from korbert.errors import ConfigError
+from korbert.text import blank_mask
+
+FloatArray = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+_BLOCK = 4096  # windows at a time
+
+
+class Candidate(NamedTuple):
+    """A possible answer: characters `[start, end)` of the context, their text, and start + end logit.
+
+    With a letter head the score also has the log-probability of the two edges within their tokens.
+    """
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass
+class DecodingConfig:
+    """How answers are read off the logits; lengths in tokens, as in `run_qa`.
+
+    max_context: an answer counts only in the window in which its first token has most text on both sides (Devlin et al.
+    2019's code); `run_qa` lets it count in all of them.
+    """
+
+    n_best: int = 20
+    max_answer_length: int = 30
+    max_context: bool = False
+
+    def __post_init__(self) -> None:
+        for key in ("n_best", "max_answer_length"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"task.decoding.{key}: wanted 1 or more, got {getattr(self, key)}")
+
+
+class Logits(NamedTuple):
+    """What a model says of one window.
+
+    start, end: (T,) or longer (padding is ignored). skip, trim: (C, M) float32 log-probabilities, that the answer
+    begins m characters behind the start of a context token, or ends m before its end; None without a letter head.
+    """
+
+    start: FloatArray
+    end: FloatArray
+    skip: FloatArray | None = None
+    trim: FloatArray | None = None
+
+
+class _Found(NamedTuple):
+    """Candidates, each (N,): number of the question, characters, score."""
+
+    question: Indices
+    start: Indices
+    end: Indices
+    score: npt.NDArray[np.float64]
+
+
+def decode_answers(
+    windows: Sequence[Window], logits: Iterable[Logits], config: DecodingConfig
+) -> dict[str, list[Candidate]]:
+    """The n-best answers of every question, best first, over all of its windows, in the order of the windows.
+
+    Every answer is a slice of its context, without white space at its ends; the same characters found twice count
+    once, with their best score. A question without a possible answer has an empty list.
+    """
+    numbers: dict[str, int] = {}
+    contexts: list[str] = []
+    for window in windows:
+        if window.question_id not in numbers:
+            numbers[window.question_id] = len(contexts)
+            contexts.append(window.context)
+    questions = np.array([numbers[window.question_id] for window in windows], dtype=np.int64)
+    best_places = _with_most_context(windows, questions) if config.max_context else None
+    parts = []
+    given = list(logits)
+    for first in range(0, len(windows), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        allowed = None if best_places is None else best_places[block]
+        parts.append(_decode(windows[block], questions[block], given[block], config, allowed))
+    found = _Found(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    answers: dict[str, list[Candidate]] = {key: [] for key in numbers}
+    lists = list(answers.values())
+    chosen = _n_best(found, config.n_best)
+    for question, start, end, score in zip(*(column[chosen].tolist() for column in found), strict=True):
+        lists[question].append(Candidate(contexts[question][start:end], start, end, score))
+    return answers
+
+
+def _decode(
+    windows: Sequence[Window],
+    questions: Indices,
+    logits: Sequence[Logits],
+    config: DecodingConfig,
+    allowed: Sequence[npt.NDArray[np.bool_]] | None,
+) -> _Found:
+    """The n-best spans of each window."""
+    counts = np.array([len(window.starts) for window in windows])
+    shape = (len(windows), max(1, int(counts.max())))
+    start, end = np.full((2, *shape), -np.inf, dtype=np.float32)
+    starts, ends = np.zeros((2, *shape), dtype=np.int64)
+    for row, (window, said) in enumerate(zip(windows, logits, strict=True)):
+        count = counts[row]
+        part = slice(window.context_start, window.context_start + count)
+        start[row, :count] = np.where(window.is_marker, -np.inf, said.start[part])
+        end[row, :count] = np.where(window.is_marker, -np.inf, said.end[part])
+        if allowed is not None:
+            start[row, :count][~allowed[row]] = -np.inf
+        starts[row, :count], ends[row, :count] = window.starts, window.ends
+    firsts, lasts = _top(start, config.n_best), _top(end, config.n_best)  # (W, n)
+    rows = np.arange(len(windows))[:, None]
+    lengths = lasts[:, None, :] - firsts[:, :, None] + 1  # (W, n, n)
+    scores = start[rows, firsts][:, :, None] + end[rows, lasts][:, None, :]
+    scores[(lengths < 1) | (lengths > config.max_answer_length)] = -np.inf
+    flat = scores.reshape(len(windows), -1)
+    best = _top(flat, config.n_best)
+    keep = np.isfinite(flat[rows, best])
+    row = np.broadcast_to(rows, best.shape)[keep]
+    pair = best[keep]
+    first, last = firsts[row, pair // lasts.shape[1]], lasts[row, pair % lasts.shape[1]]
+    score = flat[row, pair].astype(np.float64)
+    begin, stop = starts[row, first], ends[row, last]
+    if logits and logits[0].skip is not None:
+        skip, trim, certainty = _edges(logits, row, first, last, stop - begin)
+        begin, stop, score = begin + skip, stop - trim, score + certainty
+    begin, stop = _without_blanks(windows, row, begin, stop)
+    some = begin < stop
+    return _Found(questions[row][some], begin[some], stop[some], score[some])
+
+
+def _top(values: FloatArray, count: int) -> Indices:
+    """Places of the largest values of each row, largest first; ties go to the lower place, (rows, count at most)."""
+    count = min(count, values.shape[1])
+    if values.shape[1] > 4 * count:
+        # The few first, then their order; of equal values at the edge the lower places.
+        edge = np.partition(values, values.shape[1] - count, axis=1)[:, -count, None]
+        rank = np.where(values > edge, 2, np.where(values == edge, 1, 0)).astype(np.int8)
+        places = np.argsort(-rank, axis=1, kind="stable")[:, :count]
+        places.sort(axis=1)
+    else:
+        places = np.broadcast_to(np.arange(values.shape[1]), values.shape)
+    order = np.argsort(-np.take_along_axis(values, places, 1), axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(places, order, 1)
+
+
+def _edges(
+    logits: Sequence[Logits], row: Indices, first: Indices, last: Indices, length: Indices
+) -> tuple[Indices, Indices, npt.NDArray[np.float64]]:
+    """The best edges within the first and the last token of each candidate, and how sure the model is of them."""
+    skips = np.stack([_given(logits[r].skip)[i] for r, i in zip(row.tolist(), first.tolist(), strict=True)])  # (N, M)
+    trims = np.stack([_given(logits[r].trim)[i] for r, i in zip(row.tolist(), last.tolist(), strict=True)])
+    skip, trim = skips.argmax(1), trims.argmax(1)
+    for index in np.flatnonzero((first == last) & (skip + trim >= length)):  # nothing would be left of the token
+        pairs = skips[index][:, None] + trims[index][None, :]
+        size = np.add.outer(np.arange(len(skips[index])), np.arange(len(trims[index])))
+        pairs = np.where(size < max(1, length[index]), pairs, -np.inf)
+        skip[index], trim[index] = np.unravel_index(pairs.argmax(), pairs.shape)
+    at = np.arange(len(row))
+    return skip, trim, (skips[at, skip] + trims[at, trim]).astype(np.float64)
+
+
+def _given(values: FloatArray | None) -> FloatArray:
+    assert values is not None
+    return values
+
+
+def _without_blanks(windows: Sequence[Window], row: Indices, begin: Indices, stop: Indices) -> tuple[Indices, Indices]:
+    """Shrink the spans past white space and invisible characters at both ends."""
+    where: dict[str, int] = {}  # each context's place in the tables
+    tables: list[tuple[Indices, Indices]] = []
+    size = 0
+    for window in windows:
+        if window.context not in where:
+            where[window.context] = size
+            tables.append(_blank_tables(window.context))
+            size += len(window.context) + 1
+    following, preceding = (np.concatenate(parts) for parts in zip(*tables, strict=True))
+    offset = np.array([where[window.context] for window in windows], dtype=np.int64)[row]
+    return following[offset + begin], preceding[offset + stop]
+
+
+def _blank_tables(text: str) -> tuple[Indices, Indices]:
+    """For each place, 0 to the length: where the next character that is not blank begins, and the last one ends."""
+    blank = blank_mask(text)
+    places = np.arange(len(text))
+    following = np.minimum.accumulate(np.append(np.where(blank, len(text), places), len(text))[::-1])[::-1]
+    preceding = np.maximum.accumulate(np.append(0, np.where(blank, 0, places + 1)))
+    return following, preceding
+
+
+def _with_most_context(windows: Sequence[Window], questions: Indices) -> list[npt.NDArray[np.bool_]]:
+    """Of each window, (C,): whether a token has most text on its scarcer side here, of its question's windows."""
+    counts = np.array([len(window.starts) for window in windows])
+    within = np.concatenate([np.arange(count) for count in counts])
+    total = np.repeat(counts, counts)
+    room = np.minimum(within, total - 1 - within) + 0.01 * total
+    starts = np.concatenate([window.starts for window in windows])
+    ids = np.concatenate([w.token_ids[w.context_start : w.context_start + len(w.starts)] for w in windows])
+    order = np.lexsort((-room, ids, starts, np.repeat(questions, counts)))
+    keys = np.stack([np.repeat(questions, counts), starts, ids])[:, order]
+    is_first = np.append(True, (keys[:, 1:] != keys[:, :-1]).any(0))
+    best = np.zeros(len(within), dtype=np.bool_)
+    best[order[is_first]] = True
+    return np.split(best, np.cumsum(counts)[:-1])
+
+
+def _n_best(found: _Found, count: int) -> Indices:
+    """Indices of each question's best candidates, question by question, best first, no characters twice."""
+    order = np.lexsort((found.end, found.start, -found.score, found.question))
+    spans = np.stack([found.question, found.start, found.end])[:, order]
+    _, first = np.unique(spans, axis=1, return_index=True)
+    order = order[np.sort(first)]
+    questions = found.question[order]
+    begins = np.searchsorted(questions, questions, side="left")
+    return order[np.arange(len(order)) - begins < count]
