@@ -46,7 +46,8 @@ class PretrainConfig(BaseConfig):
 
 @dataclass
 class FromPretrained(BaseConfig):
-    """What begins with a pretrained model. init: its run; null starts from random weights of `model`.
+    """What begins with a pretrained model. init: its run, or "hf:" and what Hugging Face calls it, see
+    `korbert.tasks.importing`; null starts from random weights of `model`.
 
     dropout: of hidden states; null leaves it as it was in pretraining.
     """
@@ -70,6 +71,14 @@ class TaggerConfig(FromPretrained):
     """`experiments/train_tagger.py`."""
 
     task: TaggingTask = field(default_factory=TaggingTask)
+
+
+@dataclass
+class ExportConfig:
+    """`experiments/export_model.py`. run: a run's folder; folder: what is written, for transformers."""
+
+    run: str = MISSING
+    folder: str = MISSING
 
 
 @dataclass
@@ -275,6 +284,7 @@ SCHEMAS: dict[str, type] = {
     "evaluate_schema": EvaluateConfig,
     "quickstart_schema": QuickstartConfig,
     "tagger_schema": TaggerConfig,
+    "export_schema": ExportConfig,
     "baseline_schema": BaselineConfig,
     "benchmark_schema": BenchmarkConfig,
     "compare_schema": CompareConfig,

@@ -2,7 +2,7 @@
 
 from korbert.model.config import ModelConfig
 from korbert.model.electra import ReplacedTokenModel
-from korbert.model.encoder import Encoder
+from korbert.model.encoder import Encoder, EncoderModel
 from korbert.model.heads import PretrainingModel
 from korbert.model.layout import Layout, Packed, Padded
 from korbert.model.span import SpanModel
@@ -12,6 +12,7 @@ from korbert.model.targets import IGNORE_INDEX
 __all__ = [
     "IGNORE_INDEX",
     "Encoder",
+    "EncoderModel",
     "Layout",
     "ModelConfig",
     "Packed",

@@ -22,7 +22,8 @@ class ModelConfig:
     steps of 32), so that it has as many parameters. matching_heads: heads of the first two layers that begin by looking
     at tokens like their own (after Trockman & Kolter 2023, mimetic initialisation); only the first weights differ.
     letters: characters of a token that a span model looks at to find an answer's edge inside of it; 0: answers begin
-    and end where tokens do.
+    and end where tokens do. embedding_size: of the embedding tables, where it is another one than hidden_size (Clark et
+    al. 2020, ELECTRA); 0: the same.
     """
 
     vocab_size: int
@@ -44,6 +45,7 @@ class ModelConfig:
     span_query: bool = False
     matching_heads: int = 0
     letters: int = 0
+    embedding_size: int = 0
 
     def __post_init__(self) -> None:
         for key in (
@@ -70,10 +72,16 @@ class ModelConfig:
             raise ValueError(
                 f"model.matching_heads: wanted 0 to model.num_heads={self.num_heads}, got {self.matching_heads}"
             )
-        if self.letters < 0:
-            raise ValueError(f"model.letters: wanted 0 or more, got {self.letters}")
+        for key in ("letters", "embedding_size"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"model.{key}: wanted 0 or more, got {getattr(self, key)}")
         if self.positions == "rotary" and self.head_size % 2:
             raise ValueError(f"model.positions=rotary needs an even width of heads, {self.head_size} is odd")
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the embedding tables."""
+        return self.embedding_size or self.hidden_size
 
     @property
     def head_size(self) -> int:

@@ -24,32 +24,39 @@ _MATCHING_SCORE = 8.0  # of a token with itself, before the softmax
 class Embeddings(nn.Module):
     """Sum the four input embeddings, then LayerNorm and dropout; rotary positions are not among the terms.
 
+    Tables of another width than the layers' are brought to it last. A single segment type stands for every segment.
+
     Entity id 0 means "outside": its row is zero, gets no gradient, and so adds exactly nothing.
     Source: Devlin et al. 2019, section 3; the entity term is this project's.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.token = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.segment = nn.Embedding(config.segment_types, config.hidden_size)
+        width = config.embedding_width
+        self.token = nn.Embedding(config.vocab_size, width)
+        self.segment = nn.Embedding(config.segment_types, width)
         self.position: nn.Embedding | None = None
         if config.positions == "learned":
-            self.position = nn.Embedding(config.max_positions, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.position = nn.Embedding(config.max_positions, width)
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout)
+        self.project = nn.Linear(width, config.hidden_size) if config.embedding_size else None
         self.entity: nn.Embedding | None = None
         if config.entity_embedding:
-            table = torch.zeros(config.entity_types + 1, config.hidden_size)  # drawn in `initialize`
+            table = torch.zeros(config.entity_types + 1, width)  # drawn in `initialize`
             self.entity = nn.Embedding.from_pretrained(table, freeze=False, padding_idx=0)
 
     def forward(self, token_ids: Tensor, segment_ids: Tensor, entity_ids: Tensor, position_ids: Tensor) -> Tensor:
         """Embed (...) int64 ids as (..., D)."""
+        if self.segment.num_embeddings == 1:
+            segment_ids = torch.zeros_like(segment_ids)
         x = self.token(token_ids) + self.segment(segment_ids)
         if self.position is not None:
             x = x + self.position(position_ids)
         if self.entity is not None:
             x = x + self.entity(entity_ids)
-        return self.dropout(self.norm(x))
+        x = self.dropout(self.norm(x))
+        return x if self.project is None else self.project(x)
 
 
 class FusedLinear(nn.Linear):
@@ -204,6 +211,15 @@ class Encoder(nn.Module):
         for layer in self.layers:
             x = layer(x, layout, angles)
         return x if self.norm is None else self.norm(x)
+
+
+class EncoderModel(nn.Module):
+    """The encoder alone: what a checkpoint without heads gives."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
 
 
 def initialize(module: nn.Module, std: float) -> None:

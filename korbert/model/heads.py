@@ -24,8 +24,8 @@ class MaskedLMHead(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.transform = nn.Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.transform = nn.Linear(config.hidden_size, config.embedding_width)
+        self.norm = nn.LayerNorm(config.embedding_width, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, hidden: Tensor, token_embeddings: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class MaskedLMHead(nn.Module):
         return linear_cross_entropy(self.features(hidden), token_embeddings, self.bias, labels)
 
     def features(self, hidden: Tensor) -> Tensor:
-        """(M, D) → (M, D), what the output weights see."""
+        """(M, D) → (M, width of the embeddings), what the output weights see."""
         return self.norm(F.gelu(self.transform(hidden)))
 
 

@@ -20,6 +20,7 @@ from korbert.errors import ConfigError, KorbertError
 from korbert.tasks.prepare import corpus_files, named_tokenizer, prepare_tokenizer
 from korbert.tasks.runs import finish_run, start_run
 from korbert.tokenizers import SentencePieceTokenizer, load_tokenizer
+from korbert.tokenizers.conversion import sentencepiece_model
 from korbert.tokenizers.trained import TrainedTokenizer
 
 log = logging.getLogger(__name__)
@@ -86,26 +87,11 @@ def hugging_face(tokenizer: SentencePieceTokenizer) -> Any:
     Raises KorbertError without transformers.
     """
     try:
-        from tokenizers import Tokenizer, models, pre_tokenizers
+        from tokenizers import Tokenizer, pre_tokenizers
         from transformers import PreTrainedTokenizerFast
     except ImportError:
         raise KorbertError("the benchmark compares with Hugging Face: pip install 'korbert[hf]'") from None
-    scores = tokenizer.scores()
-    model: Any
-    if tokenizer.training["model_type"] == "unigram":
-        model = models.Unigram(list(scores.items()), unk_id=0)
-    else:
-        # A merge for every way to put a piece together from two; the best piece first, as SentencePiece does.
-        ranked = sorted(scores, key=lambda piece: -scores[piece])
-        merges = [
-            (piece[:cut], piece[cut:])
-            for piece in ranked
-            for cut in range(1, len(piece))
-            if piece[:cut] in scores and piece[cut:] in scores
-        ]
-        vocabulary = {piece: i for i, piece in enumerate(scores)}
-        model = models.BPE(vocabulary, merges, unk_token=next(iter(scores)), fuse_unk=True)
-    made = Tokenizer(model)
+    made = Tokenizer(sentencepiece_model(tokenizer, with_special=False))
     made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     return PreTrainedTokenizerFast(tokenizer_object=made)
 

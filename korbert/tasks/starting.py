@@ -8,7 +8,10 @@ from pathlib import Path
 from korbert.config import FromPretrained
 from korbert.errors import ConfigError
 from korbert.model import ModelConfig
+from korbert.tasks.importing import import_model
 from korbert.training.bundle import Bundle, load_bundle
+
+_HUGGING_FACE = "hf:"
 
 
 def starting_point(config: FromPretrained) -> tuple[Bundle | None, Path]:
@@ -20,12 +23,15 @@ def starting_point(config: FromPretrained) -> tuple[Bundle | None, Path]:
         for key in ("model", "tokenizer_path"):
             if getattr(config, key) is not None:
                 raise ConfigError(f"{key} is decided by init={config.init}: give one of the two")
-        pretrained = load_bundle(config.init, kind="pretraining")
+        init = config.init
+        if init.startswith(_HUGGING_FACE):
+            init = str(import_model(init.removeprefix(_HUGGING_FACE), Path(config.data.cache)))
+        pretrained = load_bundle(init, kind=("pretraining", "encoder"))
         return pretrained, pretrained.folder / "tokenizer"
     if config.model is None or config.tokenizer_path is None:
         raise ConfigError(
-            "give init=RUN (a pretraining run's folder); or, to start from random weights, model=SIZE and "
-            "tokenizer_path=FOLDER"
+            "give init=RUN (a pretraining run's folder) or init=hf:NAME (a model of Hugging Face's); or, to start "
+            "from random weights, model=SIZE and tokenizer_path=FOLDER"
         )
     return None, Path(config.tokenizer_path)
 

@@ -65,6 +65,7 @@ class Pretokenizer:
                 "tokenizer.tags: tags are those of morphemes: choose an analyser, e.g. tokenizer.split=mecab"
             )
         self.split, self.tags, self.symbols = split, tags, symbols
+        self.is_plain = split == NO_SPLIT and symbols == "text"  # pieces are words as they are
         self.tag_names = list(tag_names)
         self.analyser: Analyser | None = None
         if split != NO_SPLIT:

@@ -138,7 +138,7 @@ class HuggingFaceTokenizer(PublishedTokenizer):
 
     def __init__(self, serialized: str, training: dict[str, Any]) -> None:
         """Take the content of a Hugging Face tokenizer.json. Raises KorbertError without the package `tokenizers`."""
-        self._serialized = serialized
+        self.serialized = serialized
         self._backend = _tokenizers().Tokenizer.from_str(serialized)
         self._backend.no_truncation()
         self._backend.no_padding()
@@ -195,10 +195,10 @@ class HuggingFaceTokenizer(PublishedTokenizer):
         return self._backend.decode(ids, skip_special_tokens=False)
 
     def _payload(self) -> bytes:
-        return self._serialized.encode()
+        return self.serialized.encode()
 
     def _save_payload(self, folder: Path) -> None:
-        write_bytes_atomically(folder / "huggingface.json", self._serialized.encode())
+        write_bytes_atomically(folder / "huggingface.json", self.serialized.encode())
 
     @classmethod
     def _load(cls, folder: Path, description: dict[str, Any]) -> HuggingFaceTokenizer:

@@ -16,13 +16,13 @@ from korbert.data.windows import WindowConfig
 from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import DataError
 from korbert.files import read_json, write_json_atomically
-from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel, TaggerModel
+from korbert.model import EncoderModel, ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel, TaggerModel
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.state import load_tensors, load_weights
 
 FORMAT = 1
-_KINDS = ("pretraining", "span", "tagger")
-Model = PretrainingModel | ReplacedTokenModel | SpanModel | TaggerModel
+_KINDS = ("encoder", "pretraining", "span", "tagger")
+Model = EncoderModel | PretrainingModel | ReplacedTokenModel | SpanModel | TaggerModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ def write_description(folder: Path, description: Description, tokenizer_folder: 
     write_json_atomically(folder / "model.json", {"format": FORMAT, "tokenizer": tokenizer.fingerprint, **content})
 
 
-def load_bundle(run: Path | str, kind: str | None = None) -> Bundle:
-    """Load the model of a run folder (or a model folder itself), optionally insisting on its kind.
+def load_bundle(run: Path | str, kind: str | tuple[str, ...] = _KINDS) -> Bundle:
+    """Load the model of a run folder (or a model folder itself), if it is of that kind or of one of them.
 
     Raises DataError where something is missing or damaged, where the model was made with another tokenizer than the
     one in the folder, or is of another kind.
@@ -79,8 +79,9 @@ def load_bundle(run: Path | str, kind: str | None = None) -> Bundle:
     if raw.get("format") != FORMAT or raw.get("kind") not in _KINDS:
         found = f"format {raw.get('format')}, kind {raw.get('kind')}"
         raise DataError(path, "format", f"wanted format {FORMAT} of kind {' or '.join(_KINDS)}, found {found}")
-    if kind is not None and raw["kind"] != kind:
-        raise DataError(path, "kind", f"wanted a {kind} model, this is a {raw['kind']} model")
+    kinds = (kind,) if isinstance(kind, str) else kind
+    if raw["kind"] not in kinds:
+        raise DataError(path, "kind", f"wanted a {' or '.join(kinds)} model, this is a {raw['kind']} model")
     tokenizer = load_tokenizer(folder / "tokenizer")
     if tokenizer.fingerprint != raw["tokenizer"]:
         raise DataError(
@@ -102,6 +103,8 @@ def make_model(description: Description) -> Model:
     """The model of a description, with random weights."""
     if description.kind == "span":
         return SpanModel(description.model)
+    if description.kind == "encoder":
+        return EncoderModel(description.model)
     if description.kind == "tagger":
         return TaggerModel(description.model, len(description.tags))
     if "detection" in description.objectives:

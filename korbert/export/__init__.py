@@ -1,0 +1,1 @@
+"""What goes beside exported weights; see `korbert.tasks.exporting`."""

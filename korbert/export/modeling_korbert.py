@@ -1,0 +1,277 @@
+"""A korbert model for transformers: load with `AutoModel….from_pretrained(folder, trust_remote_code=True)`.
+
+It computes what korbert computes, on padded batches. `entity_ids` (batch, length) say which tokens belong to an entity:
+0 for none, 1 for any (or, where the model tells types apart, the type). Without them the model reads plain text.
+`position_ids` are 0 1 2 … unless given.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    MaskedLMOutput,
+    QuestionAnsweringModelOutput,
+    TokenClassifierOutput,
+)
+
+
+class KorbertConfig(PretrainedConfig):
+    """Sizes and switches, named as in korbert's ModelConfig, and as transformers names the common ones."""
+
+    model_type = "korbert"
+    attribute_map: ClassVar[dict[str, str]] = {"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads"}
+
+    def __init__(
+        self,
+        vocab_size: int = 8000,
+        hidden_size: int = 256,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        intermediate_size: int = 1024,
+        feed_forward_size: int = 1024,
+        max_positions: int = 512,
+        segment_types: int = 2,
+        entity_types: int = 1,
+        embedding_size: int = 0,
+        hidden_dropout: float = 0.1,
+        attention_dropout: float = 0.1,
+        layer_norm_eps: float = 1e-12,
+        initializer_range: float = 0.02,
+        norm: str = "post",
+        positions: str = "learned",
+        feed_forward: str = "gelu",
+        span_query: bool = False,
+        **others: Any,
+    ) -> None:
+        self.vocab_size, self.hidden_size, self.num_layers, self.num_heads = (
+            vocab_size, hidden_size, num_layers, num_heads,
+        )  # fmt: skip
+        self.intermediate_size, self.feed_forward_size = intermediate_size, feed_forward_size
+        self.max_positions, self.segment_types, self.entity_types = max_positions, segment_types, entity_types
+        self.embedding_size = embedding_size
+        self.hidden_dropout, self.attention_dropout = hidden_dropout, attention_dropout
+        self.layer_norm_eps, self.initializer_range = layer_norm_eps, initializer_range
+        self.norm, self.positions, self.feed_forward, self.span_query = norm, positions, feed_forward, span_query
+        super().__init__(**others)
+
+
+class Embeddings(nn.Module):
+    """Tokens, segments, positions and entities, summed."""
+
+    def __init__(self, config: KorbertConfig) -> None:
+        super().__init__()
+        width = config.embedding_size or config.hidden_size
+        self.token = nn.Embedding(config.vocab_size, width)
+        self.segment = nn.Embedding(config.segment_types, width)
+        self.position = nn.Embedding(config.max_positions, width) if config.positions == "learned" else None
+        self.entity = nn.Embedding(config.entity_types + 1, width, padding_idx=0)
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.project = nn.Linear(width, config.hidden_size) if config.embedding_size else None
+
+    def forward(self, tokens: Tensor, segments: Tensor, entities: Tensor, positions: Tensor) -> Tensor:
+        if self.segment.num_embeddings == 1:
+            segments = torch.zeros_like(segments)
+        x = self.token(tokens) + self.segment(segments)
+        if self.position is not None:
+            x = x + self.position(positions)
+        x = self.dropout(self.norm(x + self.entity(entities)))
+        return x if self.project is None else self.project(x)
+
+
+class Attention(nn.Module):
+    """Self-attention with one projection for queries, keys and values."""
+
+    def __init__(self, config: KorbertConfig) -> None:
+        super().__init__()
+        self.heads, self.dropout = config.num_heads, config.attention_dropout
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.out = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor, mask: Tensor, angles: Tensor | None) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if angles is not None:
+            q, k = (rotate(part, angles) for part in (q, k))
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
+        )  # fmt: skip
+        return self.out(y.transpose(1, 2).flatten(-2))
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Rotary positions (Su et al. 2021): (B, H, T, K) turned by (B, 1, T, K / 2)."""
+    a, b = x.chunk(2, dim=-1)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, LayerNorm before each or after each sum."""
+
+    def __init__(self, config: KorbertConfig) -> None:
+        super().__init__()
+        self.is_pre, self.is_gated = config.norm == "pre", config.feed_forward == "geglu"
+        self.attention = Attention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.up = nn.Linear(config.hidden_size, config.feed_forward_size * (2 if self.is_gated else 1))
+        self.down = nn.Linear(config.feed_forward_size, config.hidden_size)
+        self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, x: Tensor, mask: Tensor, angles: Tensor | None) -> Tensor:
+        if self.is_pre:
+            x = x + self.dropout(self.attention(self.attention_norm(x), mask, angles))
+            return x + self.dropout(self.feed_forward(self.output_norm(x)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, mask, angles)))
+        return self.output_norm(x + self.dropout(self.feed_forward(x)))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        if not self.is_gated:
+            return self.down(F.gelu(self.up(x)))
+        gate, value = self.up(x).chunk(2, dim=-1)
+        return self.down(F.gelu(gate) * value)
+
+
+class Encoder(nn.Module):
+    """Embeddings and layers."""
+
+    def __init__(self, config: KorbertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm == "pre" else None
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        entity_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        nothing = torch.zeros_like(input_ids)
+        if position_ids is None:
+            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        segments = nothing if token_type_ids is None else token_type_ids
+        x = self.embeddings(input_ids, segments, nothing if entity_ids is None else entity_ids, position_ids)
+        angles = None
+        if self.config.positions == "rotary":
+            size = self.config.hidden_size // self.config.num_heads
+            powers = torch.arange(0, size, 2, dtype=torch.float64, device=x.device) / size
+            angles = (position_ids[..., None].float() * (10_000.0**-powers).float())[:, None]
+        for layer in self.layers:
+            x = layer(x, mask.bool()[:, None, None, :], angles)
+        return x if self.norm is None else self.norm(x)
+
+
+class KorbertPreTrainedModel(PreTrainedModel):
+    """Loading and saving."""
+
+    config_class = KorbertConfig
+    base_model_prefix = "korbert"
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.trunc_normal_(module.weight, std=self.config.initializer_range)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+                with torch.no_grad():
+                    module.weight[module.padding_idx].zero_()
+
+
+class KorbertModel(KorbertPreTrainedModel):
+    """Hidden states."""
+
+    def __init__(self, config: KorbertConfig) -> None:
+        super().__init__(config)
+        self.encoder = Encoder(config)
+        self.post_init()
+
+    def forward(self, input_ids: Tensor, **inputs: Any) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=self.encoder(input_ids, **_known(inputs)))
+
+
+class SpanHead(nn.Module):
+    """Two scores for each token; with a query, of its fit to what [CLS] says of the question, too."""
+
+    def __init__(self, config: KorbertConfig) -> None:
+        super().__init__()
+        self.scores = nn.Linear(config.hidden_size, 2)
+        self.query = nn.Linear(config.hidden_size, 2 * config.hidden_size) if config.span_query else None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        scores = self.scores(hidden)
+        if self.query is None:
+            return scores
+        asks = self.query(hidden[:, 0]).unflatten(-1, (2, -1))
+        return scores + hidden @ asks.mT / hidden.shape[-1] ** 0.5
+
+
+class MaskedLMHead(nn.Module):
+    """Vocabulary logits, with the token embeddings as output weights."""
+
+    def __init__(self, config: KorbertConfig) -> None:
+        super().__init__()
+        width = config.embedding_size or config.hidden_size
+        self.transform = nn.Linear(config.hidden_size, width)
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
+        return F.linear(self.norm(F.gelu(self.transform(hidden))), embeddings, self.bias)
+
+
+class KorbertForQuestionAnswering(KorbertPreTrainedModel):
+    """Start and end logits of every token."""
+
+    def __init__(self, config: KorbertConfig) -> None:
+        super().__init__(config)
+        self.encoder = Encoder(config)
+        self.span = SpanHead(config)
+        self.post_init()
+
+    def forward(self, input_ids: Tensor, **inputs: Any) -> QuestionAnsweringModelOutput:
+        start, end = self.span(self.encoder(input_ids, **_known(inputs))).unbind(-1)
+        return QuestionAnsweringModelOutput(start_logits=start, end_logits=end)
+
+
+class KorbertForMaskedLM(KorbertPreTrainedModel):
+    """Vocabulary logits of every token."""
+
+    def __init__(self, config: KorbertConfig) -> None:
+        super().__init__(config)
+        self.encoder = Encoder(config)
+        self.mlm = MaskedLMHead(config)
+        self.post_init()
+
+    def forward(self, input_ids: Tensor, **inputs: Any) -> MaskedLMOutput:
+        hidden = self.encoder(input_ids, **_known(inputs))
+        return MaskedLMOutput(logits=self.mlm(hidden, self.encoder.embeddings.token.weight))
+
+
+class KorbertForTokenClassification(KorbertPreTrainedModel):
+    """Tag logits of every token."""
+
+    def __init__(self, config: KorbertConfig) -> None:
+        super().__init__(config)
+        self.encoder = Encoder(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.tags = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(self, input_ids: Tensor, **inputs: Any) -> TokenClassifierOutput:
+        return TokenClassifierOutput(logits=self.tags(self.dropout(self.encoder(input_ids, **_known(inputs)))))
+
+
+def _known(inputs: dict[str, Any]) -> dict[str, Any]:
+    names = ("attention_mask", "token_type_ids", "entity_ids", "position_ids")
+    return {name: inputs[name] for name in names if inputs.get(name) is not None}

@@ -1,0 +1,128 @@
+"""korbert's models for transformers: a folder that `from_pretrained` loads."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from korbert.config import ExportConfig
+from korbert.encoding import EntityMode
+from korbert.errors import ConfigError, KorbertError
+from korbert.files import write_json_atomically, write_text_atomically
+from korbert.model.foreign import is_plain, to_bert
+from korbert.tokenizers.conversion import as_fast_tokenizer
+from korbert.training.bundle import Bundle, load_bundle
+from korbert.training.state import save_tensors
+
+_MODELING = Path(__file__).resolve().parents[1] / "export" / "modeling_korbert.py"
+# Kind → transformers' BERT class, our class in the modelling file, its auto class.
+_CLASSES = {
+    "encoder": ("BertModel", "KorbertModel", "AutoModel"),
+    "pretraining": ("BertForMaskedLM", "KorbertForMaskedLM", "AutoModelForMaskedLM"),
+    "span": ("BertForQuestionAnswering", "KorbertForQuestionAnswering", "AutoModelForQuestionAnswering"),
+    "tagger": ("BertForTokenClassification", "KorbertForTokenClassification", "AutoModelForTokenClassification"),
+}
+_TAGS = {"tags.weight": "classifier.weight", "tags.bias": "classifier.bias"}
+log = logging.getLogger(__name__)
+
+
+def export_model(config: ExportConfig) -> Path:
+    """Write the model of a run as a folder for transformers: as BERT where it is one, else with a modelling file.
+
+    Raises ConfigError for a target that is there already, DataError for a run that cannot be loaded.
+    """
+    target = Path(config.folder)
+    if target.exists() and any(target.iterdir()):
+        raise ConfigError(f"folder={target}: there is something already; choose another one")
+    bundle = load_bundle(config.run)
+    target.mkdir(parents=True, exist_ok=True)
+    reads_entities = bundle.description.entities.mode is not EntityMode.NONE
+    if is_plain(bundle.model.config) and not reads_entities:
+        described, tensors = _as_bert(bundle)
+    else:
+        described, tensors = _as_korbert(bundle)
+        shutil.copy(_MODELING, target / _MODELING.name)
+    save_tensors(target / "model.safetensors", tensors, {"format": "pt"})
+    notes = _write_tokenizer(bundle, target)
+    if bundle.model.config.letters:
+        notes.append("The letter head, which finds edges of answers inside of tokens, is not part of this export.")
+    if reads_entities:
+        entities = asdict(bundle.description.entities) | {"mode": bundle.description.entities.mode.value}
+        described["korbert_entities"] = {"annotator": bundle.description.annotator, **entities}
+        notes.append(
+            "Entities are given as `entity_ids` and, where the model was trained with them, as [ENT] and [/ENT]; "
+            "korbert.encoding.encode makes both from a text."
+        )
+    write_json_atomically(target / "config.json", described)
+    write_text_atomically(target / "README.md", _readme(bundle, described, notes))
+    log.info("%s: %s; load it with %s", target, described["architectures"][0], _call(bundle, described))
+    return target
+
+
+def _as_bert(bundle: Bundle) -> tuple[dict[str, Any], dict[str, Any]]:
+    weights = bundle.model.state_dict()
+    tags = {_TAGS[name]: weights.pop(name) for name in list(weights) if name in _TAGS}
+    dropped = [name for name in weights if name.split(".")[0] not in ("encoder", "mlm", "nsp", "span")]
+    described, tensors = to_bert(
+        bundle.model.config, {k: v for k, v in weights.items() if k not in dropped}, bundle.tokenizer.special.pad
+    )
+    kind = bundle.description.kind
+    if kind == "pretraining" and "nsp" in bundle.description.objectives:
+        described["architectures"] = ["BertForPreTraining"]
+    else:
+        described["architectures"] = [_CLASSES[kind][0]]
+        tensors = {name: value for name, value in tensors.items() if kind == "pretraining" or "cls." not in name}
+    return described | _labels(bundle), {**tensors, **tags}
+
+
+def _as_korbert(bundle: Bundle) -> tuple[dict[str, Any], dict[str, Any]]:
+    sizes = bundle.model.config
+    _, name, auto = _CLASSES[bundle.description.kind]
+    known = {"span": ("encoder.", "span."), "pretraining": ("encoder.", "mlm."), "tagger": ("encoder.", "tags.")}
+    prefixes = known.get(bundle.description.kind, ("encoder.",))
+    tensors = {key: value for key, value in bundle.model.state_dict().items() if key.startswith(prefixes)}
+    module = _MODELING.stem
+    described = {
+        "model_type": "korbert", "architectures": [name], **asdict(sizes), "feed_forward_size": sizes.feed_forward_size,
+        "pad_token_id": bundle.tokenizer.special.pad,
+        "auto_map": {"AutoConfig": f"{module}.KorbertConfig", "AutoModel": f"{module}.KorbertModel"}
+        | {auto: f"{module}.{name}"},
+    }  # fmt: skip
+    return described | _labels(bundle), tensors
+
+
+def _labels(bundle: Bundle) -> dict[str, Any]:
+    tags = bundle.description.tags
+    if not tags:
+        return {}
+    return {"id2label": dict(enumerate(tags)), "label2id": {tag: number for number, tag in enumerate(tags)}}
+
+
+def _write_tokenizer(bundle: Bundle, target: Path) -> list[str]:
+    """Hugging Face's files where its library can do what the tokenizer does; korbert's in any case."""
+    shutil.copytree(bundle.folder / "tokenizer", target / "korbert_tokenizer")
+    try:
+        as_fast_tokenizer(bundle.tokenizer).save_pretrained(target)
+    except KorbertError as error:
+        return [f"The tokenizer is in `korbert_tokenizer/` alone: {error}."]
+    return ["`korbert_tokenizer/` has the tokenizer as korbert reads it, with exact spans of characters."]
+
+
+def _call(bundle: Bundle, described: dict[str, Any]) -> str:
+    auto = _CLASSES[bundle.description.kind][2]
+    if described["architectures"] == ["BertForPreTraining"]:
+        auto = "AutoModelForPreTraining"
+    trust = ", trust_remote_code=True" if "auto_map" in described else ""
+    return f"transformers.{auto}.from_pretrained(folder{trust})"
+
+
+def _readme(bundle: Bundle, described: dict[str, Any], notes: list[str]) -> str:
+    lines = [
+        f"# {described['architectures'][0]}", "", f"A {bundle.description.kind} model of korbert's, for transformers:",
+        "", "```python", "import transformers", f"model = {_call(bundle, described)}",
+        "tokenizer = transformers.AutoTokenizer.from_pretrained(folder)", "```", "",
+    ]  # fmt: skip
+    return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"

@@ -1,0 +1,427 @@
+"""Models of transformers' in, and korbert's out: the same numbers both ways, for every family."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import initialize_config_dir
+from models import shaken
+from torch import Tensor
+
+from korbert.config import ExportConfig, FinetuneConfig, compose_config
+from korbert.data.batching import Batch, SpanBatch, collate_windows
+from korbert.data.korquad import read_korquad
+from korbert.data.windows import WindowConfig, WindowMaker
+from korbert.encoding import EntityInput, EntityMode
+from korbert.entities import make_annotator
+from korbert.errors import ConfigError, DataError, KorbertError
+from korbert.model import ModelConfig, Padded, PretrainingModel, SpanModel, TaggerModel
+from korbert.model.foreign import from_transformers
+from korbert.prediction import window_logits
+from korbert.tasks.exporting import export_model
+from korbert.tasks.importing import import_model
+from korbert.tasks.starting import starting_point
+from korbert.tokenizers import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, WordPieceTokenizer
+from korbert.training.bundle import Description, load_bundle, write_description
+from korbert.training.runtime import Runtime
+from korbert.training.state import save_tensors
+
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.usefixtures("one_thread")
+SMALL = {
+    "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96,
+    "max_position_embeddings": 130,
+}  # fmt: skip
+FAMILIES = ["bert", "roberta", "electra", "electra-small", "bert-old"]
+
+
+@pytest.fixture(scope="module")
+def vocabulary(sample: Path) -> list[str]:
+    lines = (sample / "corpus.txt").read_text("utf-8").splitlines()
+    trained = WordPieceTokenizer.train(lines, 1400)
+    pieces = [token for token in trained.vocabulary if not token.startswith("[")]
+    return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces]
+
+
+def theirs(family: str, head: str, rows: int) -> Any:
+    """A model of the family with weights far from zero."""
+    torch.manual_seed(3)
+    name = {"bert": "Bert", "roberta": "Roberta", "electra": "Electra"}[family.split("-")[0]]
+    options: dict[str, Any] = {"vocab_size": rows, "pad_token_id": 0, **SMALL}
+    if family == "roberta":
+        options |= {"type_vocab_size": 1, "max_position_embeddings": 132, "pad_token_id": 1}
+    if family == "electra-small":
+        options["embedding_size"] = 24
+    if family == "electra":
+        options["embedding_size"] = 48
+    model = getattr(transformers, f"{name}For{head}")(getattr(transformers, f"{name}Config")(**options))
+    return shaken(model, 5, 0.05)
+
+
+def saved(model: Any, family: str, vocabulary: list[str], folder: Path) -> Path:
+    folder.mkdir()
+    if family == "bert-old":  # as before safetensors, with LayerNorm's old names
+        old = {
+            k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
+            for k, v in model.state_dict().items()
+        }
+        torch.save(old, folder / "pytorch_model.bin")
+        model.config.save_pretrained(folder)
+    else:
+        model.save_pretrained(folder)
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), "utf-8")
+    return folder
+
+
+def inputs(rows: int, segments: int = 2) -> tuple[dict[str, Tensor], Batch]:
+    g = torch.Generator().manual_seed(1)
+    lengths = torch.tensor([37, 20, 5])
+    mask = torch.arange(37) < lengths[:, None]
+    ids = torch.randint(5, rows, (3, 37), generator=g)
+    types = torch.randint(0, segments, (3, 37), generator=g)
+    batch = Batch(ids, types, torch.zeros_like(ids), Padded(mask))
+    return {"input_ids": ids, "token_type_ids": types, "attention_mask": mask.long()}, batch
+
+
+def position_ids(family: str, mask: Tensor) -> dict[str, Tensor]:
+    """RoBERTa makes its positions from what is not padding; ids below are random, so they are given."""
+    return {"position_ids": (torch.arange(mask.shape[1]) + 2).expand_as(mask)} if family == "roberta" else {}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_span_models_come_in(family: str, vocabulary: list[str], tmp_path: Path) -> None:
+    """Hidden states and span logits within 1e-5, entity embedding zero, markers without effect on anything else."""
+    rows = len(vocabulary) + (20 if family == "electra" else 0)  # some have more rows than tokens
+    model = theirs(family, "QuestionAnswering", rows)
+    source = saved(model, family, vocabulary, tmp_path / "hf")
+    bundle = load_bundle(import_model(str(source), tmp_path / "cache"))
+    assert bundle.description.kind == "span"
+    ours = bundle.model
+    assert isinstance(ours, SpanModel)
+    table = ours.encoder.embeddings.entity
+    assert table is not None
+    assert not table.weight.any()
+    special = bundle.tokenizer.special
+    assert bundle.tokenizer.vocabulary[special.ent] == "[ENT]"
+    assert special.ent == len(vocabulary)
+    assert len(ours.encoder.embeddings.token.weight) >= len(bundle.tokenizer)
+    given, batch = inputs(len(vocabulary), 1 if family == "roberta" else 2)
+    ones = dataclasses.replace(batch, segment_ids=torch.ones_like(batch.segment_ids)) if family == "roberta" else batch
+    entities = dataclasses.replace(ones, entity_ids=torch.ones_like(batch.entity_ids))  # zero rows: no effect
+    with torch.no_grad():
+        expected = model(**given, **position_ids(family, given["attention_mask"]))
+        hidden = ours.encode(entities)
+        start, end = ours.span(hidden, batch.layout, torch.ones_like(batch.token_ids, dtype=torch.bool))
+    attended = batch.layout.attention_mask  # type: ignore[union-attr]
+    assert (start - expected.start_logits)[attended].abs().max() < 1e-5
+    assert (end - expected.end_logits)[attended].abs().max() < 1e-5
+    assert expected.start_logits[attended].std() > 0.1
+    # Again: nothing is made twice.
+    assert import_model(str(source), tmp_path / "cache") == bundle.folder
+
+
+@pytest.mark.parametrize(("family", "head"), [("bert", "PreTraining"), ("bert", "MaskedLM"), ("roberta", "MaskedLM")])
+def test_pretraining_models_come_in(family: str, head: str, vocabulary: list[str], tmp_path: Path) -> None:
+    """Vocabulary logits, and next sentence with its two classes turned round."""
+    model = theirs(family, head, len(vocabulary))
+    source = saved(model, family, vocabulary, tmp_path / "hf")
+    ours = load_bundle(import_model(str(source), tmp_path / "cache")).model
+    assert isinstance(ours, PretrainingModel)
+    given, batch = inputs(len(vocabulary), 1 if family == "roberta" else 2)
+    places = torch.nonzero(batch.layout.attention_mask.flatten()).flatten()  # type: ignore[union-attr]
+    with torch.no_grad():
+        expected = model(**given, **position_ids(family, given["attention_mask"]))
+        hidden = ours.encode(batch)
+        logits = ours.mlm_logits(hidden, places)
+    reference = expected.prediction_logits if head == "PreTraining" else expected.logits
+    assert (logits[:, : len(vocabulary)] - reference.flatten(0, 1)[places]).abs().max() < 1e-5
+    if head == "PreTraining":
+        assert ours.nsp is not None
+        turned = expected.seq_relationship_logits.flip(1)
+        assert (ours.nsp(hidden[:, 0]) - turned).abs().max() < 1e-5
+    else:
+        assert ours.nsp is None
+
+
+def test_a_bare_encoder_can_be_fine_tuned_from(vocabulary: list[str], tmp_path: Path) -> None:
+    model = transformers.ElectraModel(
+        transformers.ElectraConfig(vocab_size=len(vocabulary), embedding_size=24, **SMALL)
+    )
+    source = saved(model, "electra", vocabulary, tmp_path / "hf")
+    config = FinetuneConfig(run_dir="x", init=f"hf:{source}")
+    config.data.cache = str(tmp_path / "cache")
+    bundle, tokenizer_folder = starting_point(config)
+    assert bundle is not None
+    assert bundle.description.kind == "encoder"
+    assert (tokenizer_folder / "tokenizer.json").is_file()
+
+
+def test_predictions_of_an_imported_model_are_the_original_s(
+    vocabulary: list[str], tmp_path: Path, data_root: Path
+) -> None:
+    """200 real questions through transformers' tokenizer and model, and through korbert's: the same answers."""
+    model = theirs("bert", "QuestionAnswering", len(vocabulary))
+    source = saved(model, "bert", vocabulary, tmp_path / "hf")
+    bundle = load_bundle(import_model(str(source), tmp_path / "cache"))
+    fast = transformers.BertTokenizerFast(str(source / "vocab.txt"), do_lower_case=False, strip_accents=False)
+    dev = read_korquad(data_root / "korquad" / "KorQuAD_v1.0_dev.json")
+    articles = next(n for n in range(1, 141) if len(dev.subset(range(n))) >= 200)
+    window = WindowConfig(120, 32, 32)
+    maker = WindowMaker(bundle.tokenizer, make_annotator("mecab"), EntityMode.NONE, window)
+    windows, _ = maker.dataset(dev.subset(range(articles)))
+    ids = list(dict.fromkeys(w.question_id for w in windows))[:200]
+    windows = [w for w in windows if w.question_id in set(ids)]
+    said = window_logits(
+        bundle.model, windows, lambda some: collate_windows(some, pad_id=0), Runtime(torch.device("cpu"), False), 16
+    )  # type: ignore[arg-type]
+    questions = {question.id: (question.text, p.context) for _, p, question in dev.questions()}
+    place = 0
+    for key in ids:
+        text, context = questions[key]
+        encoded = fast(
+            text, context, truncation="only_second", max_length=120, stride=32,
+            return_overflowing_tokens=True, return_offsets_mapping=True, padding=True, return_tensors="pt",
+        )  # fmt: skip
+        offsets = encoded.pop("offset_mapping").tolist()
+        encoded.pop("overflow_to_sample_mapping")
+        with torch.no_grad():
+            expected = model(**encoded)
+        mine = [(w, logits) for w, logits in zip(windows, said, strict=True) if w.question_id == key]
+        assert len(mine) == len(offsets)
+        for row, (w, logits) in enumerate(mine):
+            assert encoded["input_ids"][row, : len(w)].tolist() == w.token_ids.tolist()
+            begin, stop = w.context_start, w.context_start + len(w.starts)
+            assert offsets[row][begin:stop] == [
+                list(pair) for pair in zip(w.starts.tolist(), w.ends.tolist(), strict=True)
+            ]
+            for one, other in ((logits.start, expected.start_logits[row]), (logits.end, expected.end_logits[row])):
+                assert np.abs(one[begin:stop] - other[begin:stop].numpy()).max() < 1e-5
+                assert int(one[begin:stop].argmax()) == int(other[begin:stop].argmax())
+        place += len(mine)
+    assert place == len(windows)
+
+
+# ---- errors ----
+
+
+def test_what_cannot_come_in_is_named(vocabulary: list[str], tmp_path: Path) -> None:
+    model = theirs("bert", "QuestionAnswering", len(vocabulary))
+    source = saved(model, "bert", vocabulary, tmp_path / "hf")
+    config = json.loads((source / "config.json").read_text())
+
+    def attempt(message: str, **changes: Any) -> None:
+        (source / "config.json").write_text(json.dumps({**config, **changes}))
+        with pytest.raises(DataError, match=message):
+            import_model(str(source), tmp_path / "cache")
+
+    attempt("model_type: 'gpt2' is unknown, wanted one of bert, roberta", model_type="gpt2")
+    attempt("hidden_act: 'relu' is not supported", hidden_act="relu")
+    attempt("position_embedding_type: 'relative_key' is not supported", position_embedding_type="relative_key")
+    attempt("a decoder is not an encoder", is_decoder=True)
+    attempt(r"no weight bert\.encoder\.layer\.3", num_hidden_layers=4)
+    attempt(r"shape \(48, 96\), but config\.json says \(48, 64\)", intermediate_size=64)
+    (source / "config.json").write_text(json.dumps(config))
+    content = (source / "model.safetensors").read_bytes()
+    (source / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"model\.safetensors.*damaged"):
+        import_model(str(source), tmp_path / "cache")
+    (source / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"wanted model\.safetensors or pytorch_model\.bin"):
+        import_model(str(source), tmp_path / "cache")
+    with pytest.raises(ConfigError, match="is no folder, and cannot be a name"):
+        import_model("../some where", tmp_path / "cache")
+
+
+def test_no_code_is_run_from_a_checkpoint(vocabulary: list[str], tmp_path: Path) -> None:
+    source = saved(theirs("bert", "QuestionAnswering", len(vocabulary)), "bert-old", vocabulary, tmp_path / "hf")
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "harm",))
+
+    torch.save({"x": Evil()}, source / "pytorch_model.bin")
+    with pytest.raises(DataError, match=r"pytorch_model\.bin.*no plain tensors"):
+        import_model(str(source), tmp_path / "cache")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_names_of_the_hub_need_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise OSError("no route")
+
+    monkeypatch.setattr(hub, "snapshot_download", refused)
+    with pytest.raises(KorbertError, match=r"klue/bert-base: no folder of that name, and .* \(no route\)"):
+        import_model("klue/bert-base", tmp_path)
+
+
+# ---- out ----
+
+
+def a_run(
+    folder: Path, tokenizer: Tokenizer, kind: str, entities: EntityInput, **options: Any
+) -> tuple[Any, ModelConfig]:
+    """A model folder with weights far from zero."""
+    sizes = ModelConfig(
+        len(tokenizer), 48, 3, 4, 96, max_positions=64, entity_types=entities.entity_types, **options
+    )  # fmt: skip
+    torch.manual_seed(1)
+    made = {"span": SpanModel, "pretraining": PretrainingModel}
+    model: Any = TaggerModel(sizes, 3) if kind == "tagger" else made[kind](sizes)
+    shaken(model, 2, 0.05)
+    tokenizer.save(folder / "tok")
+    description = Description(
+        kind, sizes, "none" if entities.mode is EntityMode.NONE else "mecab", entities, 64,
+        objectives=("mlm", "nsp") if kind == "pretraining" else (),
+        tags=("O", "B-X", "I-X") if kind == "tagger" else (),
+    )  # fmt: skip
+    write_description(folder / "model", description, folder / "tok")
+    save_tensors(folder / "model" / "model.safetensors", model.state_dict(), {"step": 1})
+    return model, sizes
+
+
+@pytest.fixture(scope="module")
+def pieces(sample: Path) -> dict[str, Tokenizer]:
+    lines = (sample / "corpus.txt").read_text("utf-8").splitlines()
+    return {
+        "unigram": SentencePieceTokenizer.train(lines, 1200),
+        "bpe": SentencePieceTokenizer.train(lines, 1200, model_type="bpe"),
+        "characters": CharacterTokenizer.train(lines, 900),
+    }
+
+
+PLAIN = EntityInput(EntityMode.NONE)
+AWARE = EntityInput(EntityMode.BOTH, typed=True)
+MODERN = {"norm": "pre", "positions": "rotary", "feed_forward": "geglu"}
+
+
+@pytest.mark.parametrize("kind", ["span", "pretraining", "tagger"])
+@pytest.mark.parametrize(
+    ("entities", "options"),
+    [(PLAIN, {}), (AWARE, {}), (PLAIN, MODERN), (AWARE, MODERN), (AWARE, {"span_query": True})],
+    ids=["bert", "entities", "modern", "modern-entities", "query"],
+)  # fmt: skip
+def test_models_go_out(
+    kind: str, entities: EntityInput, options: dict[str, Any], pieces: dict[str, Tokenizer], tmp_path: Path
+) -> None:
+    ours, _sizes = a_run(tmp_path / "run", pieces["unigram"], kind, entities, **options)
+    target = export_model(ExportConfig(str(tmp_path / "run"), str(tmp_path / "out")))
+    described = json.loads((target / "config.json").read_text())
+    is_plain = entities is PLAIN and not options
+    assert described["model_type"] == ("bert" if is_plain else "korbert")
+    assert (target / "modeling_korbert.py").exists() == (not is_plain)
+    auto = {"span": "QuestionAnswering", "pretraining": "MaskedLM", "tagger": "TokenClassification"}[kind]
+    if is_plain and kind == "pretraining":
+        auto = "PreTraining"
+    loader = getattr(transformers, f"AutoModelFor{auto}")
+    theirs, report = loader.from_pretrained(target, trust_remote_code=not is_plain, output_loading_info=True)
+    assert not report["missing_keys"], report
+    assert not report["unexpected_keys"], report
+    theirs.eval()
+    given, batch = inputs(len(pieces["unigram"]))
+    if entities is AWARE:
+        ids = torch.randint(0, entities.entity_types + 1, batch.token_ids.shape)
+        given["entity_ids"], batch = ids, dataclasses.replace(batch, entity_ids=ids)
+    attended = batch.layout.attention_mask  # type: ignore[union-attr]
+    places = torch.nonzero(attended.flatten()).flatten()
+    with torch.no_grad():
+        expected = theirs(**given)
+        if kind == "span":
+            allowed = torch.ones_like(batch.token_ids, dtype=torch.bool)
+            start, end = ours.logits(
+                SpanBatch(**_fields(batch), start_positions=ids0(), end_positions=ids0(), allowed=allowed)
+            )
+            assert (start - expected.start_logits)[attended].abs().max() < 1e-5
+            assert (end - expected.end_logits)[attended].abs().max() < 1e-5
+        elif kind == "pretraining":
+            logits = ours.mlm_logits(ours.encode(batch), places)
+            reference = expected.prediction_logits if is_plain else expected.logits
+            assert (logits - reference.flatten(0, 1)[places]).abs().max() < 1e-5
+            if is_plain:
+                ours_nsp = ours.nsp(ours.encode(batch)[:, 0])
+                assert (ours_nsp.flip(1) - expected.seq_relationship_logits).abs().max() < 1e-5
+        else:
+            assert (ours.logits(batch) - expected.logits)[attended].abs().max() < 1e-5
+            assert theirs.config.id2label == {0: "O", 1: "B-X", 2: "I-X"}
+    if is_plain and kind != "tagger":  # and in again
+        again = load_bundle(import_model(str(target), tmp_path / "cache")).model
+        with torch.no_grad():
+            assert (again.encode(batch) - ours.encode(batch))[attended].abs().max() < 1e-5  # type: ignore[union-attr, operator]
+
+
+def ids0() -> Tensor:
+    return torch.zeros(3, dtype=torch.int64)
+
+
+def _fields(batch: Batch) -> dict[str, Any]:
+    return {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+
+
+@pytest.mark.parametrize("name", ["unigram", "bpe", "characters"])
+def test_tokenizers_go_out(name: str, pieces: dict[str, Tokenizer], tmp_path: Path, sample: Path) -> None:
+    """The same ids on plain text; where the library cannot do it, korbert's files and a word on it."""
+    tokenizer = pieces[name]
+    a_run(tmp_path / "run", tokenizer, "span", PLAIN)
+    target = export_model(ExportConfig(str(tmp_path / "run"), str(tmp_path / "out")))
+    assert (target / "korbert_tokenizer" / "tokenizer.json").is_file()
+    if name == "characters":
+        assert "`korbert_tokenizer/` alone" in (target / "README.md").read_text("utf-8")
+        assert not (target / "tokenizer.json").exists()
+        return
+    fast = transformers.AutoTokenizer.from_pretrained(target)
+    lines = [line for line in (sample / "corpus.txt").read_text("utf-8").splitlines() if line]
+    same = [fast(line, add_special_tokens=False)["input_ids"] == tokenizer.encode_ids(line).tolist() for line in lines]
+    assert np.mean(same) > (0.99 if name == "unigram" else 0.9)  # ties of BPE merges are broken in another order
+    pair = fast("세종은", "왕이다.")
+    special = tokenizer.special
+    assert [pair["input_ids"].count(special.cls), pair["input_ids"].count(special.sep)] == [1, 2]
+    assert pair["token_type_ids"] == [0] * (pair["input_ids"].index(special.sep) + 1) + [1] * (
+        len(pair["input_ids"]) - pair["input_ids"].index(special.sep) - 1
+    )
+    assert fast.mask_token_id == special.mask
+
+
+def test_exports_leave_what_is_there_alone(pieces: dict[str, Tokenizer], tmp_path: Path) -> None:
+    a_run(tmp_path / "run", pieces["unigram"], "span", PLAIN, letters=6)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("x")
+    with pytest.raises(ConfigError, match="there is something already"):
+        export_model(ExportConfig(str(tmp_path / "run"), str(tmp_path / "out")))
+    target = export_model(ExportConfig(str(tmp_path / "run"), str(tmp_path / "other")))
+    assert "letter head" in (target / "README.md").read_text("utf-8")
+
+
+def test_imported_models_are_fine_tuned_with_entities(
+    vocabulary: list[str], tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from korbert.tasks.finetune import finetune_korquad
+
+    monkeypatch.chdir(repository)
+    source = saved(theirs("roberta", "MaskedLM", len(vocabulary)), "roberta", vocabulary, tmp_path / "hf")
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        config = compose_config(
+            "finetune_korquad",
+            [f"init=hf:{source}", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}", "entities=mecab",
+             "train.steps=2", "task.window.max_length=120", "task.window.doc_stride=20", "train.batch_size=4",
+             "task.window.max_question_length=40", "task.letters=8"],
+        )  # fmt: skip
+    record = finetune_korquad(config)
+    assert record["results"]["steps"] == 2
+    bundle = load_bundle(tmp_path / "run")
+    assert bundle.description.entities.mode is EntityMode.BOTH
+    assert bundle.model.config.letters == 8
+
+
+def test_weights_by_name_alone_are_not_enough() -> None:
+    with pytest.raises(ValueError, match="no weight bert"):
+        from_transformers(
+            {"model_type": "bert", "hidden_size": 8, "vocab_size": 9, "num_hidden_layers": 1, "num_attention_heads": 1,
+             "intermediate_size": 8, "max_position_embeddings": 8}, {}, 9,
+        )  # fmt: skip
