@@ -117,6 +117,33 @@ class EvaluateConfig:
 
 
 @dataclass
+class ComparePredictionsConfig:
+    """`experiments/compare_predictions.py`. a, b: prediction files; fold: of korquad-dev-5fold, on which both are."""
+
+    a: str = MISSING
+    b: str = MISSING
+    dataset: str = MISSING
+    fold: int | None = None
+
+
+@dataclass
+class ErrorsConfig:
+    """`experiments/report_errors.py`. run: a fine-tuning's folder; or predictions and dataset (and fold) by themselves.
+
+    annotator: says which answers are entities, and of what type. folder: where the report goes, null: beside the
+    predictions. root: stands for `{root}` in the run's file names.
+    """
+
+    run: str | None = None
+    predictions: str | None = None
+    dataset: str | None = None
+    fold: int | None = None
+    annotator: str = "expressions-mecab+mecab"
+    folder: str | None = None
+    root: str | None = None
+
+
+@dataclass
 class QuickstartConfig:
     """`experiments/quickstart.py`."""
 
@@ -282,6 +309,8 @@ SCHEMAS: dict[str, type] = {
     "train_tokenizer_schema": TrainTokenizerConfig,
     "prepare_data_schema": PrepareDataConfig,
     "evaluate_schema": EvaluateConfig,
+    "compare_predictions_schema": ComparePredictionsConfig,
+    "errors_schema": ErrorsConfig,
     "quickstart_schema": QuickstartConfig,
     "tagger_schema": TaggerConfig,
     "export_schema": ExportConfig,

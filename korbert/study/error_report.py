@@ -1,0 +1,77 @@
+"""The error report as Markdown and as one HTML page without anything from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from korbert.errors import KorbertError
+from korbert.study.errors import Case
+from korbert.study.page import table
+
+_EXAMPLES = 12  # of each kind of error
+_NOTE = (
+    "Official KorQuAD 1.0 metric. Intervals are 95 %, articles drawn with replacement. The kortok variant strips josa "
+    "from gold and prediction alike (arXiv 2010.02534): it is another metric, not to be compared with official scores."
+)
+
+
+def as_markdown(report: Mapping[str, Any], found: Sequence[Case]) -> str:
+    """Tables, and examples of each kind of error."""
+    rows = [
+        [name.replace("_", " "), f"{score['mean']:.2f}", f"{score['interval'][0]:.2f} to {score['interval'][1]:.2f}",
+         f"{report['kortok'][name]:.2f}"]
+        for name, score in report["official"].items()
+    ]  # fmt: skip
+    lines = [
+        f"# Errors of {report['title']}", "",
+        f"{report['protocol']}: {report['questions']:,} questions, {report['unanswered']} without a prediction. {_NOTE}",
+        "",
+        *table(["", "official (%)", "95 % interval", "kortok variant (%)"], rows),
+        "## Kinds of errors", "",
+        *table(["kind", "questions", "of all (%)"], _kind_rows(report)),
+    ]  # fmt: skip
+    for key, parts in report["breakdowns"].items():
+        lines += [f"## By {key}", "", *table(["", "questions", "EM (%)", "F1 (%)"], map(_part_row, parts))]
+    lines += ["## Examples", ""]
+    for kind, examples in _examples(found).items():
+        rows = [[_cell(case.question), _cell(case.gold), _cell(case.predicted)] for case in examples]
+        lines += [f"### {kind}", "", *table(["question", "gold", "predicted"], rows)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def as_html(report: Mapping[str, Any], found: Sequence[Case]) -> str:
+    """The same as a page. Raises KorbertError without jinja2."""
+    try:
+        from jinja2 import Environment, FileSystemLoader
+    except ImportError:
+        raise KorbertError("a page needs a package: pip install 'korbert[report]'") from None
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    page = environment.get_template("errors.html")
+    return page.render(
+        report=report, note=_NOTE, kinds=_kind_rows(report), part_row=_part_row, examples=_examples(found)
+    )
+
+
+def _kind_rows(report: Mapping[str, Any]) -> list[list[str]]:
+    return [[kind, f"{count:,}", f"{100 * count / report['questions']:.1f}"] for kind, count in report["kinds"].items()]
+
+
+def _part_row(part: Mapping[str, Any]) -> list[str]:
+    return [part["name"], f"{part['questions']:,}", f"{part['exact_match']:.1f}", f"{part['f1']:.1f}"]
+
+
+def _examples(found: Sequence[Case]) -> dict[str, list[Case]]:
+    """Some cases of each kind, evenly spread over the data set."""
+    shown = {}
+    for kind in dict.fromkeys(case.kind for case in found if case.kind != "right"):
+        of_kind = [case for case in found if case.kind == kind]
+        step = max(1, len(of_kind) // _EXAMPLES)
+        shown[kind] = of_kind[::step][:_EXAMPLES]
+    return shown
+
+
+def _cell(text: str) -> str:
+    """Text in a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

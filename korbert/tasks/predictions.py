@@ -1,0 +1,166 @@
+"""Looking at prediction files: two of them against each other, and one of them question by question."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from korbert.comparison.ceiling import strip_josa
+from korbert.config import ComparePredictionsConfig, ErrorsConfig
+from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, read_predictions
+from korbert.data.windows import WindowConfig, WindowMaker
+from korbert.encoding import EntityInput, EntityMode
+from korbert.entities import NoEntities, make_annotator
+from korbert.errors import ConfigError
+from korbert.files import read_json, write_text_atomically
+from korbert.metrics import score_per_question, score_predictions
+from korbert.study.error_report import as_html, as_markdown
+from korbert.study.errors import breakdown, cases, kinds
+from korbert.study.significance import bootstrap_interval, paired_difference
+from korbert.training.bundle import load_bundle
+
+_MEASURES = ("exact_match", "f1")
+log = logging.getLogger(__name__)
+
+
+def compare_predictions(config: ComparePredictionsConfig) -> dict[str, Any]:
+    """Show and return EM and F1 of two prediction files, their differences with 95 % intervals, and p-values.
+
+    Remarks on what does not fit together go to standard error. Raises ConfigError where the two have no question of the
+    data set in common.
+    """
+    dataset, predictions = _data(config)
+    gold = dataset.gold()
+    for name, found in predictions.items():
+        _remark(name, gold, found)
+    if not gold.keys() & predictions["a"].keys() & predictions["b"].keys():
+        raise ConfigError(f"{config.a} and {config.b} have no question of {config.dataset} in common")
+    scores = {name: list(score_per_question(gold, found).values()) for name, found in predictions.items()}
+    articles = _articles(dataset)
+    results: dict[str, Any] = {"a": config.a, "b": config.b, "questions": len(gold), "articles": len(set(articles))}
+    table = Table("", "a (%)", "b (%)", "b - a", "95 % interval", "p", title=f"{len(gold):,} questions")
+    for measure in _MEASURES:
+        a, b = ([100 * getattr(score, measure) for score in scores[name]] for name in "ab")
+        difference = paired_difference(a, b, articles)
+        means = {"a": sum(a) / len(a), "b": sum(b) / len(b)}
+        results[measure] = {**means, **asdict(difference)}
+        table.add_row(
+            measure.replace("_", " "), f"{means['a']:.2f}", f"{means['b']:.2f}", f"{difference.difference:+.2f}",
+            f"{difference.low:+.2f} to {difference.high:+.2f}", f"{difference.p:.4f}",
+        )  # fmt: skip
+    right = Counter(
+        (int(a.exact_match), int(b.exact_match)) for a, b in zip(scores["a"], scores["b"], strict=True)
+    )  # fmt: skip
+    results["exact_in"] = {"both": right[1, 1], "a alone": right[1, 0], "b alone": right[0, 1], "neither": right[0, 0]}
+    Console(stderr=True).print(table)
+    print(json.dumps(results, ensure_ascii=False))
+    return results
+
+
+def _data(config: ComparePredictionsConfig) -> tuple[KorquadDataset, dict[str, dict[str, str]]]:
+    dataset = read_korquad(Path(config.dataset))
+    if config.fold is not None:
+        dataset = fold_split(dataset, config.fold)[1]
+    return dataset, {name: read_predictions(Path(path)) for name, path in (("a", config.a), ("b", config.b))}
+
+
+def _articles(dataset: KorquadDataset) -> list[int]:
+    """The article of each question: questions of one article are alike, and drawn together."""
+    return [number for number, article in enumerate(dataset.articles) for _ in range(article.num_questions)]
+
+
+def _remark(name: str, gold: Mapping[str, Any], found: Mapping[str, str]) -> None:
+    """Say what does not fit together; it is scored as the official definition scores it."""
+    missing, unknown = len(gold.keys() - found.keys()), len(found.keys() - gold.keys())
+    if missing:
+        print(f"{name}: {missing} of {len(gold)} questions have no prediction; they score 0", file=sys.stderr)
+    if unknown:
+        print(f"{name}: {unknown} predictions are for questions that the data set does not have", file=sys.stderr)
+    if missing and unknown and missing == len(gold):
+        print(f"{name}: not one question fits: is this another data set, or another version of it?", file=sys.stderr)
+
+
+def report_errors(config: ErrorsConfig) -> dict[str, Any]:
+    """Write `errors.md` and `errors.html`: scores by kinds of questions, and kinds of errors with examples."""
+    dataset, predictions, windows = _of_run(config) if config.run is not None else _of_files(config)
+    gold = dataset.gold()
+    _remark("predictions", gold, predictions)
+    found = cases(dataset, predictions, make_annotator(config.annotator), windows)
+    official = score_predictions(gold, predictions)
+    stripped = score_predictions(
+        {key: [strip_josa(text) for text in texts] for key, texts in gold.items()},
+        {key: strip_josa(text) for key, text in predictions.items()},
+    )
+    articles = _articles(dataset)
+    report: dict[str, Any] = {
+        "title": config.run or config.predictions,
+        "protocol": _protocol(config),
+        "questions": official.total,
+        "unanswered": official.unanswered,
+        "annotator": config.annotator,
+        "official": {
+            measure: {
+                "mean": getattr(official, measure),
+                "interval": [100 * x for x in bootstrap_interval([getattr(c.score, measure) for c in found], articles)],
+            }
+            for measure in _MEASURES
+        },
+        "kortok": {measure: getattr(stripped, measure) for measure in _MEASURES},
+        "kinds": kinds(found),
+        "breakdowns": {key: [asdict(part) for part in breakdown(found, key)] for key in found[0].groups},
+    }
+    folder = Path(config.folder or config.run or Path(str(config.predictions)).parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(folder / "errors.md", as_markdown(report, found))
+    write_text_atomically(folder / "errors.html", as_html(report, found))
+    log.info("%s, %s", folder / "errors.md", folder / "errors.html")
+    return report
+
+
+def _protocol(config: ErrorsConfig) -> str:
+    """What the scores were measured on, to be said beside them."""
+    if config.run is not None:
+        return str(read_json(Path(config.run) / "record.json")["results"]["protocol"])
+    name = f"scored on {Path(str(config.dataset)).name}"
+    return name if config.fold is None else f"{name}, fold {config.fold} of korquad-dev-5fold"
+
+
+def _of_files(config: ErrorsConfig) -> tuple[KorquadDataset, dict[str, str], None]:
+    if config.predictions is None or config.dataset is None:
+        raise ConfigError("give run=FOLDER of a fine-tuning, or predictions=FILE and dataset=FILE")
+    dataset = read_korquad(Path(config.dataset))
+    if config.fold is not None:
+        dataset = fold_split(dataset, config.fold)[1]
+    return dataset, read_predictions(Path(config.predictions)), None
+
+
+def _of_run(config: ErrorsConfig) -> tuple[KorquadDataset, dict[str, str], dict[str, int]]:
+    """What a fine-tuning was scored on, its answers, and how many windows each question took."""
+    for key in ("predictions", "dataset", "fold"):
+        if getattr(config, key) is not None:
+            raise ConfigError(f"{key} is decided by run={config.run}: give one of the two")
+    folder = Path(str(config.run))
+    used = read_json(folder / "config.json")
+    path = used["task"]["test"]
+    if "{root}" in path:
+        if not config.root:
+            raise ConfigError(f"{path} needs root=FOLDER, or set KORBERT_DATA")
+        path = path.replace("{root}", config.root)
+    dataset = read_korquad(Path(path))
+    if used["task"]["fold"] is not None:
+        dataset = fold_split(dataset, used["task"]["fold"])[1]
+    bundle = load_bundle(folder, kind="span")
+    # Without entities: how long the text is, not how much is marked in it.
+    window = bundle.description.window or WindowConfig()
+    maker = WindowMaker(bundle.tokenizer, NoEntities(), EntityInput(EntityMode.NONE), window)
+    windows = Counter(made.question_id for made in maker.dataset(dataset)[0])
+    return dataset, read_predictions(folder / "predictions.json"), dict(windows)
