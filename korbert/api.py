@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import re
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from korbert.entities import EntityAnnotator, make_annotator
 from korbert.errors import KorbertError
 from korbert.model import PretrainingModel, SpanModel
 from korbert.prediction import predict
+from korbert.study.calibration import confidence
 from korbert.text import AnnotatedText, Span
 from korbert.tokenizers import SpecialTokens
 from korbert.training.bundle import Bundle, load_bundle
@@ -34,7 +34,8 @@ _BATCH = 16  # windows at a time
 class Answer:
     """Characters `[start, end)` of the context, their text, and how sure the model is of it.
 
-    confidence: the answer's share among the n-best (softmax of their scores), not calibrated. nbest includes the
+    confidence: the answer's share among the n-best (softmax of their scores); calibrated where the model was fine-tuned
+    with task.validation_share. nbest includes the
     answer itself, best first.
     """
 
@@ -85,8 +86,8 @@ class Reader:
         if not candidates:
             raise KorbertError("no answer: the context has no token that could be one")
         best = candidates[0]
-        total = sum(math.exp(candidate.score - best.score) for candidate in candidates)
-        return Answer(best.text, best.start, best.end, best.score, 1 / total, tuple(candidates))
+        sure = confidence([candidate.score for candidate in candidates], decoding.temperature)
+        return Answer(best.text, best.start, best.end, best.score, sure, tuple(candidates))
 
     def fill_mask(self, text: str, mask: str = "[MASK]", top: int = 5) -> list[list[Filling]]:
         """Propose tokens for every `mask` in `text`: a list of the `top` most probable ones for each place.

@@ -20,6 +20,7 @@ from korbert.errors import ConfigError, KorbertError
 # What is two characters in Java, which taggers tear apart, or half of one; control characters, at which some fail.
 _NO_JAVA_CHARACTER = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\U00010000-\U0010ffff]")
 log = logging.getLogger(__name__)
+PARTICLE_TAGS = ("JK", "JX", "JC", "Josa")  # with which the tags of josa begin
 _MAX_LINE = 1000  # characters that a Java tagger is given at once
 
 

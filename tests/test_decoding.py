@@ -331,3 +331,30 @@ def test_the_letter_head_learns_where_josa_begin(syllables: Tokenizer) -> None:
         assert logits.trim is not None
         right += int(logits.trim[0].argmax()) == window.beyond[1]
     assert right / len(test) > 0.9
+
+
+# ---- particles ----
+
+
+@pytest.mark.parametrize(
+    ("context", "token", "answer"),
+    [
+        ("그는 서울에서 왔다", "서울에서", "서울"),
+        ("그는 서울에서는 왔다", "서울에서는", "서울"),
+        ("그는 제주도에 갔다", "제주도에", "제주도"),  # 도 is no particle here
+        ("그는 은 왔다", "은", "은"),  # something is always left
+        ("왕은 이도이다", "이도이다", "이도이다"),  # the copula is no particle
+    ],
+)
+def test_particles_are_left_out_of_answers(syllables: Tokenizer, context: str, token: str, answer: str) -> None:
+    words = WordTokenizer.train([context], 60)
+    maker = WindowMaker(words, make_annotator("none"), EntityMode.NONE, WindowConfig(30, 4, 10))
+    (window,) = maker.question("어디?", context)
+    at = window.context_start + context.split().index(token)
+    start, end = np.zeros((2, len(window)), dtype=np.float32)
+    start[at] = end[at] = 9
+    found = decode_answers([window], [Logits(start, end)], DecodingConfig(trim_josa="mecab"))[""]
+    assert found[0].text == answer
+    assert len({(c.start, c.end) for c in found}) == len(found)  # what became the same counts once
+    plain = decode_answers([window], [Logits(start, end)], DecodingConfig())[""]
+    assert plain[0].text == token

@@ -57,6 +57,7 @@ def test_runs_by_hand(mecab: EntityAnnotator, text: str, expected: list[str]) ->
         ("mecab", ["미국", "FBI", "삼성전자", "KBS교향악단", "김철수"]),
         ("proper-mecab", ["미국", "삼성전자", "김철수"]),
         ("compounds-mecab", ["경제성장률", "KBS교향악단", "국립중앙박물관장"]),
+        ("nouns-mecab", ["미국", "FBI", "경제성장률", "삼성전자", "KBS교향악단", "조사", "국립중앙박물관장", "김철수"]),
         (
             "proper-mecab+compounds-mecab",
             ["미국", "경제성장률", "삼성전자", "KBS교향악단", "국립중앙박물관장", "김철수"],

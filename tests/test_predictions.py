@@ -98,7 +98,7 @@ def test_kinds_of_errors_by_hand(predicted: str | None, gold: str, kind: str) ->
         ("무엇을 만들었나?", "무엇"),
         ("어느 팀인가?", "어느"),
     ],
-)  # fmt: skip
+)
 def test_question_words_by_hand(question: str, word: str) -> None:
     assert question_word(question).startswith(word)
 

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from korbert.morphology import Analyser, Morpheme
+from korbert.morphology import PARTICLE_TAGS, Analyser, Morpheme
 from korbert.text import AnnotatedText
 from korbert.tokenizers import Tokenizer, Tokens
-
-_JOSA_TAGS = ("JK", "JX", "JC", "Josa")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ def boundary_agreement(texts: Iterable[str], tokenizer: Tokenizer, analyser: Ana
         morphemes = analyser.analyse(text)
         theirs = inner_places(text, _edges(morphemes))
         ours = inner_places(text, tokenizer.encode(text).starts.tolist())
-        josa = inner_places(text, (m.start for m in morphemes if m.tag.startswith(_JOSA_TAGS)))
+        josa = inner_places(text, (m.start for m in morphemes if m.tag.startswith(PARTICLE_TAGS)))
         shared += len(ours & theirs)
         cut += len(ours)
         wanted += len(theirs)

@@ -6,6 +6,7 @@ pairs the best that can be an answer.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from korbert.data.windows import Window
 from korbert.errors import ConfigError
+from korbert.morphology import PARTICLE_TAGS, Analyser, make_analyser
 from korbert.text import blank_mask
 
 FloatArray = npt.NDArray[np.float32]
@@ -39,17 +41,22 @@ class DecodingConfig:
     """How answers are read off the logits; lengths in tokens, as in `run_qa`.
 
     max_context: an answer counts only in the window in which its first token has most text on both sides (Devlin et al.
-    2019's code); `run_qa` lets it count in all of them.
+    2019's code); `run_qa` lets it count in all of them. trim_josa: an analyser; the particles that it finds at the end
+    of an answer are left out of it. temperature: divides the scores before their softmax says how sure the model is.
     """
 
     n_best: int = 20
     max_answer_length: int = 30
     max_context: bool = False
+    trim_josa: str | None = None
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         for key in ("n_best", "max_answer_length"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"task.decoding.{key}: wanted 1 or more, got {getattr(self, key)}")
+        if self.temperature <= 0:
+            raise ConfigError(f"task.decoding.temperature: wanted more than 0, got {self.temperature}")
 
 
 class Logits(NamedTuple):
@@ -97,6 +104,8 @@ def decode_answers(
         allowed = None if best_places is None else best_places[block]
         parts.append(_decode(windows[block], questions[block], given[block], config, allowed))
     found = _Found(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    if config.trim_josa is not None:
+        found = found._replace(end=_without_josa(found, contexts, make_analyser(config.trim_josa, "trim_josa")))
     answers: dict[str, list[Candidate]] = {key: [] for key in numbers}
     lists = list(answers.values())
     chosen = _n_best(found, config.n_best)
@@ -204,6 +213,25 @@ def _blank_tables(text: str) -> tuple[Indices, Indices]:
     following = np.minimum.accumulate(np.append(np.where(blank, len(text), places), len(text))[::-1])[::-1]
     preceding = np.maximum.accumulate(np.append(0, np.where(blank, 0, places + 1)))
     return following, preceding
+
+
+def _without_josa(found: _Found, contexts: Sequence[str], analyser: Analyser) -> Indices:
+    """Ends of the candidates before the particles there; something else is always left."""
+    ends = found.end.copy()
+    order = np.argsort(found.question, kind="stable")
+    analysed: dict[str, tuple[list[int], list[bool]]] = {}
+    for index in order.tolist():
+        context = contexts[found.question[index]]
+        if context not in analysed:
+            morphemes = analyser.analyse(context)
+            is_particle = [morpheme.tag.startswith(PARTICLE_TAGS) for morpheme in morphemes]
+            analysed[context] = ([morpheme.start for morpheme in morphemes], is_particle)
+        starts, is_particle = analysed[context]
+        last = bisect.bisect_left(starts, int(ends[index])) - 1
+        while last > 0 and is_particle[last] and starts[last] > found.start[index]:
+            ends[index] = len(context[: starts[last]].rstrip())
+            last -= 1
+    return ends
 
 
 def _with_most_context(windows: Sequence[Window], questions: Indices) -> list[npt.NDArray[np.bool_]]:

@@ -29,7 +29,7 @@ __all__ = [
     "write_store",
 ]
 _RANDOM, _EXPRESSIONS, _GAZETTEER, _TAGGER = "random-", "expressions-", "gazetteer:", "tagger:"
-_PROPER, _COMPOUNDS = "proper", "compounds"
+_KINDS = ("proper", "compounds", "nouns")  # of noun runs, before the name of an analyser
 LINKS = "links"  # the name of a store of a dump's links
 
 
@@ -37,11 +37,11 @@ def make_annotator(name: str, store: Path | str | None = None, cache: Path | str
     """Return the annotator that `entities.annotator` names.
 
     "none"; a morphological analyser's name: its runs of proper nouns and foreign words; before such a name, "proper-":
-    those of proper nouns alone, "compounds-": compound nouns, "expressions-": numbers, dates, times; "gazetteer:" and
-    files of names, apart by commas; "tagger:" and the run of a trained one; "links:" and a file of links that
-    `experiments/extract_wiki.py` has read; several of these joined by "+", of which the earlier ones have priority;
-    "random-" before any of them: random spans in its entities' place. store: a file of annotations made beforehand, see
-    `write_store`. cache: a folder for what takes long to make.
+    those of proper nouns alone, "compounds-": compound nouns, "nouns-": all runs of nouns, "expressions-": numbers,
+    dates, times; "gazetteer:" and files of names, apart by commas; "tagger:" and the run of a trained one; "links:" and
+    a file of links that `experiments/extract_wiki.py` has read; several of these joined by "+", of which the earlier
+    ones have priority; "random-" before any of them: random spans in its entities' place. store: a file of annotations
+    made beforehand, see `write_store`. cache: a folder for what takes long to make.
     """
     if store is not None and name != "none":
         return StoredAnnotator(Path(store), name, lambda: make_annotator(name, cache=cache))
@@ -63,6 +63,6 @@ def make_annotator(name: str, store: Path | str | None = None, cache: Path | str
     if name.startswith(_EXPRESSIONS):
         return ExpressionAnnotator(name.removeprefix(_EXPRESSIONS))
     kind, _, analyser = name.rpartition("-")
-    if kind in (_PROPER, _COMPOUNDS):
+    if kind in _KINDS:
         return NounRunAnnotator(analyser, kind)
     return NoEntities() if name == "none" else NounRunAnnotator(name)

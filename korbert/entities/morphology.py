@@ -12,15 +12,21 @@ from korbert.errors import ConfigError
 from korbert.morphology import Morpheme, make_analyser
 from korbert.text import AnnotatedText, Normalizer, Span
 
-PROPER, COMPOUND = "NNP", "COMPOUND"
-_RULES = {"names": "proper-noun-runs-1", "proper": "proper-nouns-only-1", "compounds": "compound-nouns-1"}
+PROPER, COMPOUND, NOUN = "NNP", "COMPOUND", "NOUN"
+_RULES = {
+    "names": "proper-noun-runs-1",
+    "proper": "proper-nouns-only-1",
+    "compounds": "compound-nouns-1",
+    "nouns": "nouns-1",
+}
 
 
 class NounRunAnnotator(EntityAnnotator):
     """Runs of nouns, by one analyser. Text is analysed in NFC, and spans are mapped back, so NFD input works.
 
     kind: "names", proper-noun runs; "proper", those that begin with a proper noun, not with a foreign word;
-    "compounds", see the module. analyser: a name, see `korbert.morphology.ANALYSERS`; it starts at the first text.
+    "compounds", see the module; "nouns", all runs of nouns. analyser: a name, see `korbert.morphology.ANALYSERS`; it
+    starts at the first text.
     """
 
     def __init__(self, analyser: str = "mecab", kind: str = "names") -> None:
@@ -38,7 +44,7 @@ class NounRunAnnotator(EntityAnnotator):
     def annotate(self, text: str) -> AnnotatedText:
         """Return `text` with its runs as entities."""
         normal = self._normalizer(text)
-        label = COMPOUND if self.kind == "compounds" else PROPER
+        label = {"compounds": COMPOUND, "nouns": NOUN}.get(self.kind, PROPER)
         spans = (normal.to_original(start, end) for start, end in self._runs(normal.text))
         return AnnotatedText(text, tuple(Span(start, end, label) for start, end in spans))
 
@@ -51,7 +57,7 @@ class NounRunAnnotator(EntityAnnotator):
         return found
 
     def _may_begin(self, morpheme: Morpheme) -> bool:
-        if self.kind == "compounds":
+        if self.kind in ("compounds", "nouns"):
             return morpheme.tag not in self.analyser.suffix
         is_foreign = morpheme.tag in self.analyser.foreign
         return morpheme.tag in self.analyser.proper_noun or (is_foreign and self.kind == "names")

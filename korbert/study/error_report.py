@@ -26,7 +26,7 @@ def as_markdown(report: Mapping[str, Any], found: Sequence[Case]) -> str:
     ]  # fmt: skip
     lines = [
         f"# Errors of {report['title']}", "",
-        f"{report['protocol']}: {report['questions']:,} questions, {report['unanswered']} without a prediction. {_NOTE}",
+        f"{report['protocol']}: {report['questions']:,} questions, {report['unanswered']} without a prediction.", _NOTE,
         "",
         *table(["", "official (%)", "95 % interval", "kortok variant (%)"], rows),
         "## Kinds of errors", "",

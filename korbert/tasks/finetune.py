@@ -26,6 +26,7 @@ from korbert.files import write_text_atomically
 from korbert.metrics import score_per_question, score_predictions
 from korbert.model import SpanModel
 from korbert.prediction import best_answers, predict
+from korbert.study.calibration import calibration_error, confidence, fit_temperature
 from korbert.study.significance import bootstrap_interval
 from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import finish_run, fixed_config, start_run
@@ -69,14 +70,11 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
         for name, dataset in (("train", train), ("validation", validation), ("test", test))
         if dataset is not None
     }
-    write_description(
-        folder / "model",
-        Description(
-            "span", model.config, annotator_name, entities, config.task.window.max_length,
-            window=config.task.window, decoding=config.task.decoding,
-        ),
-        tokenizer_folder,
+    description = Description(
+        "span", model.config, annotator_name, entities, config.task.window.max_length,
+        window=config.task.window, decoding=config.task.decoding,
     )  # fmt: skip
+    write_description(folder / "model", description, tokenizer_folder)
     collate = functools.partial(
         collate_windows, pad_id=tokenizer.special.pad, packed=runtime.packed,
         sharing=tokenizer.special if entities.shared_positions else None, letters=model.config.letters,
@@ -119,6 +117,11 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
         load_weights(model, tensors, folder / "model" / "model.safetensors")
         model.eval()
         answers = answer(test, "test")
+        decoding = config.task.decoding
+        if validation is not None:
+            held_out = answer(validation, "validation")
+            decoding = replace(decoding, temperature=fit_temperature(_scores(held_out), _right(validation, held_out)))
+            write_description(folder / "model", replace(description, decoding=decoding), tokenizer_folder)
     except BaseException:
         tracker.finish({}, failed=True)
         raise
@@ -126,11 +129,12 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     scores = score_results(test, best, config.task)
     tracker.finish({"exact_match": scores["exact_match"], "f1": scores["f1"]})
     write_predictions(folder / "predictions.json", best)
-    _write_nbest(folder / "nbest.json", answers)
+    _write_nbest(folder / "nbest.json", answers, decoding.temperature)
     log.info("predictions: %s", folder / "predictions.json")
     log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", scores)
     results = {
         **scores,
+        "calibration": _calibration(test, answers, decoding.temperature if validation is not None else None),
         "steps": trainer.progress.step,
         "seconds": round(trainer.progress.seconds, 1),
         "train_questions": len(train),
@@ -227,9 +231,37 @@ def _windows(maker: WindowMaker, dataset: KorquadDataset, name: str) -> list[Win
     return windows
 
 
-def _write_nbest(path: Path, answers: dict[str, list[Candidate]]) -> None:
+def _scores(answers: Mapping[str, list[Candidate]]) -> list[list[float]]:
+    return [[candidate.score for candidate in candidates] for candidates in answers.values()]
+
+
+def _right(dataset: KorquadDataset, answers: Mapping[str, list[Candidate]]) -> list[bool]:
+    """Whether each question's best answer is exactly right."""
+    scores = score_per_question(dataset.gold(), best_answers(answers))
+    return [scores[key].exact_match == 1 for key in answers]
+
+
+def _calibration(
+    dataset: KorquadDataset, answers: Mapping[str, list[Candidate]], temperature: float | None
+) -> dict[str, float]:
+    """Expected calibration error on the test questions, as it is and with the temperature, where one was fitted."""
+    right = _right(dataset, answers)
+    found = {}
+    for name, value in (("error", 1.0), ("error_with_temperature", temperature)):
+        if value is not None:
+            found[name] = calibration_error([confidence(scores, value) for scores in _scores(answers)], right)
+    return found | ({} if temperature is None else {"temperature": temperature})
+
+
+def _write_nbest(path: Path, answers: Mapping[str, list[Candidate]], temperature: float) -> None:
+    """Every question's candidates, best first; confidence is that of the best one."""
     listed = {
-        key: [{"text": c.text, "start": c.start, "end": c.end, "score": round(c.score, 4)} for c in candidates]
+        key: {
+            "confidence": round(confidence([c.score for c in candidates], temperature), 4),
+            "answers": [
+                {"text": c.text, "start": c.start, "end": c.end, "score": round(c.score, 4)} for c in candidates
+            ],
+        }
         for key, candidates in answers.items()
     }
     write_text_atomically(path, json.dumps(listed, ensure_ascii=False) + "\n")
