@@ -1,6 +1,6 @@
 """Typed schemas under the Hydra YAML in `conf/`: a typo in a key or a value of the wrong type fails at once."""
 
-from korbert.config.composition import compose_config, run_door, typed
+from korbert.config.composition import as_overrides, compose_config, run_door, typed
 from korbert.config.doors import (
     AnnotateConfig,
     AnnotatorsConfig,
@@ -21,6 +21,7 @@ from korbert.config.doors import (
     PretrainConfig,
     PublishConfig,
     QuickstartConfig,
+    ReproduceConfig,
     RunConfig,
     TaggerConfig,
     TrainTokenizerConfig,
@@ -66,6 +67,7 @@ __all__ = [
     "PretrainingTask",
     "PublishConfig",
     "QuickstartConfig",
+    "ReproduceConfig",
     "RunConfig",
     "TaggerConfig",
     "TaggingCorpus",
@@ -73,6 +75,7 @@ __all__ = [
     "TokenizerConfig",
     "TrainTokenizerConfig",
     "WikiConfig",
+    "as_overrides",
     "compose_config",
     "expand_root",
     "expand_roots",

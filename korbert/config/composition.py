@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,11 @@ def compose_config(name: str, overrides: Sequence[str]) -> Any:
         raise ConfigError(f"{name}: {error}") from error
     _let_named_length_win(config, overrides)
     return typed(config)
+
+
+def as_overrides(group: str, values: Any) -> list[str]:
+    """A part of a configuration as overrides, to be passed on to another door."""
+    return [f"{group}.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in asdict(values).items()]
 
 
 def _let_named_length_win(config: DictConfig, overrides: Sequence[str]) -> None:

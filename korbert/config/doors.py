@@ -82,6 +82,23 @@ class ExportConfig:
 
 
 @dataclass
+class ReproduceConfig:
+    """`experiments/reproduce.py`. run_dir: the folder of all runs; the same again goes on.
+
+    recipes: names of conf/experiment, each with an entry in published, empty where no score is known. overrides: for
+    every run.
+    """
+
+    run_dir: str = MISSING
+    recipes: list[str] = MISSING
+    seeds: list[int] = MISSING
+    published: dict[str, dict[str, float]] = MISSING
+    overrides: list[str] = field(default_factory=list)
+    data: DataConfig = field(default_factory=DataConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+@dataclass
 class BaselineConfig(RunConfig):
     """`experiments/lexical_baseline.py`. Of the task, only `test` and `fold` are used."""
 
@@ -313,6 +330,7 @@ SCHEMAS: dict[str, type] = {
     "errors_schema": ErrorsConfig,
     "quickstart_schema": QuickstartConfig,
     "tagger_schema": TaggerConfig,
+    "reproduce_schema": ReproduceConfig,
     "export_schema": ExportConfig,
     "baseline_schema": BaselineConfig,
     "benchmark_schema": BenchmarkConfig,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import logging
 import shutil
 import statistics
@@ -20,7 +19,7 @@ from typing import Any
 
 import torch
 
-from korbert.config import EntitiesConfig, GpuStudyConfig, compose_config, expand_root
+from korbert.config import EntitiesConfig, GpuStudyConfig, as_overrides, compose_config, expand_root
 from korbert.data.batching import collate_pretraining
 from korbert.data.corpus import read_documents
 from korbert.data.korquad import KorquadDataset, read_korquad
@@ -185,8 +184,7 @@ def jobs(config: GpuStudyConfig, prepared: dict[str, Any]) -> Iterator[tuple[str
 
 
 def _compose(name: str, config: GpuStudyConfig, *overrides: str) -> Any:
-    fixed = (f"runtime.{key}={json.dumps(value)}" for key, value in vars(config.runtime).items())
-    return compose_config(name, [*overrides, *fixed])
+    return compose_config(name, [*overrides, *as_overrides("runtime", config.runtime)])
 
 
 def _entities(config: GpuStudyConfig, prepared: dict[str, Any], arm: str) -> list[str]:

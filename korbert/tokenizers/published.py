@@ -26,6 +26,7 @@ from korbert.text import WORD_START, IntArray
 from korbert.tokenizers.base import SpecialTokens, Tokenizer, Tokens
 from korbert.tokenizers.pretokenizer import as_bytes
 
+_ORDER = "pieces.txt"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What the field calls the tokens that a model needs, in the order of SpecialTokens; those for entities are ours.
 _ROLES: tuple[tuple[str, ...], ...] = (
@@ -206,20 +207,25 @@ class HuggingFaceTokenizer(PublishedTokenizer):
 
 
 class PublishedSentencePiece(PublishedTokenizer):
-    """A SentencePiece .model with its own normalisation."""
+    """A SentencePiece .model with its own normalisation, and with its own ids or those of a vocab.txt, as KoBERT's."""
 
     kind = "sentencepiece_model"
 
-    def __init__(self, model: bytes, training: dict[str, Any]) -> None:
-        """Take the content of a .model file."""
+    def __init__(self, model: bytes, training: dict[str, Any], order: Sequence[str] | None = None) -> None:
+        """Take the content of a .model file and, where ids are not its own, the pieces in the order of their ids."""
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        super().__init__([self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())], training)
+        pieces = [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
+        self._order = list(pieces if order is None else order)
+        super().__init__(self._order, training)
+        known = {piece: i for i, piece in enumerate(self._order)}
+        self._ids = np.array([known.get(piece, self.special.unk) for piece in pieces], dtype=np.int32)
+        self._is_reordered = order is not None
 
     def _encode(self, text: str) -> tuple[IntArray, IntArray, IntArray]:
         found = self._processor.encode(text, return_type="offset_mapping")
         offsets = np.array(found["offsets"], dtype=np.int32).reshape(-1, 2)
-        return np.array(found["ids"], dtype=np.int32), offsets[:, 0], offsets[:, 1]
+        return self._ids[np.array(found["ids"], dtype=np.int64)], offsets[:, 0], offsets[:, 1]
 
     def _normalized(self, text: str) -> str:
         return self._processor.normalize(text).strip().strip(WORD_START)
@@ -231,17 +237,21 @@ class PublishedSentencePiece(PublishedTokenizer):
         return token.startswith(WORD_START)
 
     def _text(self, ids: list[int]) -> str:
-        return self._processor.decode([int(i) for i in ids])
+        return self._processor.decode_pieces([self.vocabulary[int(i)] for i in ids])
 
     def _payload(self) -> bytes:
-        return self._model
+        return self._model + ("\n".join(self._order).encode() if self._is_reordered else b"")
 
     def _save_payload(self, folder: Path) -> None:
         write_bytes_atomically(folder / "sentencepiece.model", self._model)
+        if self._is_reordered:
+            write_bytes_atomically(folder / _ORDER, "\n".join(self._order).encode())
 
     @classmethod
     def _load(cls, folder: Path, description: dict[str, Any]) -> PublishedSentencePiece:
-        return _opened_model(folder / "sentencepiece.model", description.get("training", {}))
+        order = folder / _ORDER
+        pieces = read_text(order).split("\n") if order.is_file() else None
+        return _opened_model(folder / "sentencepiece.model", description.get("training", {}), pieces)
 
 
 def open_published(path: Path, lowercase: bool = False) -> PublishedTokenizer:
@@ -257,6 +267,11 @@ def open_published(path: Path, lowercase: bool = False) -> PublishedTokenizer:
         if inside is None:
             raise DataError(path, "folder", f"holds no tokenizer: wanted one of {', '.join(names)}")
         path = inside
+    models = sorted(path.parent.glob("*.model"))
+    if path.name == "vocab.txt" and models:  # KoBERT: pieces of the one, ids of the other
+        order = read_text(path).rstrip("\n").split("\n")
+        if any(token.startswith(WORD_START) for token in order):
+            return _opened_model(models[0], training, order)
     if path.suffix == ".json":
         return _opened(path, training)
     if path.suffix == ".model":
@@ -281,11 +296,11 @@ def _opened(path: Path, training: dict[str, Any]) -> HuggingFaceTokenizer:
         raise DataError(path, "content", f"is no tokenizer of Hugging Face's ({error})") from None
 
 
-def _opened_model(path: Path, training: dict[str, Any]) -> PublishedSentencePiece:
+def _opened_model(path: Path, training: dict[str, Any], order: Sequence[str] | None = None) -> PublishedSentencePiece:
     if not path.is_file():
         raise DataError(path, "file", "not found")
     try:
-        return PublishedSentencePiece(path.read_bytes(), training)
+        return PublishedSentencePiece(path.read_bytes(), training, order)
     except (RuntimeError, OSError) as error:
         raise DataError(path, "model", f"not a SentencePiece model ({error})") from None
 

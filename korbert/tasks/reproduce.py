@@ -1,0 +1,99 @@
+"""Published KorQuAD scores beside those that the same models get here, over seeds."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from korbert.config import ReproduceConfig, as_overrides, compose_config
+from korbert.errors import ConfigError, KorbertError
+from korbert.files import read_json, write_json_atomically, write_text_atomically
+from korbert.study.page import table
+from korbert.tasks.finetune import finetune_korquad
+
+_TABLE = "reproduce.md"
+_COLUMNS = ["recipe", "published EM / F1", "EM (%)", "F1 (%)", "seeds", "scored on"]
+log = logging.getLogger(__name__)
+
+
+def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
+    """Run every recipe with every seed that is not finished yet; show, write and return the table.
+
+    A run that fails, for want of a network, say, is named with the reason, and the others go on. Raises ConfigError for
+    a recipe without an entry under `published`, KorbertError where not one run could be made.
+    """
+    unknown = [recipe for recipe in config.recipes if recipe not in config.published]
+    if unknown or not config.recipes:
+        raise ConfigError(f"recipes: wanted some of {', '.join(config.published)}, got {config.recipes}")
+    if not config.seeds:
+        raise ConfigError("seeds: wanted at least one")
+    folder = Path(config.run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    failures: dict[str, str] = {}
+    for recipe in config.recipes:
+        for seed in config.seeds:
+            run = folder / f"{recipe}-seed{seed}"
+            if (run / "record.json").exists():
+                continue
+            shared = [*as_overrides("data", config.data), *as_overrides("runtime", config.runtime)]
+            chosen = [f"experiment={recipe}", *config.overrides, *shared, f"seed={seed}", f"run_dir={run}"]
+            try:
+                finetune_korquad(compose_config("finetune_korquad", chosen))
+            except KorbertError as error:
+                failures[f"{recipe}, seed {seed}"] = str(error)
+                log.warning("%s, seed %d: %s", recipe, seed, error)
+            _write(folder, config, failures)
+    rows = _write(folder, config, failures)
+    if not any(row["seeds"] for row in rows):
+        raise KorbertError("; ".join(f"{name}: {why}" for name, why in failures.items()))
+    return rows
+
+
+def _write(folder: Path, config: ReproduceConfig, failures: dict[str, str]) -> list[dict[str, Any]]:
+    """Show and write what there is so far."""
+    rows = [_row(folder, recipe, config) for recipe in config.recipes]
+    cells = [_cells(row) for row in rows]
+    shown = Table(*_COLUMNS)
+    for line in cells:
+        shown.add_row(*line)
+    Console(stderr=True).print(shown)
+    lines = [
+        "# Published scores and those of korbert's runs", "",
+        "Mean and standard deviation over seeds; official KorQuAD 1.0 metric. Only scores on the whole dev file after "
+        "training on the whole training file can be compared with published ones.", "",
+        *table(_COLUMNS, cells), *(f"- {name}: {why}" for name, why in failures.items()),
+    ]  # fmt: skip
+    write_text_atomically(folder / _TABLE, "\n".join(lines).rstrip() + "\n")
+    write_json_atomically(folder / "reproduce.json", {"rows": rows, "failures": failures})
+    return rows
+
+
+def _row(folder: Path, recipe: str, config: ReproduceConfig) -> dict[str, Any]:
+    runs = [folder / f"{recipe}-seed{seed}" / "record.json" for seed in config.seeds]
+    results = [read_json(path)["results"] for path in runs if path.exists()]
+    return {
+        "recipe": recipe,
+        "published": config.published[recipe],
+        "exact_match": [result["exact_match"] for result in results],
+        "f1": [result["f1"] for result in results],
+        "seeds": len(results),
+        "protocol": " | ".join(sorted({result["protocol"] for result in results})),
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    published = row["published"]
+    said = f"{published['exact_match']:.2f} / {published['f1']:.2f}" if published else "none known"
+    return [row["recipe"], said, _spread(row["exact_match"]), _spread(row["f1"]), str(row["seeds"]), row["protocol"]]
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean} (one seed)"
