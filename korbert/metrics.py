@@ -9,7 +9,7 @@ from __future__ import annotations
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from korbert.text import Span
 
@@ -114,6 +114,13 @@ class EntityScore:
     missed: float
     cut_otherwise: float
     entities: int
+
+
+def as_row(score: EntityScore) -> dict[str, float | int]:
+    """The score as one row of a table, a column for each type's recall."""
+    plain = asdict(score)
+    recalls = plain.pop("recall_by_type")
+    return {**plain, **{f"recall: {kind}": recall for kind, recall in recalls.items()}}
 
 
 def score_entities(gold: Sequence[Sequence[Span]], found: Sequence[Sequence[Span]]) -> EntityScore:

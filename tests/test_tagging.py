@@ -180,9 +180,10 @@ def overrides(folder: Path, *more: str) -> list[str]:
 
 def test_tagger_learns_and_annotates(tagger: Path, repository: Path) -> None:
     record = json.loads((tagger / "run" / "record.json").read_text("utf-8"))
-    scores = record["results"]["scores"]["sample"]
-    assert record["results"]["oracle"]["sample"] > 90
-    assert scores["sentences"] == 5
+    (scores,) = record["results"]["scores"]
+    assert scores["corpus"] == "sample"
+    assert scores["boundary_oracle"] > 90
+    assert (scores["sentences_learned"], scores["sentences"]) == (45, 5)
     held_out = [json.loads(line) for line in (tagger / "run" / "sample.jsonl").read_text("utf-8").splitlines()]
     assert len(held_out) == 5
     documents = [json.loads(line) for line in (repository / "data/sample/ner.jsonl").read_text("utf-8").splitlines()]

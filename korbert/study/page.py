@@ -129,7 +129,8 @@ def _render_record(record: Mapping[str, Any]) -> list[str]:
         *table(["result", ""], [[_words(k), _number(v)] for k, v in results.items() if not _is_table(v)]),
     ]
     for rows in filter(_is_table, results.values()):
-        lines += table(map(_words, rows[0]), (map(_number, row.values()) for row in rows))
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        lines += table(map(_words, keys), ([_number(row.get(key, "")) for key in keys] for row in rows))
     if points := _thin(record["curve"], _ROWS):
         keys = list(dict.fromkeys(key for point in points for key in point))
         lines += table(map(_words, keys), ([_number(point.get(key, "")) for key in keys] for point in points))
@@ -151,6 +152,8 @@ def _words(key: str) -> str:
 
 
 def _number(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{_words(key)} {_number(part)}" for key, part in value.items())
     if isinstance(value, list):
         return " to ".join(map(_number, value))
     if isinstance(value, float):

@@ -18,6 +18,7 @@ from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.data.ner import read_ner_documents, split_documents
 from korbert.entities import EntityAnnotator, make_annotator
 from korbert.errors import ConfigError, KorbertError
+from korbert.metrics import as_row
 from korbert.tasks.prepare import named_tokenizer, prepare_tokenizer
 from korbert.tasks.runs import finish_run, start_run
 from korbert.text import AnnotatedText
@@ -72,9 +73,7 @@ def _against_gold(
 ) -> list[dict[str, Any]]:
     rows = []
     for corpus, sentences in corpora.items():
-        found = asdict(agreement(annotator, sentences))
-        recalls = {f"recall: {kind}": recall for kind, recall in found.pop("recall_by_type").items()}
-        rows.append({"annotator": name, "corpus": corpus, **found, **recalls})
+        rows.append({"annotator": name, "corpus": corpus, **as_row(agreement(annotator, sentences))})
     return rows
 
 

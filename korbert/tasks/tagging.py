@@ -6,7 +6,6 @@ import functools
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from korbert.data.tagging import TaggedWindow, TagMaker, bio_tags, collate_tagge
 from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import ConfigError
 from korbert.files import write_text_atomically
-from korbert.metrics import score_entities
+from korbert.metrics import as_row, score_entities
 from korbert.model import TaggerModel
 from korbert.tagger import tag
 from korbert.tasks.runs import finish_run, fixed_config, start_run
@@ -84,22 +83,23 @@ def train_tagger(config: TaggerConfig) -> dict[str, Any]:
     try:
         trainer.run()
         model.eval()
-        scores = {}
-        for name, (_, held_out) in corpora.items():
+        scores = []
+        limits = _oracle(maker, corpora)
+        for name, (learned, held_out) in corpora.items():
             found = tag(maker, model, [text.text for text in held_out], runtime.device)
             score = score_entities([t.entities for t in held_out], [t.entities for t in found])
-            scores[name] = {**asdict(score), "sentences": len(held_out)}
+            sizes = {"sentences_learned": len(learned), "sentences": len(held_out), "boundary_oracle": limits[name]}
+            scores.append({"corpus": name, **as_row(score), **sizes})
             _write_found(folder / f"{name}.jsonl", held_out, found)
             log.info("%s: boundary F1 %.2f, with types %.2f, on %d sentences held out", name, score.f1, score.typed_f1,
                      len(held_out))  # fmt: skip
     except BaseException:
         tracker.finish({}, failed=True)
         raise
-    tracker.finish({f"{name}/f1": score["f1"] for name, score in scores.items()})
+    tracker.finish({f"{score['corpus']}/f1": float(score["f1"]) for score in scores})
     done = trainer.progress
     results = {
-        "scores": scores, "oracle": _oracle(maker, corpora), "tags": list(tags), "steps": done.step,
-        "seconds": round(done.seconds, 1), "train_sentences": {name: len(sides[0]) for name, sides in corpora.items()},
+        "scores": scores, "tags": ", ".join(tags), "steps": done.step, "seconds": round(done.seconds, 1),
     }  # fmt: skip
     return finish_run(folder, "train_tagger", config, results)
 
