@@ -398,3 +398,24 @@ def test_prepare_data_checks_the_real_files(repository: Path, data_root: Path) -
     done = door(repository, "prepare_data", f"data.root={data_root}")
     assert "140 articles, 5774 questions, all valid" in done.stderr
     assert "folds of 1157, 1155, 1153, 1153, 1156 questions" in done.stderr
+
+
+def test_a_fine_tuned_model_answers_again(repository: Path, finetuned: Path, tmp_path: Path) -> None:
+    """The same answers as in fine-tuning; decoded in another way, others."""
+    call = ("predict_korquad", f"run={finetuned}", "runtime.threads=1", f"data.cache={tmp_path / 'cache'}")
+    door(repository, *call, f"run_dir={tmp_path / 'same'}")
+    before, same = (read_json(folder / "predictions.json") for folder in (finetuned, tmp_path / "same"))
+    assert before == same
+    scores = [read_json(folder / "record.json")["results"]["f1"] for folder in (finetuned, tmp_path / "same")]
+    assert scores[0] == scores[1]
+    door(repository, *call, f"run_dir={tmp_path / 'short'}", "+decoding.max_answer_length=1")
+    assert read_json(tmp_path / "short" / "predictions.json") != before
+    done = door(repository, *call, f"run_dir={tmp_path / 'wrong'}", "+decoding.nbest=1", ok=False)
+    assert "decoding.nbest: unknown, wanted some of n_best" in done.stderr
+    folded = tmp_path / "folded"
+    shutil.copytree(finetuned, folded)
+    config = read_json(folded / "config.json")
+    config["task"]["fold"] = 2
+    write_json_atomically(folded / "config.json", config)
+    done = door(repository, call[0], f"run={folded}", f"run_dir={tmp_path / 'leak'}", "task.fold=1", ok=False)
+    assert "was trained on all folds but 2" in done.stderr

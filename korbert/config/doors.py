@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -141,6 +142,21 @@ class ComparePredictionsConfig:
     b: str = MISSING
     dataset: str = MISSING
     fold: int | None = None
+
+
+@dataclass
+class PredictConfig(RunConfig):
+    """`experiments/predict_korquad.py`. run: a fine-tuning. Of the task, only `test` and `fold` are used.
+
+    decoding: values of `korbert.data.decoding.DecodingConfig` that are other than in fine-tuning. store: annotations
+    made beforehand, for machines without the analyser.
+    """
+
+    run: str = MISSING
+    decoding: dict[str, Any] = field(default_factory=dict)
+    store: str | None = None
+    batch_size: int = 32
+    task: KorquadTask = field(default_factory=KorquadTask)
 
 
 @dataclass
@@ -327,6 +343,7 @@ SCHEMAS: dict[str, type] = {
     "prepare_data_schema": PrepareDataConfig,
     "evaluate_schema": EvaluateConfig,
     "compare_predictions_schema": ComparePredictionsConfig,
+    "predict_schema": PredictConfig,
     "errors_schema": ErrorsConfig,
     "quickstart_schema": QuickstartConfig,
     "tagger_schema": TaggerConfig,

@@ -66,7 +66,7 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
         annotator = with_cache(annotator, config.data.cache)
     maker = WindowMaker(tokenizer, annotator, entities, config.task.window)
     windows = {
-        name: _windows(maker, dataset, name)
+        name: make_windows(maker, dataset, name)
         for name, dataset in (("train", train), ("validation", validation), ("test", test))
         if dataset is not None
     }
@@ -129,7 +129,7 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     scores = score_results(test, best, config.task)
     tracker.finish({"exact_match": scores["exact_match"], "f1": scores["f1"]})
     write_predictions(folder / "predictions.json", best)
-    _write_nbest(folder / "nbest.json", answers, decoding.temperature)
+    write_nbest(folder / "nbest.json", answers, decoding.temperature)
     log.info("predictions: %s", folder / "predictions.json")
     log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", scores)
     results = {
@@ -220,7 +220,8 @@ def _entities(config: FinetuneConfig, pretrained: Bundle | None) -> tuple[str, E
     return chosen.annotator, chosen.entity_input()
 
 
-def _windows(maker: WindowMaker, dataset: KorquadDataset, name: str) -> list[Window]:
+def make_windows(maker: WindowMaker, dataset: KorquadDataset, name: str) -> list[Window]:
+    """All windows of a data set, with a word on what training cannot use."""
     with progress_bar(total=len(dataset), unit=" questions", desc=f"{name} windows") as bar:
         windows, made = maker.dataset(dataset, lambda done: bar.update(done - bar.n))
     log.info("%s: %d questions in %d windows", name, made.questions, made.windows)
@@ -253,7 +254,7 @@ def _calibration(
     return found | ({} if temperature is None else {"temperature": temperature})
 
 
-def _write_nbest(path: Path, answers: Mapping[str, list[Candidate]], temperature: float) -> None:
+def write_nbest(path: Path, answers: Mapping[str, list[Candidate]], temperature: float) -> None:
     """Every question's candidates, best first; confidence is that of the best one."""
     listed = {
         key: {

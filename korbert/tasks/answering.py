@@ -1,0 +1,84 @@
+"""Answering a question file with a model that is already fine-tuned, as it was decoded then or in another way."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from korbert.config import PredictConfig, expand_root
+from korbert.data.batching import collate_windows
+from korbert.data.decoding import DecodingConfig
+from korbert.data.korquad import fold_split, read_korquad, write_predictions
+from korbert.data.windows import WindowConfig, WindowMaker
+from korbert.entities import make_annotator, with_cache
+from korbert.errors import ConfigError
+from korbert.files import read_json
+from korbert.model import SpanModel
+from korbert.prediction import best_answers, predict
+from korbert.tasks.finetune import make_windows, protocol, score_results, write_nbest
+from korbert.tasks.runs import finish_run, start_run
+from korbert.training.bundle import load_bundle
+from korbert.training.runtime import make_runtime
+
+log = logging.getLogger(__name__)
+
+
+def predict_korquad(config: PredictConfig) -> dict[str, Any]:
+    """Answer all questions, write predictions, n-best lists and record, and return the record.
+
+    Raises ConfigError for questions that the model was trained on, DataError for a run without a fine-tuned model.
+    """
+    _check_fold(config)
+    bundle = load_bundle(config.run, kind="span")
+    model, description = bundle.model, bundle.description
+    assert isinstance(model, SpanModel)
+    dataset = read_korquad(Path(expand_root(config.task.test, config.data)))
+    if config.task.fold is not None:
+        dataset = fold_split(dataset, config.task.fold)[1]
+    runtime = make_runtime(config.runtime)
+    decoding = decoding_of(config, description.decoding or DecodingConfig())
+    folder = start_run(config)
+    model.to(runtime.device)
+    annotator = make_annotator(expand_root(description.annotator, config.data), config.store, config.data.cache)
+    if config.store is None:
+        annotator = with_cache(annotator, config.data.cache)
+    window = description.window or WindowConfig()
+    windows = make_windows(WindowMaker(bundle.tokenizer, annotator, description.entities, window), dataset, "test")
+    special = bundle.tokenizer.special
+    collate = functools.partial(
+        collate_windows, pad_id=special.pad, packed=runtime.packed,
+        sharing=special if description.entities.shared_positions else None,
+    )  # fmt: skip
+    found = predict(model, windows, collate, decoding, runtime, config.batch_size)
+    answers = {question.id: found[question.id] for _, _, question in dataset.questions()}
+    best = best_answers(answers)
+    write_predictions(folder / "predictions.json", best)
+    write_nbest(folder / "nbest.json", answers, decoding.temperature)
+    results = score_results(dataset, best, config.task) | {"protocol": protocol(config.task, trained=False)}
+    log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", results)
+    return finish_run(folder, "predict_korquad", config, results)
+
+
+def _check_fold(config: PredictConfig) -> None:
+    """A model that was cross-validated on a file has seen all of it but its own fold."""
+    path = Path(config.run) / "config.json"
+    if not path.is_file():
+        return
+    used = read_json(path)["task"]
+    same_file = Path(used["test"]).name == Path(config.task.test).name
+    if used["fold"] is not None and same_file and config.task.fold != used["fold"]:
+        raise ConfigError(
+            f"task.fold={config.task.fold}: run={config.run} was trained on all folds but {used['fold']}; a score on "
+            f"the others means nothing; give task.fold={used['fold']}"
+        )
+
+
+def decoding_of(config: PredictConfig, before: DecodingConfig) -> DecodingConfig:
+    """As in fine-tuning, but for what `config.decoding` says. Raises ConfigError for an unknown key."""
+    unknown = config.decoding.keys() - vars(before).keys()
+    if unknown:
+        raise ConfigError(f"decoding.{min(unknown)}: unknown, wanted some of {', '.join(vars(before))}")
+    return replace(before, **config.decoding)
