@@ -55,7 +55,14 @@ def make_model(dropout: float = 0.1) -> PretrainingModel:
 
 
 def make_trainer(
-    folder: Path, *, dropout: float = 0.1, evaluate: Any = None, kind: str = "adamw", workers: int = 0, **train: Any
+    folder: Path,
+    *,
+    dropout: float = 0.1,
+    evaluate: Any = None,
+    kind: str = "adamw",
+    workers: int = 0,
+    ranks: Any = None,
+    **train: Any,
 ) -> Trainer[Any]:
     optimizer = OptimizerConfig(kind=kind, learning_rate=1e-3, weight_decay=0.1)
     options = {"steps": 13, "batch_size": 4, "log_every": 1, "checkpoint_every": 0} | train
@@ -72,6 +79,8 @@ def make_trainer(
         folder,
         Tracker(folder, TrackerConfig(), {}),
         fixed_config={"train": {"steps": config.steps}, "seed": 7},
+        seed=7,
+        ranks=ranks,
         evaluate=evaluate,
         metric=Metric("loss", larger_is_better=False) if evaluate else None,
     )
@@ -205,9 +214,9 @@ def test_accumulated_step_equals_the_large_batch(tmp_path: Path) -> None:
     large = make_trainer(tmp_path / "large", dropout=0.0, steps=1, batch_size=12)
     small = make_trainer(tmp_path / "small", dropout=0.0, steps=1, batch_size=4, accumulation=3)
     chosen = examples()[:12]
-    parts = iter([chosen[:4], chosen[4:8], chosen[8:]])
-    large.loader.next = lambda: collate(chosen)  # type: ignore[method-assign]
-    small.loader.next = lambda: collate(next(parts))  # type: ignore[method-assign]
+    parts = [chosen[:4], chosen[4:8], chosen[8:]]
+    large.loader.next_step = lambda: [(0, collate(chosen))]  # type: ignore[method-assign]
+    small.loader.next_step = lambda: [(n, collate(part)) for n, part in enumerate(parts)]  # type: ignore[method-assign]
     gradients = {}
     for trainer in (large, small):
         step = trainer.optimizers[-1].step

@@ -31,7 +31,7 @@ class BatchLoader(Generic[E]):
 
     stages: (share, stream) in order, each of which begins at that share of the run; the first at 0. workers: processes
     that make batches ahead, 0 makes each when it is asked for; they change nothing but speed. `waited`: seconds that
-    `next` has taken.
+    `next_step` has taken.
     """
 
     def __init__(
@@ -43,8 +43,10 @@ class BatchLoader(Generic[E]):
         self.stages, self.collate, self.workers, self.pin = list(stages), collate, workers, pin
         self.stage = 0
         self.waited = 0.0
+        self._mine = range(1)  # of a step's batches, the numbers of those that this process makes
+        self._per_step = 1
         self._batches: Iterator[Batch] | None = None
-        self._ahead: deque[dict[str, int]] = deque()  # the stream's states behind batches not yet taken
+        self._ahead: deque[dict[str, int]] = deque()  # the stream's states behind steps not yet taken
         self._state = self.stream.state()
 
     @property
@@ -57,21 +59,30 @@ class BatchLoader(Generic[E]):
         """Epoch of the current stage, from 0."""
         return self._state["epoch"]
 
+    def deal(self, per_step: int, rank: int = 0, ranks: int = 1) -> None:
+        """Give `per_step` batches to each step, of which this process makes every one of its turn.
+
+        What the ranks have between them is what one process alone would have.
+        """
+        self._per_step, self._mine = per_step, range(rank, per_step, ranks)
+
     def advance(self, progress: float) -> None:
         """Go to the stage that share `progress` of the run belongs to."""
         stage = max(number for number, (share, _) in enumerate(self.stages) if share <= progress)
         if stage != self.stage:
             self.restore({"stage": stage, "epoch": 0, "position": 0})
 
-    def next(self) -> Batch:
-        """The next batch."""
+    def next_step(self) -> list[tuple[int, Batch]]:
+        """The next step's batches of this process, each with its number in the step."""
         started = time.perf_counter()
-        if self._batches is None:
+        if not self._mine:
+            self._plan_step()
+        elif self._batches is None:
             self._batches = self._open()
-        batch = next(self._batches)
+        batches = [(number, next(self._batches)) for number in self._mine if self._batches is not None]
         self._state = self._ahead.popleft()
         self.waited += time.perf_counter() - started
-        return batch
+        return batches
 
     def state(self) -> dict[str, int]:
         """Stage, epoch, and batches of it that were taken."""
@@ -102,9 +113,14 @@ class BatchLoader(Generic[E]):
         )  # fmt: skip
 
     def _requests(self) -> Iterator[list[Any]]:
-        for requests in self.stream:
-            self._ahead.append(self.stream.state())
-            yield requests
+        while True:
+            yield from self._plan_step()
+
+    def _plan_step(self) -> list[list[Any]]:
+        """Requests for this process's batches of the step that comes after those planned so far."""
+        planned = [self.stream.next() for _ in range(self._per_step)]
+        self._ahead.append(self.stream.state())
+        return [planned[number] for number in self._mine]
 
 
 def _quiet_worker(number: int) -> None:

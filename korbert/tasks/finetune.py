@@ -33,22 +33,30 @@ from korbert.tasks.runs import finish_run, fixed_config, start_run
 from korbert.tasks.starting import model_sizes, starting_point
 from korbert.tokenizers import load_tokenizer
 from korbert.training.bundle import Bundle, Description, copy_shared, write_description
+from korbert.training.distributed import Ranks, joined
 from korbert.training.loop import Metric, Trainer
-from korbert.training.runtime import compile_layers, make_runtime, seed_everything
+from korbert.training.runtime import Runtime, compile_layers, make_runtime, seed_everything
 from korbert.training.state import load_tensors, load_weights
-from korbert.training.tracking import Tracker
+from korbert.training.tracking import Tracker, TrackerConfig
 
 log = logging.getLogger(__name__)
 
 
 def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
-    """Run (or go on with) one fine-tuning, score it, and return its record."""
+    """Run (or go on with) one fine-tuning, score it, and return its record; under torchrun the first rank's."""
     runtime = make_runtime(config.runtime)
+    with joined(runtime.device) as ranks:
+        return _finetune(config, runtime, ranks)
+
+
+def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[str, Any]:
+    ranks.agree("run_dir", config.run_dir)
     train, validation, test = korquad_data(config)
     pretrained, tokenizer_folder = starting_point(config)
     tokenizer = load_tokenizer(tokenizer_folder)
     annotator_name, entities = _entities(config, pretrained)
-    folder = start_run(config)
+    with ranks.in_turn():
+        folder = start_run(config) if ranks.is_first else Path(config.run_dir)
 
     seed_everything(config.seed)
     sizes = model_sizes(config, pretrained, len(tokenizer), entities.entity_types)
@@ -65,16 +73,18 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     if config.entities.store is None:
         annotator = with_cache(annotator, config.data.cache)
     maker = WindowMaker(tokenizer, annotator, entities, config.task.window)
-    windows = {
-        name: make_windows(maker, dataset, name)
-        for name, dataset in (("train", train), ("validation", validation), ("test", test))
-        if dataset is not None
-    }
+    with ranks.in_turn():
+        windows = {
+            name: make_windows(maker, dataset, name)
+            for name, dataset in (("train", train), ("validation", validation), ("test", test))
+            if dataset is not None and (ranks.is_first or name == "train")
+        }
     description = Description(
         "span", model.config, annotator_name, entities, config.task.window.max_length,
         window=config.task.window, decoding=config.task.decoding,
     )  # fmt: skip
-    write_description(folder / "model", description, tokenizer_folder)
+    if ranks.is_first:
+        write_description(folder / "model", description, tokenizer_folder)
     collate = functools.partial(
         collate_windows, pad_id=tokenizer.special.pad, packed=runtime.packed,
         sharing=tokenizer.special if entities.shared_positions else None, letters=model.config.letters,
@@ -94,7 +104,7 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
 
     identities = {"tokenizer": tokenizer.fingerprint, "annotator": annotator.fingerprint, "mode": entities.mode.value}
     fixed = fixed_config(config, **identities)
-    tracker = Tracker(folder, config.tracker, fixed)
+    tracker = Tracker(folder, config.tracker if ranks.is_first else TrackerConfig(), fixed)
     trainer = Trainer(
         model,
         BatchLoader(
@@ -108,11 +118,15 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
         folder,
         tracker,
         fixed_config=fixed,
+        seed=config.seed,
+        ranks=ranks,
         evaluate=evaluate if validation is not None else None,
         metric=Metric("f1", larger_is_better=True) if validation is not None else None,
     )
     try:
         trainer.run()
+        if not ranks.is_first:
+            return {}
         tensors, _ = load_tensors(folder / "model" / "model.safetensors")
         load_weights(model, tensors, folder / "model" / "model.safetensors")
         model.eval()

@@ -6,6 +6,7 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,24 +27,33 @@ from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
 from korbert.tasks.runs import finish_run, fixed_config, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.bundle import Description, copy_shared, load_bundle, make_model, write_description
+from korbert.training.distributed import Ranks, joined
 from korbert.training.loop import Trainer
 from korbert.training.runtime import Runtime, compile_layers, make_runtime, seed_everything
-from korbert.training.tracking import Tracker
+from korbert.training.tracking import Tracker, TrackerConfig
 
 log = logging.getLogger(__name__)
 
 
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
-    """Run (or go on with) one pretraining and return its record."""
-    entities = config.entities.entity_input()
+    """Run (or go on with) one pretraining and return its record; under torchrun, the first rank's, {} elsewhere."""
     runtime = make_runtime(config.runtime)
     _check_lengths(config)
-    folder = start_run(config)
-    tokenizer_folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
-    tokenizer = load_tokenizer(tokenizer_folder)
-    corpus = prepare_shards(
-        tokenizer_folder, config.entities, config.corpus, config.data, config.runtime.workers, config.task.masking.flags
-    )
+    with joined(runtime.device) as ranks:
+        return _pretrain(config, runtime, ranks)
+
+
+def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[str, Any]:
+    entities = config.entities.entity_input()
+    ranks.agree("run_dir", config.run_dir)
+    with ranks.in_turn():
+        folder = start_run(config) if ranks.is_first else Path(config.run_dir)
+        tokenizer_folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
+        tokenizer = load_tokenizer(tokenizer_folder)
+        corpus = prepare_shards(
+            tokenizer_folder, config.entities, config.corpus, config.data, config.runtime.workers,
+            config.task.masking.flags,
+        )  # fmt: skip
     training, held_out = split_documents(config, corpus)
 
     seed_everything(config.seed)
@@ -56,14 +66,15 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         _start_from(config.init, model, sizes, tokenizer)
     compile_layers(model, runtime)
     log.info("model: %s parameters on %s", f"{sum(p.numel() for p in model.parameters()):,}", runtime.device)
-    write_description(folder / "model", description, tokenizer_folder)
+    if ranks.is_first:
+        write_description(folder / "model", description, tokenizer_folder)
     collate = functools.partial(
         collate_pretraining, pad_id=tokenizer.special.pad, packed=runtime.packed,
         sharing=tokenizer.special if entities.shared_positions else None,
     )  # fmt: skip
     validation = Validation(config, corpus, tokenizer, held_out, collate, runtime)
     fixed = fixed_config(config, tokenizer=tokenizer.fingerprint, annotator=corpus.manifest.annotator)
-    tracker = Tracker(folder, config.tracker, fixed)
+    tracker = Tracker(folder, config.tracker if ranks.is_first else TrackerConfig(), fixed)
     trainer = Trainer(
         model,
         training_loader(config, corpus, tokenizer, training, collate, runtime),
@@ -72,6 +83,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         folder,
         tracker,
         fixed_config=fixed,
+        seed=config.seed,
+        ranks=ranks,
         evaluate=lambda: validation(model),
     )
     try:
@@ -80,6 +93,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         tracker.finish({}, failed=True)
         raise
     tracker.finish(scores)
+    if not ranks.is_first:
+        return {}
     done = trainer.progress
     results = {**scores, "steps": done.step, "tokens": done.tokens, "seconds": round(done.seconds, 1)}
     return finish_run(folder, "pretrain", config, results)

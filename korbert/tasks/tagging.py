@@ -79,6 +79,7 @@ def train_tagger(config: TaggerConfig) -> dict[str, Any]:
         folder,
         tracker,
         fixed_config=fixed,
+        seed=config.seed,
     )
     try:
         trainer.run()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -19,6 +21,7 @@ from tqdm import tqdm
 from korbert.data.batching import Batch
 from korbert.data.loading import BatchLoader
 from korbert.errors import ConfigError, KorbertError
+from korbert.training.distributed import Ranks
 from korbert.training.interrupt import Interrupted, StopSignal
 from korbert.training.optimizer import make_optimizers, schedule
 from korbert.training.progress import Progress, TrainConfig
@@ -47,10 +50,12 @@ class Metric:
 
 
 class Trainer(Generic[E]):
-    """Trains `model` on the batches of a loader, and can be stopped and resumed anywhere.
+    """Trains `model` on the batches of a loader, alone or with other ranks, and can be stopped and resumed anywhere.
 
-    Files in `folder`: `checkpoint.safetensors` (the last state), `metrics.jsonl`, and `model/model.safetensors` (the
-    weights with the best `metric`; without one, those of the last evaluation, or of the end).
+    Every batch draws its random numbers (dropout) from `seed`, the step, and its number in it. The first rank evaluates
+    and writes. Files in `folder`: `checkpoint.safetensors` (the last state), `metrics.jsonl`, and
+    `model/model.safetensors` (the weights with the best `metric`; without one, those of the last evaluation, or of the
+    end).
     """
 
     def __init__(
@@ -63,12 +68,16 @@ class Trainer(Generic[E]):
         tracker: Tracker,
         *,
         fixed_config: Mapping[str, Any],
+        seed: int,
+        ranks: Ranks | None = None,
         evaluate: Callable[[], dict[str, float]] | None = None,
         metric: Metric | None = None,
     ) -> None:
         """fixed_config: whatever changes results; a checkpoint of a run with another one is refused."""
         self.model = model.to(runtime.device)
         self.loader, self.config, self.runtime = loader, config, runtime
+        self.seed, self.ranks = seed, ranks or Ranks()
+        loader.deal(config.accumulation, self.ranks.rank, self.ranks.size)
         self.folder, self.tracker = folder, tracker
         self.fixed_config = json.loads(json.dumps(fixed_config))
         self.evaluate, self.metric = evaluate, metric
@@ -85,34 +94,39 @@ class Trainer(Generic[E]):
 
     def run(self) -> dict[str, float]:
         """Train to the end, from the checkpoint where there is one, and return the evaluation of the kept weights."""
-        if self.checkpoint.exists():
+        if any(self.ranks.exchange(self.checkpoint.exists())):
             self._resume()
-        else:
+        elif self.ranks.is_first:
             self.tracker.resume(0)  # a run that was killed before its first checkpoint begins anew
         bar = tqdm(
             total=100, initial=100 * self.progress.share, unit="%", dynamic_ncols=True, mininterval=0.5,
             bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
-            disable=None if sys.stderr.isatty() else True,
+            disable=None if sys.stderr.isatty() and self.ranks.is_first else True,
         )  # fmt: skip
         with bar, StopSignal() as stop:
             self.model.train()
             while not self.progress.finished:
                 self._train_step(stop)
                 last = self.progress.finished
-                step = self.progress.step
-                if last or step % self.config.log_every == 0:
-                    self._log(bar)
-                bar.update(100 * self.progress.share - bar.n)
-                if self.evaluate and (last or _due(step, self.config.evaluate_every)):
-                    self._evaluate()
-                if last or stop.requested or _due(step, self.config.checkpoint_every):
-                    self._save()
+                if self.ranks.is_first:
+                    self._after_step(bar, last, stop)
                 if stop.requested and not last:
                     raise self._interrupted()
         self.loader.close()
-        if self.evaluate is None:
+        if self.evaluate is None and self.ranks.is_first:
             self._keep_weights()
         return dict(self.kept)
+
+    def _after_step(self, bar: Any, last: bool, stop: StopSignal) -> None:
+        """Write what is due: metrics, an evaluation, the checkpoint."""
+        step = self.progress.step
+        if last or step % self.config.log_every == 0:
+            self._log(bar)
+        bar.update(100 * self.progress.share - bar.n)
+        if self.evaluate and (last or _due(step, self.config.evaluate_every)):
+            self._evaluate()
+        if last or stop.requested or _due(step, self.config.checkpoint_every):
+            self._save()
 
     def _interrupted(self) -> Interrupted:
         place = self.progress.describe()
@@ -121,27 +135,28 @@ class Trainer(Generic[E]):
     def _train_step(self, stop: StopSignal) -> None:
         """One optimizer step over `accumulation` batches, equal to that of one large batch.
 
-        A stop is honoured between two of them; the checkpoint then has the gradients so far.
+        A stop is honoured between two of them, of a rank that is alone; the checkpoint then has the gradients so far.
         """
         started, waited = self.progress.now(), self.loader.waited
         self.loader.advance(self.progress.share)
         place = self.loader.state()
-        batches = [self.loader.next() for _ in range(self.config.accumulation)]
-        totals: dict[str, int] = {}
-        for batch in batches:
-            for name, count in batch.target_counts().items():
-                totals[name] = totals.get(name, 0) + count
+        batches = self.loader.next_step()
+        totals, tokens = self._totals([batch for _, batch in batches])
         rate = schedule(self.progress.middle, self.config.optimizer.warmup)
         begun, self._begun = self._begun or {"batches": 0, "seconds": 0.0, "losses": {}}, None
         losses = {name: torch.tensor(value, dtype=torch.float64) for name, value in begun["losses"].items()}
-        for number, batch in enumerate(batches[begun["batches"] :], start=begun["batches"]):
-            if stop.requested and number > 0:
+        for number, batch in batches:
+            if number < begun["batches"]:
+                continue
+            if stop.requested and number > 0 and self.ranks.size == 1:
                 seconds = begun["seconds"] + self.progress.now() - started
                 so_far = {name: float(value) for name, value in losses.items()}
                 self._save({"batches": number, "seconds": seconds, "losses": so_far, "loader": place})
                 raise self._interrupted()
+            torch.manual_seed(_batch_seed(self.seed, self.progress.step, number))
             for name, value in self._backward(batch, totals).items():
                 losses[name] = value + losses[name].to(value.device) if name in losses else value
+        losses = self.ranks.sum_gradients(self.model, losses, sorted(totals))
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.max_gradient_norm)
         self._add({"loss": sum(losses.values()), **{f"{k}_loss": v for k, v in losses.items()}, "gradient_norm": norm})
         if self.runtime.device.type == "cpu":
@@ -151,12 +166,24 @@ class Trainer(Generic[E]):
                 group["lr"] = group["peak"] * rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        tokens = sum(batch.tokens for batch in batches)
         seconds = begun["seconds"] + self.progress.now() - started
         self._add({"tokens": tokens, "seconds": seconds, "waiting": self.loader.waited - waited, "steps": 1})
+        # All ranks go by the clock of the first, or they would not end at the same step; one that stops stops all.
+        clocks, stops = zip(*self.ranks.exchange((self.progress.seconds + seconds, stop.requested)), strict=True)
+        stop.requested = any(stops)
         self.progress.step += 1
         self.progress.tokens += tokens
-        self.progress.seconds += seconds
+        self.progress.seconds = clocks[0]
+
+    def _totals(self, batches: Sequence[Batch]) -> tuple[dict[str, int], int]:
+        """Targets of each loss, and tokens, in the batches that all ranks have of a step."""
+        counts = [*(batch.target_counts() for batch in batches), {"": sum(batch.tokens for batch in batches)}]
+        totals: dict[str, int] = {}
+        for count in itertools.chain.from_iterable(self.ranks.exchange(counts)):
+            for name, value in count.items():
+                totals[name] = totals.get(name, 0) + value
+        tokens = totals.pop("")
+        return totals, tokens
 
     def _backward(self, batch: Batch, totals: Mapping[str, int]) -> dict[str, Tensor]:
         """Add the gradients of one batch; its part of each loss."""
@@ -248,8 +275,19 @@ class Trainer(Generic[E]):
         self.progress.restore(state["progress"])
         self.kept, self.unlogged, self._begun = state["kept"], state["unlogged"], state["begun"]
         self.loader.restore(state["loader"])
+        if not self.ranks.is_first:  # what was summed up so far is summed up once
+            self.unlogged = {}
+            self._begun = self._begun and {**self._begun, "losses": {}}
+            for parameter in self.model.parameters():
+                parameter.grad = None
+            return
         self.tracker.resume(self.progress.step)
         log.info("resumed at step %s from %s", self.progress.describe(), self.checkpoint)
+
+
+def _batch_seed(seed: int, step: int, number: int) -> int:
+    """What the random numbers of a batch begin with, the same wherever and after whatever interruption it is made."""
+    return int(np.random.SeedSequence([seed, step, number]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _due(step: int, interval: int) -> bool:

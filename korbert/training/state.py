@@ -1,4 +1,4 @@
-"""A checkpoint is one safetensors file (weights, moments, random states), written atomically, never pickled."""
+"""A checkpoint is one safetensors file (weights, moments), written atomically, never pickled."""
 
 from __future__ import annotations
 
@@ -54,16 +54,13 @@ def save_checkpoint(
     state: Mapping[str, Any],
     with_gradients: bool = False,
 ) -> None:
-    """Write everything a run needs to go on exactly: weights, moments, random generators and `state`."""
+    """Write everything a run needs to go on exactly: weights, moments and `state`."""
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, parameter, optimizer in _optimized(model, optimizers):
         for key, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
         if with_gradients and parameter.grad is not None:
             tensors[f"gradient.{name}"] = parameter.grad
-    tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
     save_tensors(path, tensors, state)
 
 
@@ -85,9 +82,6 @@ def load_checkpoint(path: Path, model: nn.Module, optimizers: Sequence[torch.opt
             }
         if name in gradients:
             parameter.grad = gradients[name].to(parameter.device)
-    torch.set_rng_state(tensors["random.cpu"])
-    if torch.cuda.is_available() and "random.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random.cuda"])
     return state
 
 

@@ -1,0 +1,127 @@
+"""What a pretraining run will take, from what measured ones took: tokens, steps, hours, memory, disk.
+
+A run does as many operations a second as the measured one that is nearest to it: its time follows from the operations
+that its tokens need. All of it is for runs that are not starved by their loader and whose batches are as full as the
+measured ones'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_FORWARD_AND_BACKWARD = 3  # the backward pass costs twice the forward pass
+_FLOAT, _HALF = 4, 2  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What operations and memory of a pretraining step depend on.
+
+    width: of the model; feed_forward: columns of the matrices up, inputs of the one down, the latter `inner`. length:
+    tokens of a sequence; predicted: share of the tokens that the vocabulary head sees.
+    """
+
+    layers: int
+    width: int
+    feed_forward: int
+    inner: int
+    vocabulary: int
+    length: int
+    predicted: float
+
+    @property
+    def operations(self) -> float:
+        """Floating-point operations that a training step needs for each token; a product and its sum are two."""
+        matrices = self.layers * self.width * (4 * self.width + self.feed_forward + self.inner)
+        attention = 2 * self.layers * self.width * self.length
+        head = self.predicted * self.width * (self.width + self.vocabulary)
+        return _FORWARD_AND_BACKWARD * 2.0 * (matrices + attention + head)
+
+    def activation_bytes(self, bf16: bool) -> float:
+        """Memory of what the forward pass keeps for the backward pass, for each token.
+
+        Of a layer: the inputs of its two norms and parts, queries, keys and values, the attention's result, two dropout
+        masks (a byte and, on a CPU, a number each), and the feed-forward part before and behind its activation.
+        """
+        number = _HALF if bf16 else _FLOAT
+        kept = 12 * self.width + self.feed_forward + self.inner
+        return self.layers * kept * number + self.predicted * (3 * self.width) * number
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A run that was made: its shape, its speed in tokens a second, and how full its sequences were (0 to 1)."""
+
+    name: str
+    device: str
+    threads: int
+    shape: Shape
+    tokens_per_second: float
+    fullness: float
+
+    @property
+    def operations_per_second(self) -> float:
+        """What the run's device and code came to."""
+        return self.shape.operations * self.tokens_per_second
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run that is planned. batch: sequences of a step; bytes_per_token: of the shards on disk."""
+
+    shape: Shape
+    parameters: int
+    matrix_parameters: int
+    batch: int
+    accumulation: int
+    bf16: bool
+    devices: int = 1
+    scaling: float = 1.0
+    muon: bool = False
+
+    def speed(self, measured: Measured) -> float:
+        """Tokens a second of all devices; each beyond the first adds the share `scaling` of one."""
+        alone = measured.operations_per_second / self.shape.operations
+        return alone * (1 + self.scaling * (self.devices - 1))
+
+    def tokens_per_step(self, measured: Measured) -> float:
+        """Tokens without padding in one optimizer step."""
+        return self.batch * self.accumulation * self.shape.length * measured.fullness
+
+    def memory_bytes(self, measured: Measured) -> dict[str, float]:
+        """Of one device: what lies there all the time, and what a batch needs beside it."""
+        moments = 2 * self.parameters - (self.matrix_parameters if self.muon else 0)
+        tokens = self.batch * self.shape.length * (measured.fullness if self.bf16 else 1.0)
+        return {
+            "weights and gradients": 2.0 * self.parameters * _FLOAT,
+            "moments of the optimizer": float(moments * _FLOAT),
+            "activations of a batch": tokens * self.shape.activation_bytes(self.bf16),
+        }
+
+    def checkpoint_bytes(self) -> float:
+        """Of checkpoint.safetensors; the model beside it has a third of it, or half with Muon."""
+        moments = 2 * self.parameters - (self.matrix_parameters if self.muon else 0)
+        return float((self.parameters + moments) * _FLOAT)
+
+
+def nearest(plan: Plan, measured: list[Measured]) -> Measured:
+    """The measured run whose operations a token are the most alike. Raises ValueError where there is none."""
+    if not measured:
+        raise ValueError("wanted at least one measured run")
+    return min(measured, key=lambda m: abs(math.log(m.shape.operations / plan.shape.operations)))
+
+
+def shape_of(config: Mapping[str, Any], vocabulary: int, feed_forward: int, length: int) -> Shape:
+    """The shape of a pretraining's configuration, as its record has it.
+
+    feed_forward: width inside of the feed-forward part, see `ModelConfig.feed_forward_size`.
+    """
+    model, task = config["model"], config["task"]
+    gated = model["feed_forward"] == "geglu"
+    return Shape(
+        layers=model["num_layers"], width=model["hidden_size"], feed_forward=feed_forward * (2 if gated else 1),
+        inner=feed_forward, vocabulary=vocabulary, length=length, predicted=task["masking"]["rate"],
+    )  # fmt: skip

@@ -1,0 +1,150 @@
+"""Planning a pretraining: the command line of the run, and what it will take here or elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from korbert.config import PlanConfig
+from korbert.data.shards import ShardedCorpus
+from korbert.errors import ConfigError, DataError
+from korbert.files import read_json
+from korbert.model import ModelConfig, PretrainingModel
+from korbert.study.planning import Measured, Plan, nearest, shape_of
+from korbert.tasks.runs import as_dict, finish_run, start_run
+from korbert.training.optimizer import layer_matrices
+from korbert.training.progress import TrainConfig
+
+log = logging.getLogger(__name__)
+_SHARD_BYTES = {True: 3, False: 5}  # of a token and its entity id on disk: 16 bits for small vocabularies, else 32
+
+
+def plan_run(config: PlanConfig) -> dict[str, Any]:
+    """Say what the pretraining of this configuration takes, write the record, and return it."""
+    measured = [read_measured(Path(path)) for path in config.measured]
+    if not measured:
+        raise ConfigError("measured: wanted at least one finished pretraining's folder, e.g. measured=[runs/mini]")
+    sizes = config.model.model_config(config.tokenizer.vocab_size, config.entities.entity_input().entity_types)
+    plan = make_plan(config, sizes)
+    like = nearest(plan, measured)
+    folder = start_run(config)
+    results = {**corpus_figures(config), **run_figures(config, plan, like)}
+    assumptions = {
+        "measured run": f"{like.name}: {like.tokens_per_second:,.0f} tokens/s on {like.device}",
+        "operations a second": "those of the measured run",
+        "sequences": f"{100 * like.fullness:.0f} % full, as in the measured run",
+        "devices": f"each beyond the first adds {100 * config.scaling:.0f} % of one",
+    }
+    _show(results, assumptions)
+    return finish_run(folder, "plan_run", config, {**results, "assumptions": assumptions})
+
+
+def read_measured(run: Path) -> Measured:
+    """A finished pretraining as a measurement. Raises DataError where it is not one."""
+    path = run / "record.json"
+    record = read_json(path)
+    if record.get("task") != "pretrain":
+        raise DataError(path, "task", f"is {record.get('task')!r}, wanted a pretraining")
+    config, results = record["config"], record["results"]
+    model = config["model"]
+    vocabulary = config["tokenizer"]["vocab_size"]
+    sizes = ModelConfig(vocabulary, **{k: v for k, v in model.items() if k in ModelConfig.__dataclass_fields__})
+    length, train = _mean_length(config["task"]), config["train"]
+    room = results["steps"] * train["batch_size"] * train["accumulation"] * config["task"]["max_length"]
+    return Measured(
+        run.name, record["hardware"]["device"], record["hardware"]["threads"],
+        shape_of(config, vocabulary, sizes.feed_forward_size, length),
+        results["tokens"] / results["seconds"], results["tokens"] / room,
+    )  # fmt: skip
+
+
+def make_plan(config: PlanConfig, sizes: ModelConfig) -> Plan:
+    """Sizes of the run that the configuration describes; parameters are counted, not computed."""
+    with torch.device("meta"):
+        model = PretrainingModel(sizes, config.task.objectives())
+    described = as_dict(config)
+    shape = shape_of(described, sizes.vocab_size, sizes.feed_forward_size, _mean_length(described["task"]))
+    return Plan(
+        shape, sum(p.numel() for p in model.parameters()), sum(p.numel() for p, _ in layer_matrices(model)),
+        batch=config.train.batch_size, accumulation=config.train.accumulation, bf16=config.bf16,
+        devices=config.devices, scaling=config.scaling, muon=config.train.optimizer.kind == "muon",
+    )  # fmt: skip
+
+
+def _mean_length(task: dict[str, Any]) -> int:
+    """Tokens of a sequence, over the run; a batch of longer ones has fewer, so that only attention costs more."""
+    stages = task["curriculum"]
+    if not stages:
+        return int(task["max_length"])
+    ends = [stage["start"] for stage in stages[1:]] + [1.0]
+    return round(sum((end - s["start"]) * s["max_length"] for s, end in zip(stages, ends, strict=True)))
+
+
+def corpus_figures(config: PlanConfig) -> dict[str, Any]:
+    """Tokens of the corpus, and the disk that its shards take: counted where there are shards, else estimated."""
+    if config.corpus.shards is not None:
+        manifest = ShardedCorpus(Path(config.corpus.shards)).manifest
+        size = sum(path.stat().st_size for path in Path(config.corpus.shards).rglob("*.npy"))
+        return {"corpus tokens": manifest.tokens, "shards": manifest.shards, "shard gigabytes": size / 1e9}
+    if config.characters is None or config.tokens_per_character is None:
+        return {}
+    tokens = round(config.characters * config.tokens_per_character)
+    size = tokens * _SHARD_BYTES[config.tokenizer.vocab_size <= 1 << 16]
+    shards = -(-tokens // config.shard_tokens)
+    return {"corpus tokens": tokens, "shards": shards, "shard gigabytes": size / 1e9}
+
+
+def run_figures(config: PlanConfig, plan: Plan, like: Measured) -> dict[str, Any]:
+    """Parameters, tokens, steps, hours, memory of a device, disk of a run."""
+    speed, step = plan.speed(like), plan.tokens_per_step(like)
+    tokens = run_tokens(config.train, speed, step, corpus_figures(config).get("corpus tokens"))
+    memory = plan.memory_bytes(like)
+    return {
+        "parameters": plan.parameters,
+        "tokens": round(tokens),
+        "tokens a step": round(step),
+        "steps": round(tokens / step),
+        "tokens a second": round(speed),
+        "hours": tokens / speed / 3600,
+        "teraflops a second": speed * plan.shape.operations / 1e12,
+        "gigabytes of a device": sum(memory.values()) / 1e9,
+        **{f"gigabytes, {name}": size / 1e9 for name, size in memory.items()},
+        "gigabytes of the checkpoint": plan.checkpoint_bytes() / 1e9,
+        "gigabytes of the model": 4 * plan.parameters / 1e9,
+    }
+
+
+def run_tokens(train: TrainConfig, speed: float, step: float, corpus: int | None) -> float:
+    """Tokens of a run of this length. Raises ConfigError for epochs over a corpus of unknown size."""
+    if train.tokens is not None:
+        return float(train.tokens)
+    if train.steps is not None:
+        return train.steps * step
+    if train.epochs is not None:
+        if corpus is None:
+            raise ConfigError(
+                "train.epochs: the corpus's size is not known; give corpus.shards=FOLDER, or characters= and "
+                "tokens_per_character="
+            )
+        return train.epochs * corpus
+    assert train.budget_seconds is not None
+    return train.budget_seconds * speed
+
+
+def _show(results: dict[str, Any], assumptions: dict[str, str]) -> None:
+    console = Console()
+    table = Table("", "", show_header=False)
+    for key, value in results.items():
+        table.add_row(key, _cell(value))
+    console.print(table)
+    for key, value in assumptions.items():
+        console.print(f"{key}: {value}")
+
+
+def _cell(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"

@@ -1,0 +1,139 @@
+"""What a run will take: operations against the benchmark's count, memory and time by hand, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import initialize_config_dir
+
+from korbert.config import compose_config
+from korbert.data.pretraining import PretrainingExample
+from korbert.errors import ConfigError, DataError
+from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
+from korbert.study.planning import Measured, Plan, Shape, nearest
+from korbert.tasks.benchmark import useful_flops
+from korbert.tasks.plan import make_plan, plan_run, read_measured
+from korbert.tasks.runs import as_dict
+
+
+@pytest.fixture(autouse=True)
+def conf(repository: Path) -> Iterator[None]:
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        yield
+
+
+SHAPE = Shape(layers=2, width=8, feed_forward=32, inner=32, vocabulary=100, length=16, predicted=0.25)
+
+
+def test_operations_are_those_that_the_benchmark_counts() -> None:
+    sizes = ModelConfig(100, 8, 2, 2, 32, max_positions=16)
+    ids, nothing = np.full(16, 7, dtype=np.int32), np.zeros(16, dtype=np.int32)
+    labels = np.where(np.arange(16) < 4, 7, IGNORE_INDEX).astype(np.int32)
+    examples = [PretrainingExample(ids, nothing, nothing, labels, None)] * 3
+    pooler = 3 * 2.0 * (8 * 8 + 2 * 8) * len(examples)  # next sentence prediction
+    assert SHAPE.operations * 16 * 3 == pytest.approx(useful_flops(examples, sizes) - pooler)
+
+
+def test_time_follows_from_operations() -> None:
+    measured = Measured("m", "cpu", 2, SHAPE, tokens_per_second=1000.0, fullness=0.5)
+    same = Plan(SHAPE, 10, 4, batch=8, accumulation=2, bf16=False)
+    assert same.speed(measured) == pytest.approx(1000.0)
+    assert same.tokens_per_step(measured) == 8 * 2 * 16 * 0.5
+    assert replace(same, devices=4, scaling=0.5).speed(measured) == pytest.approx(2500.0)
+    deeper = replace(same, shape=replace(SHAPE, layers=20))
+    assert deeper.speed(measured) == pytest.approx(1000.0 * SHAPE.operations / deeper.shape.operations)
+    assert deeper.speed(measured) < 200
+
+
+@pytest.mark.parametrize(("muon", "moments"), [(False, 20), (True, 16)])
+def test_memory_by_hand(muon: bool, moments: int) -> None:
+    plan = Plan(SHAPE, parameters=10, matrix_parameters=4, batch=8, accumulation=2, bf16=False, muon=muon)
+    memory = plan.memory_bytes(Measured("m", "cpu", 2, SHAPE, 1.0, 0.5))
+    layer, head = 12 * 8 + 32 + 32, 0.25 * 3 * 8
+    assert memory == {
+        "weights and gradients": 80.0,
+        "moments of the optimizer": 4.0 * moments,
+        "activations of a batch": pytest.approx(8 * 16 * 4 * (2 * layer + head)),
+    }
+    assert plan.checkpoint_bytes() == 4 * (10 + moments)
+
+
+def test_the_most_similar_run_counts() -> None:
+    plan = Plan(SHAPE, 1, 1, 1, 1, False)
+    runs = [Measured(str(n), "cpu", 2, replace(SHAPE, layers=n), 1.0, 1.0) for n in (1, 3, 40)]
+    assert nearest(plan, runs).name == "3"
+    with pytest.raises(ValueError, match="at least one measured run"):
+        nearest(plan, [])
+
+
+def record(folder: Path, **results: Any) -> Path:
+    """A pretraining's record as the doors write it: this configuration, these results."""
+    config = compose_config("pretrain", ["model=mini", "recipe=modern", "train.steps=100", f"run_dir={folder}"])
+    folder.mkdir()
+    made = {
+        "task": "pretrain", "config": as_dict(config), "hardware": {"device": "two cores", "threads": 2},
+        "results": {"steps": 100, "tokens": 307_200, "seconds": 50.0, **results},
+    }  # fmt: skip
+    (folder / "record.json").write_text(json.dumps(made), "utf-8")
+    return folder
+
+
+def planned(tmp_path: Path, *overrides: str) -> dict[str, Any]:
+    measured = record(tmp_path / "measured")
+    options = (f"measured=[{measured}]", f"run_dir={tmp_path / 'plan'}", "recipe=modern", *overrides)
+    return dict(plan_run(compose_config("plan_run", options))["results"])
+
+
+def test_the_measured_run_itself_is_planned_as_it_was(tmp_path: Path) -> None:
+    results = planned(tmp_path, "model=mini", "train.tokens=307_200")
+    assert results["hours"] * 3600 == pytest.approx(50.0)
+    assert results["steps"] == 100
+    assert results["tokens a step"] == 3072
+
+
+def test_parameters_are_those_of_the_model(tmp_path: Path) -> None:
+    config = compose_config("plan_run", ["model=mini", "recipe=modern", "measured=[x]", "run_dir=x"])
+    sizes = config.model.model_config(config.tokenizer.vocab_size)
+    plan = make_plan(config, sizes)
+    model = PretrainingModel(sizes, ("mlm",))
+    assert plan.parameters == sum(p.numel() for p in model.parameters())
+    layer = model.encoder.layers[0]
+    assert isinstance(layer, torch.nn.Module)
+    matrices = 4 * sum(p.numel() for name, p in layer.named_parameters() if p.ndim == 2)
+    assert plan.matrix_parameters == matrices
+
+
+def test_corpus_budget_and_devices(tmp_path: Path) -> None:
+    results = planned(
+        tmp_path, "model=mini", "train.epochs=2", "characters=1e9", "tokens_per_character=0.5", "devices=2",
+        "scaling=1.0",
+    )  # fmt: skip
+    assert results["corpus tokens"] == 500_000_000
+    assert results["tokens"] == 1_000_000_000
+    assert results["shards"] == 30
+    assert results["shard gigabytes"] == pytest.approx(1.5)
+    assert results["hours"] == pytest.approx(1e9 / (2 * 307_200 / 50) / 3600)
+
+
+def test_a_budget_becomes_tokens(tmp_path: Path) -> None:
+    results = planned(tmp_path, "model=mini", "train.budget=100s")
+    assert results["tokens"] == pytest.approx(614_400, abs=1)
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="measured: wanted at least one finished pretraining"):
+        plan_run(compose_config("plan_run", [f"run_dir={tmp_path / 'plan'}"]))
+    measured = record(tmp_path / "measured")
+    options = [f"measured=[{measured}]", f"run_dir={tmp_path / 'plan'}", "train.epochs=1"]
+    with pytest.raises(ConfigError, match=r"train\.epochs: the corpus's size is not known"):
+        plan_run(compose_config("plan_run", options))
+    (measured / "record.json").write_text('{"task": "finetune_korquad"}', "utf-8")
+    with pytest.raises(DataError, match=r"record\.json: task: is 'finetune_korquad', wanted a pretraining"):
+        read_measured(measured)
