@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -46,7 +47,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                     )
                     raise DataError(path, f"line {number}", problem) from None
                 yield number, line
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise DataError(path, f"after line {number}", f"cannot be read on ({error})") from error
 
 

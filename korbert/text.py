@@ -211,9 +211,10 @@ def _is_stable(text: str) -> bool:
 @lru_cache(maxsize=1 << 16)
 def _extends(char: str, form: str) -> bool:
     """Whether `char` combines with what stands before it: a mark, a conjoining vowel or final consonant."""
-    if form == "none":
+    replaced = _replace(char, form)
+    if form == "none" or _is_stable(replaced):  # a half-width jamo becomes one that combines with nothing
         return False
-    first = unicodedata.normalize(cast(_UnicodeForm, form), _replace(char, form))[0]
+    first = unicodedata.normalize(cast(_UnicodeForm, form), replaced)[0]
     return unicodedata.category(first)[0] == "M" or "\u1160" <= first <= "\u11ff" or "\ud7b0" <= first <= "\ud7fb"
 
 

@@ -156,6 +156,16 @@ def test_most_context_by_hand(syllables: Tokenizer) -> None:
         assert strict.score == (20.0 if room[1] > room[0] else 18.0)
 
 
+@pytest.mark.parametrize("context", ["", " \n"])
+@pytest.mark.parametrize("max_context", [False, True])
+def test_without_a_context_there_is_no_answer(syllables: Tokenizer, context: str, max_context: bool) -> None:
+    windows = WindowMaker(syllables, make_annotator("none"), EntityMode.NONE, WindowConfig(20, 8, 4)).question(
+        "뭐?", context
+    )
+    logits = [Logits(*np.zeros((2, len(window)), dtype=np.float32)) for window in windows]
+    assert decode_answers(windows, logits, DecodingConfig(max_context=max_context)) == {"": []}
+
+
 # ---- edges inside of tokens ----
 
 

@@ -193,6 +193,7 @@ def test_trim_takes_only_blanks(text: str, data: st.DataObject) -> None:
     assert first == last or not (blank(text[first]) or blank(text[last - 1]))
 
 
+@example("\uffa0\uffa1\uffc2", Normalizer())  # half-width jamo: each a character of its own
 @given(
     st.text("세종 은1420년(ㅋㅋ)「集賢殿」·—あA é\n（２①\u00a0\uf9e1\uff76", max_size=20)
     | st.text("가 b", max_size=6)

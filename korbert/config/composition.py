@@ -11,7 +11,6 @@ from typing import Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -41,9 +40,9 @@ def compose_config(name: str, overrides: Sequence[str]) -> Any:
     """
     try:
         config = compose(config_name=name, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{name}: {error}") from error
-    _let_named_length_win(config, overrides)
+        _let_named_length_win(config, overrides)
+    except Exception as error:  # for some overrides Hydra has bare assertions and errors of Python's own
+        raise ConfigError(f"{name}: {error or type(error).__name__}; overrides: {' '.join(overrides)}") from error
     return typed(config)
 
 
@@ -69,13 +68,17 @@ def _relative(folder: str) -> str:
 
 def typed(config: DictConfig) -> Any:
     """Turn a composed configuration into its dataclasses. Raises ConfigError naming a key without a value."""
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise ConfigError(f"no value for: {', '.join(missing)}")
     try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise ConfigError(f"no value for: {', '.join(missing)}")
         return OmegaConf.to_object(config)
     except KorbertError:
         raise
+    except OmegaConfBaseException as error:
+        if isinstance(error.__cause__, KorbertError):
+            raise error.__cause__ from None
+        raise ConfigError(f"{error.full_key}: {error.msg}" if error.full_key else str(error)) from error
     except Exception as error:
         if isinstance(error.__cause__, KorbertError):
             raise error.__cause__ from None

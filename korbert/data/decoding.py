@@ -244,7 +244,7 @@ def _with_most_context(windows: Sequence[Window], questions: Indices) -> list[np
     ids = np.concatenate([w.token_ids[w.context_start : w.context_start + len(w.starts)] for w in windows])
     order = np.lexsort((-room, ids, starts, np.repeat(questions, counts)))
     keys = np.stack([np.repeat(questions, counts), starts, ids])[:, order]
-    is_first = np.append(True, (keys[:, 1:] != keys[:, :-1]).any(0))
+    is_first = np.append(np.ones(min(1, len(order)), dtype=np.bool_), (keys[:, 1:] != keys[:, :-1]).any(0))
     best = np.zeros(len(within), dtype=np.bool_)
     best[order[is_first]] = True
     return np.split(best, np.cumsum(counts)[:-1])
