@@ -93,6 +93,27 @@ def test_a_run_that_was_cut_off_goes_on(compare: Compare, tmp_path: Path, monkey
         compare(chosen)
 
 
+def test_a_measure_is_added_to_what_was_measured_before(
+    compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare("tokenizers=[syllable]", "measures=[cost]", folder="first")
+    made = []
+    real = module._measured
+    monkeypatch.setattr(module, "_measured", lambda *given: made.append(list(given[2])) or real(*given))
+    include = f"include=[{tmp_path / 'first'}]"
+    record = compare("tokenizers=[syllable,word]", "measures=[cost,ceiling]", include)
+    assert made == [["ceiling"], ["cost", "ceiling"]]
+    assert names(record) == ["syllable@1000", "word@1000"]
+    (syllable, word) = read_rows(tmp_path / "run" / "results.jsonl").values()
+    assert set(syllable["results"]) == set(word["results"]) == {
+        "cost", "ceiling", "ceiling_at_entities", "ceiling_without_josa"
+    }  # fmt: skip
+    (before,) = read_rows(tmp_path / "first" / "results.jsonl").values()
+    assert syllable["results"]["cost"] == before["results"]["cost"]
+    assert [entry["date"] for entry in syllable["earlier"]] == [before["date"]]
+    assert word["earlier"] == []
+
+
 def test_downstream_scores_are_made_once(compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = (
         "tokenizers=[syllable,word]", "measures=[downstream]", "downstream.seeds=[1,2]", "downstream.characters=4000",

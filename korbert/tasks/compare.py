@@ -6,7 +6,7 @@ import json
 import logging
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -76,8 +76,9 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
                 prepared = prepare_tokenizer(candidate.config, config.corpus, config.data)
                 tokenizer = load_tokenizer(prepared)
                 key = (tokenizer.fingerprint, materials.settings)
-                if key not in rows:
-                    rows[key] = make_row(candidate, tokenizer, prepared, materials)
+                earlier = rows.get(key)
+                if missing := materials.missing(earlier):
+                    rows[key] = make_row(candidate, tokenizer, prepared, materials, missing, earlier)
                     _append(folder / _ROWS, rows[key])
                 shown.setdefault(tokenizer.fingerprint, rows[key])
             except KorbertError as error:
@@ -119,12 +120,22 @@ class Materials:
     def settings(self) -> str:
         """Changes whenever a row could not be compared with another one's any more."""
         config = self.config
-        keys = ["measures", "words", "lengths", "hidden_size", "speed_seconds", "processes", "examples"]
-        keys += ["downstream"] * ("downstream" in config.measures)
+        keys = ["words", "lengths", "hidden_size", "speed_seconds", "processes", "examples"]
         chosen = {key: value for key, value in as_dict(config).items() if key in keys}
         cache = Path(config.data.cache)
         cache.mkdir(parents=True, exist_ok=True)
         return digest([chosen, corpus_identity(self._files, cache), self.analyser.version, self.annotator.fingerprint])
+
+    @cached_property
+    def measures(self) -> dict[str, str]:
+        """What is to be measured; with each measure, what it alone depends on."""
+        downstream = digest(as_dict(self.config)["downstream"])
+        return {measure: downstream if measure == "downstream" else "" for measure in self.config.measures}
+
+    def missing(self, row: dict[str, Any] | None) -> dict[str, str]:
+        """The measures that a tokenizer's row does not have."""
+        known = {} if row is None else row["measures"]
+        return {measure: how for measure, how in self.measures.items() if known.get(measure) != how}
 
     @cached_property
     def words(self) -> list[str]:
@@ -143,50 +154,64 @@ class Materials:
         return find
 
 
-def make_row(candidate: Candidate, tokenizer: Tokenizer, folder: Path, materials: Materials) -> dict[str, Any]:
-    """Measure one tokenizer: what it is, when and where it was measured, and the results by measure."""
+def make_row(
+    candidate: Candidate,
+    tokenizer: Tokenizer,
+    folder: Path,
+    materials: Materials,
+    measures: dict[str, str],
+    earlier: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Measure one tokenizer: what it is, when and where it was measured, and the results by measure.
+
+    earlier: its row, to which these measures are added.
+    """
     results = {}
     analyser: RememberingAnalyser | None = None
     pretokenizer = tokenizer.pretokenizer if isinstance(tokenizer, TrainedTokenizer) else None
-    if "speed" in materials.config.measures:  # first, before anything is remembered
+    if "speed" in measures:  # first, before anything is remembered
         config = materials.config
         results["speed"] = asdict(speed(tokenizer, folder, materials.contexts, config.processes, config.speed_seconds))
     if pretokenizer is not None and pretokenizer.analyser is not None:
         analyser = pretokenizer.analyser = RememberingAnalyser(pretokenizer.analyser)
-    for measure, found in _measured(tokenizer, materials):
+    for measure, found in _measured(tokenizer, materials, measures):
         results[measure] = asdict(found)
         if measure == "cost" and analyser is not None:
             lost = analyser.unaligned
             results["alignment"] = {"morphemes": analyser.found + lost, "unaligned": lost}
-    if "downstream" in materials.config.measures:
+    if "downstream" in measures:
         results["downstream"] = downstream(candidate.name, tokenizer, folder, materials)
     row = {
         "name": candidate.name,
         "fingerprint": tokenizer.fingerprint,
         "settings": materials.settings,
+        "measures": {**(earlier["measures"] if earlier else {}), **measures},
         **make_stamp(),
+        "earlier": [{key: earlier[key] for key in ("date", "commit", "hardware")}, *earlier["earlier"]]
+        if earlier
+        else [],
         "tokenizer": asdict(candidate.config),
         "vocabulary": len(tokenizer),
         "training": tokenizer.training,
-        "results": results,
+        "results": {**(earlier["results"] if earlier else {}), **results},
         "examples": [_example(text, tokenizer, materials) for text in materials.config.examples],
     }
     return json.loads(json.dumps(row))  # as it will be read again
 
 
-def _measured(tokenizer: Tokenizer, materials: Materials) -> Iterator[tuple[str, Any]]:
+def _measured(tokenizer: Tokenizer, materials: Materials, measures: Container[str]) -> Iterator[tuple[str, Any]]:
     config = materials.config
-    if "cost" in config.measures:
+    if "cost" in measures:
         yield "cost", cost(tokenizer, materials.contexts, config.lengths, config.hidden_size)
-    if "ceiling" in config.measures:
+    if "ceiling" in measures:
         yield "ceiling", ceiling(materials.dataset, tokenizer)
         yield "ceiling_at_entities", ceiling(materials.dataset, tokenizer, materials.entities)
         yield "ceiling_without_josa", ceiling(materials.dataset, tokenizer, without_josa=True)
-    if "boundaries" in config.measures:
+    if "boundaries" in measures:
         yield "boundaries", boundary_agreement(materials.contexts, tokenizer, materials.analyser)
-    if "names" in config.measures and materials.sentences:
+    if "names" in measures and materials.sentences:
         yield "names", entity_cuts(materials.sentences, tokenizer)
-    if "consistency" in config.measures:
+    if "consistency" in measures:
         yield "consistency", consistency(materials.words, tokenizer, materials.analyser)
 
 
@@ -238,7 +263,7 @@ def _example(text: str, tokenizer: Tokenizer, materials: Materials) -> dict[str,
 
 
 def read_rows(path: Path, must_exist: bool = False) -> dict[tuple[str, str], dict[str, Any]]:
-    """Rows by fingerprint and settings; a last line that was cut off in writing is none.
+    """Rows by fingerprint and settings, the last of each; a last line that was cut off in writing is none.
 
     Raises DataError naming another line that is no row, and a missing file where it `must_exist`.
     """
