@@ -1,0 +1,16 @@
+"""Turn documents into token shards, filtered, by many processes and jobs; see conf/build_corpus.yaml."""
+
+import hydra
+from omegaconf import DictConfig
+
+from korbert.config import run_door
+from korbert.tasks.build_corpus import build_corpus
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="build_corpus")
+def main(config: DictConfig) -> None:
+    run_door(build_corpus, config)
+
+
+if __name__ == "__main__":
+    main()
