@@ -74,7 +74,9 @@ def test_hold_every_sentence(
 
 def test_same_bytes_whatever_the_workers(tmp_path: Path, source: Path, tokenizer_folder: Path) -> None:
     for workers in (1, 2):
-        build_shards(tmp_path / str(workers), [source], tokenizer_folder, "mecab", workers=workers, piece_characters=2000)
+        build_shards(
+            tmp_path / str(workers), [source], tokenizer_folder, "mecab", workers=workers, piece_characters=2000
+        )
     names = sorted(path.name for path in (tmp_path / "1").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "2").iterdir())
     for name in names:
@@ -84,7 +86,11 @@ def test_same_bytes_whatever_the_workers(tmp_path: Path, source: Path, tokenizer
 def test_limit_and_progress(tmp_path: Path, source: Path, tokenizer_folder: Path) -> None:
     seen: list[tuple[int, int]] = []
     manifest = build_shards(
-        tmp_path / "s", [source], tokenizer_folder, max_documents=2, piece_characters=1,
+        tmp_path / "s",
+        [source],
+        tokenizer_folder,
+        max_documents=2,
+        piece_characters=1,
         progress=lambda d, t: seen.append((d, t)),
     )
     assert manifest.documents == 2

@@ -31,6 +31,7 @@ from korbert.files import atomic_file, read_json, write_json_atomically
 from korbert.parallel import ordered_map
 
 _PLAN = "recipe.json"
+_PATIENCE = 1.0  # seconds: another job may look for a moment whether this part is at work
 _POLL = 1.0  # seconds between looks at what other jobs have done
 
 
@@ -82,12 +83,13 @@ class Builder:
         """Be the one process that does this part. Raises ConfigError where another one is."""
         self.folders.build.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.folders.build / f"{self.job}.lock", timeout=0):
+            with FileLock(self.folders.build / f"{self.job}.lock", timeout=_PATIENCE):
                 plan = self.folders.build / _PLAN
                 with FileLock(self.folders.build / "recipe.lock"):
-                    if plan.exists():
-                        _same(self.folders.output, read_json(plan), self.identity)
-                    else:
+                    begun = read_json(plan) if plan.exists() else None
+                    if begun not in (None, self.identity):
+                        self._renew(begun)
+                    if begun != self.identity:
                         write_json_atomically(plan, self.identity)
                 shutil.rmtree(self.folders.scratch, ignore_errors=True)  # what a killed process left
                 for folder in (self.folders.scratch, self.folders.pieces, self.folders.signatures):
@@ -96,6 +98,23 @@ class Builder:
         except Timeout:
             part = self.job.replace("-", " ")
             raise ConfigError(f"{self.folders.output}: another process is building {part} in this folder") from None
+
+    def _renew(self, begun: dict[str, Any]) -> None:
+        """Forget the pieces of sources that have changed, such as one that was cut off and was brought again.
+
+        Raises ConfigError where anything else has, or where it is too late, because other pieces depend on them.
+        """
+        others = [recipe["sources"] for recipe in (begun, self.identity)]
+        names = [[name for name, _ in sources] for sources in others]
+        is_late = self.recipe.max_documents is not None or self._is_decided() or not self._is_alone()
+        if names[0] != names[1] or is_late:
+            _same(self.folders.output, begun, self.identity)
+        _same(self.folders.output, {**begun, "sources": others[1]}, self.identity)
+        for file, (before, after) in enumerate(zip(*others, strict=True)):
+            if before != after:
+                for folder in (self.reader.folder, self.folders.signatures, self.folders.pieces, self.folders.output):
+                    for path in folder.glob(f"{file:05d}[-.]*"):
+                        path.unlink()
 
     def sign(self) -> None:
         """Sign this part's pieces that are not signed yet."""
@@ -211,13 +230,20 @@ class Builder:
 
     def _tidy(self) -> None:
         """Remove what was needed on the way, unless another job is still at it."""
-        for lock in self.folders.build.glob("part-*.lock"):
-            if lock.name != f"{self.job}.lock":
+        if self._is_alone():
+            shutil.rmtree(self.folders.build, ignore_errors=True)
+
+    def _is_alone(self) -> bool:
+        """Whether no process works on another part."""
+        for path in self.folders.build.glob("part-*.lock"):
+            lock = FileLock(path, timeout=0)
+            if path.name != f"{self.job}.lock":
                 try:
-                    FileLock(lock, timeout=0).acquire().lock.release()
+                    lock.acquire()
                 except Timeout:
-                    return
-        shutil.rmtree(self.folders.build, ignore_errors=True)
+                    return False
+                lock.release()
+        return True
 
 
 def _size(path: Path) -> int | None:

@@ -44,10 +44,10 @@ class Filters:
     """What is left out; as it is, nothing. Where anything is, so are documents without a letter or digit.
 
     min_characters, max_characters: of a document. min_korean: share of Hangul among letters. duplicates: documents
-    whose letters and digits are those of an earlier one. near_duplicates: the Jaccard similarity of their character n-grams,
-    of `shingle` characters, from which on the later of two is left out; null: none is. titles: files with a title a
-    line, whose documents are left out. evaluation: KorQuAD or SQuAD files; a document with `evaluation_share` of the
-    different character n-grams (`evaluation_ngram` long) of any of their paragraphs is left out, see
+    whose letters and digits are those of an earlier one. near_duplicates: the Jaccard similarity of their character
+    n-grams, of `shingle` characters, from which on the later of two is left out; null: none is. titles: files with a
+    title a line, whose documents are left out. evaluation: KorQuAD or SQuAD files; a document with `evaluation_share`
+    of the different character n-grams (`evaluation_ngram` long) of any of their paragraphs is left out, see
     `korbert.data.overlap.EvaluationText`.
     """
 
