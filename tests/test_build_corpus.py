@@ -21,7 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hydra import initialize_config_dir
 
+from korbert.config import compose_config
 from korbert.data.building import Builder
 from korbert.data.corpus import split_sentences
 from korbert.data.filters import Filters
@@ -32,6 +34,8 @@ from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.encoding import EntityMode, encode
 from korbert.errors import ConfigError, DataError
 from korbert.files import read_json
+from korbert.tasks.build_corpus import build_corpus
+from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
 from korbert.text import AnnotatedText
 from korbert.tokenizers import load_tokenizer
 from korbert.tokenizers.lookup import CharacterTokenizer
@@ -484,32 +488,39 @@ def test_older_shards_are_read(tmp_path: Path, recipe: Recipe) -> None:
 # ---- the door ----
 
 
-def test_the_door_builds_checks_and_trains(repository: Path, tmp_path: Path) -> None:
-    def door(name: str, *overrides: str) -> str:
-        command = [sys.executable, f"experiments/{name}.py", *overrides, f"data.cache={tmp_path / 'cache'}"]
-        done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr
-        return done.stderr
-
-    build = (
-        "tokenizer=syllable", "tokenizer.vocab_size=500", "piece_characters=3000", "runtime.workers=1",
-        f"output={tmp_path / 'corpus'}",
-    )  # fmt: skip
-    door("build_corpus", "-m", *build, "stage=sign,encode", "part=0,1", "parts=2", f"run_dir={tmp_path / 'runs'}")
+def test_the_door_builds_by_parts_checks_and_is_read(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "corpus"
+    tokenizer = ("tokenizer=syllable", "tokenizer.vocab_size=500", f"data.cache={tmp_path / 'cache'}")
+    command = [
+        sys.executable, "experiments/build_corpus.py", "-m", *tokenizer, "piece_characters=3000", "runtime.workers=1",
+        f"output={folder}", "stage=sign,encode", "part=0,1", "parts=2", f"run_dir={tmp_path / 'runs'}",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
     records = [read_json(tmp_path / "runs" / str(job) / "record.json") for job in range(4)]
     assert [record["results"]["complete"] for record in records] == [False, False, False, True]
     results = records[-1]["results"]
     assert results["read"] == results["documents"] + results["empty"] + sum(results["dropped"].values()) == 32
     assert results["memory"][0]["main"] > 0
-    folder = str(tmp_path / "corpus")
-    checked = subprocess.run(
-        [sys.executable, "experiments/build_corpus.py", "stage=check", f"output={folder}"],
-        cwd=repository, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "files are as they were written" in checked.stderr
-    door(
-        "pretrain", f"corpus.shards={folder}", "tokenizer=syllable", "tokenizer.vocab_size=500", "model=tiny",
-        "train.steps=2", "train.batch_size=4", "runtime.threads=1", "runtime.workers=1",
-        f"run_dir={tmp_path / 'train'}",
-    )  # fmt: skip
-    assert (tmp_path / "train" / "record.json").exists()
+
+    monkeypatch.chdir(repository)
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"), caplog.at_level("INFO"):
+        assert build_corpus(compose_config("build_corpus", ["stage=check", f"output={folder}"])) == {
+            "files": results["shards"] * 4
+        }
+        again = compose_config("build_corpus", [*tokenizer, "piece_characters=3000", f"output={folder}"])
+        again.run_dir = str(tmp_path / "again")
+        assert build_corpus(again)["results"]["documents"] == results["documents"]
+        assert "is complete already" in caplog.text
+        with pytest.raises(ConfigError, match="stage: 'sing' is unknown, wanted one of all, sign"):
+            build_corpus(compose_config("build_corpus", ["stage=sing", f"output={folder}"]))
+        late = compose_config("build_corpus", [*tokenizer, f"output={tmp_path / 'late'}", "stage=merge"])
+        late.run_dir = str(tmp_path / "late_run")
+        with pytest.raises(DataError, match="some files have not been read to their end; run those parts' commands"):
+            build_corpus(late)
+        train = compose_config("pretrain", [*tokenizer, f"corpus.shards={folder}", f"run_dir={tmp_path / 'train'}"])
+    tokenizer_folder = prepare_tokenizer(train.tokenizer, train.corpus, train.data)
+    shards = prepare_shards(tokenizer_folder, train.entities, train.corpus, train.data, workers=1)
+    assert (len(shards), shards.folder) == (results["documents"], folder)
