@@ -42,10 +42,16 @@ def atomic_file(path: Path, scratch: Path | None = None) -> Iterator[IO[bytes]]:
     except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            problem = f"cannot be written ({error.strerror}); what was finished before is kept"
-            raise DataError(path, "file", problem) from error
+        if isinstance(error, OSError):
+            raise_if_full(path, error)
         raise
+
+
+def raise_if_full(path: Path, error: OSError) -> None:
+    """Raise DataError where `error` says that there was no room for `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        problem = f"cannot be written ({error.strerror}); what was finished before is kept"
+        raise DataError(path, "file", problem) from error
 
 
 def _sync_folder(folder: Path) -> None:

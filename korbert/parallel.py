@@ -101,13 +101,17 @@ def _end_with_parent() -> None:
 
 def megabytes() -> tuple[float, float]:
     """Memory of this process, now and at most so far; where the system does not tell, the latter twice."""
-    unit = 1 if sys.platform == "darwin" else 1 << 10  # bytes
-    peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / (1 << 20), 1)
     try:
-        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-    except OSError:
-        return peak, peak
-    return round(pages * resource.getpagesize() / (1 << 20), 1), peak
+        # Not what getrusage tells: there, a new process begins with the most that its parent has had.
+        lines = dict(
+            line.split(":", 1) for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines()
+        )
+        now, most = (int(lines[key].split()[0]) / 1024 for key in ("VmRSS", "VmHWM"))
+    except (OSError, KeyError):
+        now = most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            1024**2 if sys.platform == "darwin" else 1024
+        )
+    return round(now, 1), round(most, 1)
 
 
 def _work_on(chunk: list[Any]) -> list[Any]:

@@ -22,7 +22,7 @@ from korbert.files import atomic_file
 
 MINIMA, BANDS = 128, 16
 _SEED = 1
-_MOST = 1 << 24  # documents whose hashes are sorted at once
+_MOST = 1 << 23  # documents whose hashes are sorted at once
 _ROWS = 1 << 15  # signatures compared at once
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 Reasons = npt.NDArray[np.uint8]
@@ -77,7 +77,8 @@ class Signatures:
             with atomic_file(folder / f"{name}.minima.npy", scratch) as file:
                 np.save(file, self.minima)
         with atomic_file(folder / f"{name}.npz", scratch) as file:
-            arrays = {} if self.minima is None else {"bands": bands(self.minima)}
+            each = [] if self.minima is None else bands(self.minima)
+            arrays = {f"band{number}": values for number, values in enumerate(each)}
             np.savez(file, reasons=self.reasons, exact=self.exact, **arrays)
 
 
@@ -99,11 +100,10 @@ class SignatureStore:
         except Exception as error:  # zipfile has several
             raise DataError(path, column, f"missing or damaged ({error}): delete it, and it is made again") from error
 
-    def column(self, column: str, band: int | None = None) -> Iterator[tuple[int, Hashes]]:
+    def column(self, column: str) -> Iterator[tuple[int, Hashes]]:
         """Hashes piece by piece, with the number of the first document."""
         for first, name in zip(self.first.tolist(), self.names, strict=False):
-            values = self.read(name, column)
-            yield first, values if band is None else values[band]
+            yield first, self.read(name, column).astype(np.uint64)
 
     def minima(self, documents: npt.NDArray[np.intp]) -> npt.NDArray[np.uint32]:
         """Signatures of some documents, (len(documents), 128)."""
@@ -129,24 +129,24 @@ def decide(store: SignatureStore, filters: Filters) -> Reasons:
     """
     reasons = store.reasons.copy()
     if filters.compares:
-        for documents, groups in _groups(store, "exact", None, reasons == Reason.KEPT):
+        for documents, groups in _groups(store, "exact", reasons == Reason.KEPT):
             reasons[documents[~_begins(groups)]] = Reason.DUPLICATE
     if filters.near_duplicates is not None:
         wanted = reasons == Reason.KEPT
         for band in range(BANDS):
-            for documents, groups in _groups(store, "bands", band, wanted):
+            for documents, groups in _groups(store, f"band{band}", wanted):
                 _mark_similar(store, documents, groups, filters.near_duplicates, reasons)
     return reasons
 
 
 def _groups(
-    store: SignatureStore, column: str, band: int | None, wanted: npt.NDArray[np.bool_]
+    store: SignatureStore, column: str, wanted: npt.NDArray[np.bool_]
 ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]]:
     """Documents of one value and their groups' numbers: groups in a row, documents in order, none alone."""
     parts = np.uint64(-(-max(1, len(wanted)) // _MOST))
     for part in range(int(parts)):
         values, documents = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.intp)]
-        for first, block in store.column(column, band):
+        for first, block in store.column(column):
             taken = wanted[first : first + len(block)] & (block % parts == part)
             values.append(block[taken])
             documents.append(first + np.flatnonzero(taken))

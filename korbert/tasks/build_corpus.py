@@ -18,13 +18,15 @@ from korbert.data.piecework import Done, Recipe
 from korbert.data.shardfiles import Manifest
 from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError, DataError
-from korbert.files import read_text
+from korbert.files import raise_if_full, read_text
 from korbert.parallel import megabytes
 from korbert.tasks.prepare import corpus_files, corpus_identity, prepare_tokenizer, progress_bar
 from korbert.tasks.runs import finish_run, start_run
 
 STAGES = ("all", "sign", "encode", "merge", "check")
 _MEMORY = "memory.jsonl"
+_SHOWN = ("documents", "characters")
+_SILENCE = 60.0  # seconds without a line in the log, at least
 _POINTS = 500  # of the memory's curve in the record
 log = logging.getLogger(__name__)
 
@@ -131,6 +133,7 @@ class _Watch:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._began = time.perf_counter()
+        self._told = 0.0
         self._bar: Any = None
         self._stage = ""
         self._done: dict[str, Counter[str]] = {}
@@ -162,8 +165,15 @@ class _Watch:
             "workers": round(sum(memory for memory, _ in self._workers.values()), 1), "main_peak": peak,
             "workers_peak": round(sum(most for _, most in self._workers.values()), 1),
         }  # fmt: skip
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise_if_full(self.path, error)
+            raise
+        if now - self._told > _SILENCE:
+            self._told = now
+            log.info("%s: %s documents, %s characters", done.stage, *(f"{counts[k]:,}" for k in _SHOWN))
 
     def results(self) -> dict[str, Any]:
         """Seconds of this session; memory in megabytes, a line now and then, of all sessions."""
