@@ -23,7 +23,7 @@ def _open_zst(path: Path, mode: str) -> Any:
             from backports import zstd
     except ImportError:
         raise KorbertError("reading .zst needs a package: pip install 'korbert[corpus]'") from None
-    return zstd.open(path, mode)
+    return cast("Any", zstd).open(path, mode)
 
 
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open, ".zst": _open_zst}

@@ -63,8 +63,10 @@ def bands(minima: npt.NDArray[np.uint32]) -> Hashes:
 
 @dataclass(frozen=True, slots=True)
 class Signatures:
-    """What comparing needs to know of a piece of the corpus. reasons: (documents,), from the documents themselves;
-    exact: a hash of each text, (documents,); minima: (documents, 128), and bands: (16, documents), or none.
+    """What comparing needs to know of a piece of the corpus.
+
+    reasons: from the documents themselves, (documents,). exact: a hash of each text, (documents,). minima: see
+    `signatures`, or none.
     """
 
     reasons: Reasons
@@ -73,12 +75,12 @@ class Signatures:
 
     def save(self, folder: Path, name: str, scratch: Path) -> None:
         """Write it, the file that says it is complete last."""
+        arrays: dict[str, Hashes] = {}
         if self.minima is not None:
+            arrays = {f"band{number}": values for number, values in enumerate(bands(self.minima))}
             with atomic_file(folder / f"{name}.minima.npy", scratch) as file:
                 np.save(file, self.minima)
         with atomic_file(folder / f"{name}.npz", scratch) as file:
-            each = [] if self.minima is None else bands(self.minima)
-            arrays = {f"band{number}": values for number, values in enumerate(each)}
             np.savez(file, reasons=self.reasons, exact=self.exact, **arrays)
 
 
@@ -152,7 +154,7 @@ def _groups(
             documents.append(first + np.flatnonzero(taken))
         value, document = np.concatenate(values), np.concatenate(documents)
         order = np.argsort(value, kind="stable")
-        groups = np.cumsum(_begins(value[order]))
+        groups = np.cumsum(_begins(value[order]), dtype=np.int64)
         yield _without_singles(document[order], groups)
 
 

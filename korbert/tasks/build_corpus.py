@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from korbert.config import BuildCorpusConfig, expand_root
+from korbert.config import BuildCorpusConfig, expand_root, expand_roots
 from korbert.data.building import Builder
 from korbert.data.corpus import expand_paths
 from korbert.data.piecework import Done, Recipe
@@ -65,17 +65,17 @@ def build_corpus(config: BuildCorpusConfig) -> dict[str, Any]:
 def _recipe(config: BuildCorpusConfig) -> Recipe:
     data, cache = config.data, Path(config.data.cache)
     files = corpus_files(config.corpus, data)
-    found = {
-        key: [str(path) for path in expand_paths([expand_root(name, data) for name in getattr(config.filters, key)])]
-        for key in ("titles", "evaluation")
-    }
+    titles, evaluation = (
+        [str(path) for path in expand_paths(expand_roots(names, data))]
+        for names in (config.filters.titles, config.filters.evaluation)
+    )
     return Recipe(
         sources=tuple(files),
         tokenizer_folder=prepare_tokenizer(config.tokenizer, config.corpus, data),
         annotator=expand_root(config.entities.annotator, data),
         cut=config.entities.entity_input().mode.cuts,
         units=config.units,
-        filters=replace(config.filters, **found),
+        filters=replace(config.filters, titles=titles, evaluation=evaluation),
         max_documents=config.corpus.max_documents,
         piece_characters=config.piece_characters,
         checksums=tuple(checksum for _, checksum in corpus_identity(files, cache)),
