@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -84,6 +85,7 @@ class _Chunks:
 
 def _start(make: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any]) -> None:
     global _work, _failure
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which lets what is begun be finished
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _work = make(*arguments)

@@ -57,7 +57,8 @@ def test_a_killed_worker_is_an_error() -> None:
         list(ordered_map(make_suicide, (), range(20), 2, chunk=1))
 
 
-def test_workers_end_with_the_process_that_was_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_the_process_that_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import os, time, pathlib\n"
@@ -65,19 +66,24 @@ def test_workers_end_with_the_process_that_was_killed(tmp_path: Path) -> None:
         "def make(folder):\n"
         "    def work(n):\n"
         "        (pathlib.Path(folder) / f'{os.getpid()}.pid').touch()\n"
-        "        time.sleep(600)\n"
+        f"        time.sleep({600 if number == signal.SIGKILL else 1})\n"
         "    return work\n"
         "if __name__ == '__main__':\n"
-        f"    list(ordered_map(make, ({str(tmp_path)!r},), range(9), 2, chunk=1))\n",
+        f"    list(ordered_map(make, ({str(tmp_path)!r},), range(500), 2, chunk=1))\n",
         "utf-8",
     )
-    process = subprocess.Popen([sys.executable, str(script)])
+    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, start_new_session=True, text=True)
     end = time.monotonic() + 60
     while len(workers := [int(path.stem) for path in tmp_path.glob("*.pid")]) < 2 and time.monotonic() < end:
         time.sleep(0.05)
     assert len(workers) == 2
-    process.kill()
-    process.wait()
+    if number == signal.SIGKILL:
+        process.kill()
+    else:
+        os.killpg(process.pid, number)  # as a terminal does
+    assert process.stderr is not None
+    assert process.stderr.read().count("Traceback") <= 1  # workers have nothing to say
+    assert process.wait() != 0
     while any(is_running(worker) for worker in workers) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(is_running(worker) for worker in workers)
