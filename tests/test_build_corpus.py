@@ -148,6 +148,7 @@ def test_parts_share_many_files_without_reading_each_other_s(tmp_path: Path, rec
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(tmp_path: Path, recipe: Recipe, undisturbed: dict[str, bytes]) -> None:
     """kill -9 at five places of the way, each time when a few more files are there than the last time."""
     folder = tmp_path / "shards"
@@ -488,6 +489,7 @@ def test_older_shards_are_read(tmp_path: Path, recipe: Recipe) -> None:
 # ---- the door ----
 
 
+@pytest.mark.slow
 def test_the_door_builds_by_parts_checks_and_is_read(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
