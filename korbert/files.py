@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from korbert.errors import DataError
 
@@ -16,30 +19,72 @@ os.umask(_UMASK)
 _BLOCK = 1 << 20
 
 
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Write `content` so that `path` holds either its old content or all of the new, even after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextmanager
+def atomic_file(path: Path, scratch: Path | None = None) -> Iterator[IO[bytes]]:
+    """A file to write that becomes `path` when it is whole and on the disk; after any crash, `path` is as it was.
+
+    scratch: a folder of the same file system for what is not whole yet; else it lies beside `path`. Raises DataError
+    where the disk is full.
+    """
+    folder = path.parent if scratch is None else scratch
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
+        temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_UMASK)  # mkstemp makes files that only their owner can read
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes files that only their owner can read
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise_if_full(path, error)
         raise
 
 
-def write_text_atomically(path: Path, text: str) -> None:
+def raise_if_full(path: Path, error: OSError) -> None:
+    """Raise DataError where `error` says that there was no room for `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        problem = f"cannot be written ({error.strerror}); what was finished before is kept"
+        raise DataError(path, "file", problem) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let a new name outlast a power failure, where the file system can do that."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def write_bytes_atomically(path: Path, content: bytes, scratch: Path | None = None) -> None:
+    """Write `content` so that `path` holds either its old content or all of the new, even after a crash.
+
+    scratch: see `atomic_file`.
+    """
+    with atomic_file(path, scratch) as file:
+        file.write(content)
+
+
+def write_text_atomically(path: Path, text: str, scratch: Path | None = None) -> None:
     """Write UTF-8 text as `write_bytes_atomically` does."""
-    write_bytes_atomically(path, text.encode("utf-8", "surrogatepass"))
+    write_bytes_atomically(path, text.encode("utf-8", "surrogatepass"), scratch)
 
 
-def write_json_atomically(path: Path, value: Any) -> None:
+def write_json_atomically(path: Path, value: Any, scratch: Path | None = None) -> None:
     """Write readable JSON (UTF-8, indented) atomically."""
-    write_text_atomically(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    write_text_atomically(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n", scratch)
 
 
 def read_text(path: Path) -> str:

@@ -6,14 +6,28 @@ import bz2
 import gzip
 import json
 import lzma
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from korbert.errors import DataError
+from korbert.errors import DataError, KorbertError
 
-_OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+
+def _open_zst(path: Path, mode: str) -> Any:
+    """As in the standard library since Python 3.14, which notices a file that is cut off."""
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError:
+        raise KorbertError("reading .zst needs a package: pip install 'korbert[corpus]'") from None
+    return cast("Any", zstd).open(path, mode)
+
+
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open, ".zst": _open_zst}
 
 
 def kind_of(path: Path) -> str:
@@ -25,13 +39,19 @@ def kind_of(path: Path) -> str:
 
 
 def open_binary(path: Path) -> IO[bytes]:
-    """Open a file to read its bytes; .gz, .xz and .bz2 are unpacked."""
+    """Open a file to read its bytes; .gz, .xz, .bz2 and .zst are unpacked."""
     opener = _OPENERS.get(path.suffix)
     return cast("IO[bytes]", opener(path, "rb") if opener else path.open("rb"))
 
 
+def is_damage(error: Exception) -> bool:
+    """Whether an error of reading says that the file is missing, cut off or damaged."""
+    # Zstandard's error is known by its name, because its module may not be installed.
+    return isinstance(error, OSError | EOFError | lzma.LZMAError | zlib.error) or type(error).__name__ == "ZstdError"
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Stream the lines of a UTF-8 file with their numbers, from 1; .gz, .xz and .bz2 are unpacked.
+    """Stream the lines of a UTF-8 file with their numbers, from 1; .gz, .xz, .bz2 and .zst are unpacked.
 
     Raises DataError, naming file and line, for a file that is missing, a damaged archive, or text that is not UTF-8.
     """
@@ -47,7 +67,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                     )
                     raise DataError(path, f"line {number}", problem) from None
                 yield number, line
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+    except Exception as error:
+        if not is_damage(error):
+            raise
         raise DataError(path, f"after line {number}", f"cannot be read on ({error})") from error
 
 

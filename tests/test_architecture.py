@@ -47,6 +47,9 @@ LAZY = {
     "ahocorasick_rs",
     "mwxml",
     "mwparserfromhell",
+    "pyarrow",
+    "rensa",
+    "backports",
 }
 
 

@@ -6,15 +6,24 @@ import bz2
 import gzip
 import json
 import lzma
+import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from korbert.data.corpus import expand_paths, read_documents, split_sentences
+from korbert.data import corpus
+from korbert.data.corpus import expand_paths, read_documents, read_raw, split_sentences, to_record
 from korbert.errors import DataError
 from korbert.text import AnnotatedText, Span
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 DOCUMENTS = [["첫 문단이다.", "둘째 문단이다."], ["다른 문서이다."]]
 TEXT = "\ufeff\n첫 문단이다.  \n 둘째 문단이다.\r\n \t\n\n다른 문서이다."
@@ -28,10 +37,13 @@ JSON = "\n".join(
 )
 
 
-@pytest.mark.parametrize("ending", ["", ".gz", ".xz", ".bz2"])
+PACK = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress, ".zst": zstd.compress}
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".xz", ".bz2", ".zst"])
 @pytest.mark.parametrize(("kind", "text"), [(".txt", TEXT), (".jsonl", JSON)])
 def test_all_formats_give_the_same_documents(tmp_path: Path, kind: str, text: str, ending: str) -> None:
-    pack = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}[ending]
+    pack = PACK[ending]
     path = tmp_path / f"some.name{kind}{ending}"
     path.write_bytes(pack(text.encode()))
     assert [document for document in read_documents(path) if document] == DOCUMENTS
@@ -49,13 +61,17 @@ def test_all_formats_give_the_same_documents(tmp_path: Path, kind: str, text: st
         ("a.jsonl", b'{"title": "a"}\n', 'a.jsonl: line 1: wanted an object with a string "text"'),
         ("a.jsonl", b'{"text": 3}\n', 'line 1: wanted an object with a string "text"'),
         ("a.jsonl", b"[1]\n", "line 1: wanted an object"),
-        ("a.csv", b"a,b\n", "a.csv: file name: wanted .txt or .jsonl"),
-        ("corpus", b"a", "corpus: file name: wanted .txt or .jsonl"),
+        ("a.csv", b"a,b\n", "a.csv: file name: wanted .txt, .jsonl or .xml"),
+        ("corpus", b"a", "corpus: file name: wanted .txt, .jsonl or .xml"),
         ("a.txt.gz", b"not gzip", "a.txt.gz: after line 0: cannot be read on"),
         ("a.txt.gz", gzip.compress(b"")[:10] + b"\xff" * 40, "a.txt.gz: after line 0: cannot be read on"),
         ("a.txt.xz", lzma.compress("가나다\n\n라마바\n".encode() * 9999)[:-40], "a.txt.xz: after line"),
         ("a.txt.bz2", bz2.compress("가나다\n\n라마바\n".encode() * 9999)[:-40], "a.txt.bz2: after line"),
         ("a.txt.gz", gzip.compress("가나다\n\n라마바\n".encode() * 9999)[:-40], "a.txt.gz: after line"),
+        ("a.txt.zst", zstd.compress("가나다\n\n라마바\n".encode() * 9999)[:-10], "a.txt.zst: after line"),
+        ("a.txt.zst", b"not zst", "a.txt.zst: after line 0: cannot be read on"),
+        ("a.parquet", b"not parquet", "a.parquet: after row 0: no Parquet, or cut off or damaged"),
+        ("a.parquet", b"", "a.parquet: after row 0: no Parquet"),
     ],
 )
 def test_faults_name_file_and_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -63,6 +79,53 @@ def test_faults_name_file_and_line(tmp_path: Path, name: str, content: bytes, me
     with pytest.raises(DataError) as error:
         list(read_documents(tmp_path / name))
     assert message in str(error.value)
+
+
+def table(path: Path, rows: list[dict[str, object]], rows_in_group: int = 2) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=rows_in_group)
+    return path
+
+
+def test_parquet_as_wikimedia_has_it(tmp_path: Path) -> None:
+    texts = ["첫 문단이다.\n\n둘째 문단이다.\n", " \n", "다른 문서이다."]
+    rows = [{"id": str(n), "url": f"u{n}", "title": f"제목 {n}", "text": text} for n, text in enumerate(texts)]
+    path = table(tmp_path / "train-00000-of-00001.parquet", rows)
+    assert [document for document in read_documents(path) if document] == DOCUMENTS
+    assert [(r.title, len(r.paragraphs)) for r in map(to_record, read_raw(path))] == [
+        ("제목 0", 2),
+        ("제목 1", 0),
+        ("제목 2", 1),
+    ]
+    assert list(read_documents(table(tmp_path / "bare.parquet", [{"text": "가"}]))) == [["가"]]
+
+
+def test_faults_of_parquet(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"text": f"문서 {n} " * 500} for n in range(20)]
+    path = table(tmp_path / "a.parquet", rows)
+    path.write_bytes(path.read_bytes()[:-100])  # the footer
+    with pytest.raises(DataError, match=r"a\.parquet: after row 0: no Parquet, or cut off"):
+        list(read_documents(path))
+    with pytest.raises(DataError, match=r"b\.parquet: columns: wanted \"text\", found title"):
+        list(read_documents(table(tmp_path / "b.parquet", [{"title": "가"}])))
+    with pytest.raises(DataError, match=r"c\.parquet: row 2: \"text\" is no string"):
+        list(read_documents(table(tmp_path / "c.parquet", [{"text": "가"}, {"text": None}])))
+
+
+def test_titles_and_links(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"title": "세종", "text": "가"}\n{"title": 3, "text": "나"}\n{"text": "다"}\n', "utf-8")
+    assert [(to_record(raw).title, to_record(raw).links) for raw in read_raw(path)] == [
+        ("세종", None),
+        ("", None),
+        ("", None),
+    ]
+
+
+def test_text_without_blank_lines_is_no_document_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "_MOST_CHARACTERS", 100)
+    (tmp_path / "a.txt").write_text("열 글자의 줄이다..\n" * 20, "utf-8")
+    with pytest.raises(DataError, match=r"a\.txt: line 9: a document of more than 100 characters: a blank line ends"):
+        list(read_documents(tmp_path / "a.txt"))
 
 
 def test_patterns(tmp_path: Path) -> None:

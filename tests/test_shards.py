@@ -44,7 +44,7 @@ def tokenizer(tokenizer_folder: Path) -> Tokenizer:
 def test_hold_every_sentence(
     tmp_path: Path, source: Path, tokenizer_folder: Path, tokenizer: Tokenizer, annotator: str, mode: EntityMode
 ) -> None:
-    manifest = build_shards(tmp_path / "shards", [source], tokenizer_folder, annotator, shard_tokens=1000)
+    manifest = build_shards(tmp_path / "shards", [source], tokenizer_folder, annotator, piece_characters=1000)
     corpus = ShardedCorpus(tmp_path / "shards", tokenizer.fingerprint)
     assert manifest.shards > 2
     find = make_annotator(annotator)
@@ -74,7 +74,9 @@ def test_hold_every_sentence(
 
 def test_same_bytes_whatever_the_workers(tmp_path: Path, source: Path, tokenizer_folder: Path) -> None:
     for workers in (1, 2):
-        build_shards(tmp_path / str(workers), [source], tokenizer_folder, "mecab", workers=workers, shard_tokens=2000)
+        build_shards(
+            tmp_path / str(workers), [source], tokenizer_folder, "mecab", workers=workers, piece_characters=2000
+        )
     names = sorted(path.name for path in (tmp_path / "1").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "2").iterdir())
     for name in names:
@@ -84,7 +86,12 @@ def test_same_bytes_whatever_the_workers(tmp_path: Path, source: Path, tokenizer
 def test_limit_and_progress(tmp_path: Path, source: Path, tokenizer_folder: Path) -> None:
     seen: list[tuple[int, int]] = []
     manifest = build_shards(
-        tmp_path / "s", [source], tokenizer_folder, max_documents=2, progress=lambda d, t: seen.append((d, t))
+        tmp_path / "s",
+        [source],
+        tokenizer_folder,
+        max_documents=2,
+        piece_characters=1,
+        progress=lambda d, t: seen.append((d, t)),
     )
     assert manifest.documents == 2
     assert [documents for documents, _ in seen] == [1, 2]
@@ -115,14 +122,14 @@ def test_damage_is_named(tmp_path: Path, source: Path, tokenizer_folder: Path) -
         ShardedCorpus(folder, "abc")
     kept = tmp_path / "kept"
     shutil.copytree(folder, kept)
-    (folder / "00000.tokens.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(DataError, match="shard 0: missing or damaged"):
+    (folder / "00000-00000.tokens.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(DataError, match=r"00000-00000\.tokens\.npy: (missing|wanted)"):
         ShardedCorpus(folder)
-    (folder / "00000.tokens.npy").unlink()
-    with pytest.raises(DataError, match="shard 0: missing or damaged"):
+    (folder / "00000-00000.tokens.npy").unlink()
+    with pytest.raises(DataError, match=r"00000-00000\.tokens\.npy: (missing|wanted)"):
         ShardedCorpus(folder)
     (folder / "manifest.json").write_text(json.dumps({"format": 99}), "utf-8")
-    with pytest.raises(DataError, match="format: wanted 1, found 99"):
+    with pytest.raises(DataError, match="format: wanted 1 or 2, found 99"):
         ShardedCorpus(folder)
     assert len(ShardedCorpus(kept)) == manifest.documents
 

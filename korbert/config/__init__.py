@@ -1,6 +1,7 @@
 """Typed schemas under the Hydra YAML in `conf/`: a typo in a key or a value of the wrong type fails at once."""
 
 from korbert.config.composition import as_overrides, compose_config, run_door, typed
+from korbert.config.corpora import BuildCorpusConfig
 from korbert.config.doors import (
     AnnotateConfig,
     AnnotatorsConfig,
@@ -48,6 +49,7 @@ __all__ = [
     "BaselineConfig",
     "BenchmarkCase",
     "BenchmarkConfig",
+    "BuildCorpusConfig",
     "CompareConfig",
     "ComparePredictionsConfig",
     "CorpusConfig",

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree.ElementTree import ParseError
 
 from korbert.errors import DataError, KorbertError
-from korbert.lines import open_binary
+from korbert.lines import is_damage, open_binary
 from korbert.text import AnnotatedText, Span
 
 LINK = "LINK"
@@ -46,7 +46,7 @@ class Article:
 
 
 def read_pages(path: Path) -> Iterator[Page]:
-    """Stream the articles of one dump (.xml, as it is or with .bz2, .gz or .xz), redirects left out.
+    """Stream the articles of one dump (.xml, as it is or with .bz2, .gz, .xz or .zst), redirects left out.
 
     Raises DataError, naming file and page, where it is cut off or damaged, and KorbertError without the parser.
     """
@@ -64,9 +64,11 @@ def read_pages(path: Path) -> Iterator[Page]:
                 last = f"page {page.id} ({page.title})"
                 if page.namespace == _ARTICLES and not page.redirect:
                     yield Page(page.id, page.title, text)
-    except (OSError, EOFError, ParseError, AssertionError, ValueError) as error:
+    except (ParseError, AssertionError, ValueError) as error:
         raise DataError(path, f"after {last}", f"no MediaWiki dump, or cut off or damaged ({error!r})") from error
     except Exception as error:
+        if is_damage(error):
+            raise DataError(path, f"after {last}", f"cut off or damaged ({error!r})") from error
         if type(error).__module__.startswith("mwxml"):
             raise DataError(path, f"after {last}", f"no MediaWiki dump, or damaged ({error!r})") from error
         raise

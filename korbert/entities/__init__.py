@@ -11,7 +11,7 @@ from korbert.entities.expressions import ExpressionAnnotator
 from korbert.entities.gazetteer import GazetteerAnnotator
 from korbert.entities.morphology import NounRunAnnotator
 from korbert.entities.store import CachedAnnotator, StoredAnnotator, with_cache, write_store
-from korbert.entities.union import UnionAnnotator
+from korbert.entities.union import UnionAnnotator, merged
 
 __all__ = [
     "LINKS",
@@ -25,6 +25,7 @@ __all__ = [
     "StoredAnnotator",
     "UnionAnnotator",
     "make_annotator",
+    "merged",
     "with_cache",
     "write_store",
 ]

@@ -30,11 +30,11 @@ class UnionAnnotator(EntityAnnotator):
     def annotate_all(self, texts: Sequence[str]) -> list[AnnotatedText]:
         """Several texts, each part over all of them."""
         of_parts = [part.annotate_all(texts) for part in self.parts]
-        return [_merged(found) for found in zip(*of_parts, strict=True)]
+        return [merged(found) for found in zip(*of_parts, strict=True)]
 
 
-def _merged(found: Sequence[AnnotatedText]) -> AnnotatedText:
-    """One text's entities of all parts."""
+def merged(found: Sequence[AnnotatedText]) -> AnnotatedText:
+    """One text's entities of all parts, of which the earlier ones have priority."""
     text = found[0].text
     kept: list[Span] = []
     taken = bytearray(len(text))

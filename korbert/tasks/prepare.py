@@ -9,10 +9,12 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from korbert.config import (
@@ -26,6 +28,7 @@ from korbert.config import (
     expand_roots,
 )
 from korbert.data.corpus import expand_paths, read_documents
+from korbert.data.shardfiles import MANIFEST
 from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.encoding import EntityInput
 from korbert.entities import make_annotator
@@ -75,6 +78,22 @@ def corpus_identity(files: list[Path], cache: Path) -> list[list[str]]:
     return identity
 
 
+@contextmanager
+def building(folder: Path) -> Iterator[None]:
+    """Let one process at a time make `folder`, such as jobs of a sweep that begin together; the others wait."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for another process that makes %s", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def digest(value: object) -> str:
     """Sixteen hexadecimal digits of a JSON-able value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
@@ -100,13 +119,14 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
     described = {key: value for key, value in asdict(config).items() if key != "path"}
     key = digest([described, corpus_identity(files, Path(data.cache)), corpus.max_documents])
     folder = Path(data.cache) / "tokenizers" / f"{config.kind}-{config.vocab_size}-{key}"
-    if not (folder / "tokenizer.json").exists():
-        log.info("training the tokenizer %s on %d corpus files", folder.name, len(files))
-        texts = _paragraphs(files, corpus.max_documents, config.train_characters)
-        began = time.perf_counter()
-        tokenizer = train_tokenizer(config, texts)
-        tokenizer.training["seconds"] = round(time.perf_counter() - began, 1)
-        tokenizer.save(folder)
+    with building(folder):
+        if not (folder / "tokenizer.json").exists():
+            log.info("training the tokenizer %s on %d corpus files", folder.name, len(files))
+            texts = _paragraphs(files, corpus.max_documents, config.train_characters)
+            began = time.perf_counter()
+            tokenizer = train_tokenizer(config, texts)
+            tokenizer.training["seconds"] = round(time.perf_counter() - began, 1)
+            tokenizer.save(folder)
     log.info("tokenizer: %s", folder)
     return folder
 
@@ -185,26 +205,28 @@ def prepare_shards(
     wanted += ["typed"] * given.typed + ([f"units:{units}"] if units else [])
     key = digest([*identity, *wanted])
     folder = cache / "shards" / f"{re.sub('[^a-z]+', '-', entities.annotator)[:_LONGEST_NAME]}-{key}"
-    if not (folder / "manifest.json").exists():
-        log.info("encoding %d corpus files into %s", len(files), folder)
-        with progress_bar(unit=" documents") as bar:
+    with building(folder):
+        if not (folder / MANIFEST).exists():
+            log.info("encoding %d corpus files into %s", len(files), folder)
+            with progress_bar(unit=" documents") as bar:
 
-            def show(documents: int, tokens: int) -> None:
-                bar.update(documents - bar.n)
-                bar.set_postfix_str(f"{tokens:,} tokens", refresh=False)
+                def show(documents: int, tokens: int) -> None:
+                    bar.update(documents - bar.n)
+                    bar.set_postfix_str(f"{tokens:,} tokens", refresh=False)
 
-            build_shards(
-                folder,
-                files,
-                tokenizer_folder,
-                annotator_name,
-                cut=cut,
-                units=units,
-                max_documents=corpus.max_documents,
-                workers=workers,
-                progress=show,
-                cache=cache,
-            )
+                build_shards(
+                    folder,
+                    files,
+                    tokenizer_folder,
+                    annotator_name,
+                    cut=cut,
+                    units=units,
+                    max_documents=corpus.max_documents,
+                    workers=workers,
+                    progress=show,
+                    cache=cache,
+                    checksums=[checksum for _, checksum in contents],
+                )
     shards = ShardedCorpus(folder, tokenizer.fingerprint)
     log.info(
         "corpus: %s documents, %s sentences, %s tokens in %s",

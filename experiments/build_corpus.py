@@ -1,0 +1,19 @@
+"""Turn documents into token shards, filtered, by many processes and jobs; see conf/build_corpus.yaml."""
+
+import hydra
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="build_corpus")
+def main(config: DictConfig) -> None:
+    from korbert.config import run_door
+    from korbert.tasks.build_corpus import build_corpus
+
+    run_door(build_corpus, config)
+
+
+if __name__ == "__main__":
+    # Not above: worker processes import this file, and have no use for torch, which takes them seconds and 200 MB.
+    import korbert.config  # noqa: F401, the schemas of conf/
+
+    main()

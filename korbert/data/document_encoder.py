@@ -1,0 +1,76 @@
+"""Documents as encoded sentences, their entities marked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from korbert.data.corpus import Record, split_sentences
+from korbert.data.shardfiles import EOJEOL_UNITS, Stretch, stretch
+from korbert.data.units import unit_flags
+from korbert.encoding import Encoding, EntityInput, encode
+from korbert.entities import LINKS, EntityAnnotator, make_annotator, merged, with_cache
+from korbert.errors import ConfigError
+from korbert.lines import kind_of
+from korbert.morphology import make_analyser
+from korbert.text import AnnotatedText, IntArray
+from korbert.tokenizers import Tokenizer
+
+_EVERYTHING = EntityInput(typed=True)
+
+
+class RecordAnnotator:
+    """An annotator by name, and "links" for those that a dump itself has, alone or before others ("links+mecab").
+
+    annotations: a folder in which what is found is kept.
+    """
+
+    def __init__(self, name: str, cache: Path | None = None, annotations: Path | None = None) -> None:
+        self.has_links = name == LINKS or name.startswith(f"{LINKS}+")
+        rest = name.removeprefix(LINKS).removeprefix("+") or "none" if self.has_links else name
+        self._base: EntityAnnotator = with_cache(make_annotator(rest, cache=cache), annotations)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever any text could be annotated differently."""
+        return f"{LINKS}-1, {self._base.fingerprint}" if self.has_links else self._base.fingerprint
+
+    def check(self, sources: tuple[Path, ...]) -> None:
+        """Raise ConfigError for a source that marks no links, where they are asked for."""
+        for path in sources:
+            if self.has_links and kind_of(path) != ".xml":
+                raise ConfigError(
+                    f"entities.annotator={LINKS}: {path} is no MediaWiki dump; {LINKS}:FILE takes the links of one "
+                    "that experiments/extract_wiki.py has read"
+                )
+
+    def __call__(self, record: Record) -> list[AnnotatedText]:
+        """The paragraphs with their entities; each is annotated whole, so that an analyser sees its context."""
+        found = self._base.annotate_all(record.paragraphs)
+        if not self.has_links or record.links is None:
+            return found
+        own = [AnnotatedText(text, spans) for text, spans in zip(record.paragraphs, record.links, strict=True)]
+        return [merged(pair) for pair in zip(own, found, strict=True)]
+
+
+class DocumentEncoder:
+    """Document → encoded sentences. units: "", "eojeol", or the analyser whose morphemes are flagged as well."""
+
+    def __init__(self, tokenizer: Tokenizer, annotator: RecordAnnotator, cut: bool, units: str = "") -> None:
+        self.tokenizer, self.annotator = tokenizer, annotator
+        self.cut, self.units = cut, units
+        self._analyser = make_analyser(units) if units not in ("", EOJEOL_UNITS) else None
+
+    def __call__(self, record: Record) -> list[Stretch]:
+        """Encode every sentence that has a token."""
+        sentences = []
+        for paragraph in self.annotator(record):
+            for sentence in split_sentences(paragraph):
+                encoding = encode(sentence, self.tokenizer, _EVERYTHING, cut=self.cut)
+                if len(encoding):
+                    sentences.append(stretch(encoding, self._flags(sentence.text, encoding)))
+        return sentences
+
+    def _flags(self, text: str, encoding: Encoding) -> IntArray | None:
+        if not self.units:
+            return None
+        return unit_flags(text, encoding, self.tokenizer.special, self._analyser)

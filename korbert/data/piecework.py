@@ -1,0 +1,185 @@
+"""What is done with one piece of a corpus by any process: signing and encoding, by a recipe that decides every byte."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from korbert.data import duplicates
+from korbert.data.corpus import to_record
+from korbert.data.document_encoder import DocumentEncoder, RecordAnnotator
+from korbert.data.duplicates import Signatures, signatures
+from korbert.data.filters import DocumentFilter, Filters, Reason
+from korbert.data.overlap import comparable
+from korbert.data.pieces import Piece
+from korbert.data.shardfiles import ShardWriter
+from korbert.errors import DataError
+from korbert.files import checksum, write_json_atomically
+from korbert.parallel import megabytes
+from korbert.tokenizers import load_tokenizer
+
+VERSION = 1  # of what pieces are made of
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what is in the shards, and nothing else does but the files that it names.
+
+    cut: whether tokens end at entity boundaries; mentions are marked either way. units: what is flagged for masking:
+    nothing, "eojeol", or the name of an analyser, for its morphemes as well. filters: with paths of existing files.
+    piece_characters: of a shard, about. checksums: of the sources, where they are known. cache, annotations: folders,
+    see `RecordAnnotator`; they change nothing.
+    """
+
+    sources: tuple[Path, ...]
+    tokenizer_folder: Path
+    annotator: str = "none"
+    cut: bool = True
+    units: str = ""
+    filters: Filters = field(default_factory=Filters)
+    max_documents: int | None = None
+    piece_characters: int = 1 << 20
+    checksums: tuple[str, ...] = ()
+    cache: Path | None = None
+    annotations: Path | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What two builds of the same bytes have in common, JSON-able, wherever their files lie."""
+        annotator = RecordAnnotator(self.annotator, self.cache)
+        annotator.check(self.sources)
+        checksums = self.checksums or tuple(map(checksum, self.sources))
+        filters = asdict(self.filters)
+        for key in ("titles", "evaluation"):
+            filters[key] = [[Path(path).name, checksum(Path(path))] for path in filters[key]]
+        if self.filters.near_duplicates is not None:
+            filters["library"] = duplicates.library()
+        return {
+            "version": VERSION,
+            "tokenizer": load_tokenizer(self.tokenizer_folder).fingerprint,
+            "annotator": annotator.fingerprint,
+            "cut": self.cut and self.annotator != "none",
+            "units": self.units,
+            "filters": filters,
+            "max_documents": self.max_documents,
+            "piece_characters": self.piece_characters,
+            "sources": [[path.name, digest] for path, digest in zip(self.sources, checksums, strict=True)],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A piece that was finished. memory: megabytes of the process that did it, now and at most; process: its number."""
+
+    stage: str
+    name: str
+    documents: int
+    characters: int
+    tokens: int
+    process: int
+    memory: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where a build keeps what."""
+
+    output: Path
+    scratch: Path
+
+    @property
+    def build(self) -> Path:
+        """What is needed on the way."""
+        return self.output / "build"
+
+    @property
+    def signatures(self) -> Path:
+        """Of documents, by piece."""
+        return self.build / "signatures"
+
+    @property
+    def reasons(self) -> Path:
+        """Why documents are left out, by piece."""
+        return self.build / "reasons"
+
+    @property
+    def pieces(self) -> Path:
+        """What each finished piece holds."""
+        return self.build / "pieces"
+
+
+class Signer:
+    """Signs pieces."""
+
+    def __init__(self, recipe: Recipe, folders: Folders) -> None:
+        self.filters, self.folders = recipe.filters, folders
+        titles, evaluation = (list(map(Path, paths)) for paths in (self.filters.titles, self.filters.evaluation))
+        self._filter = DocumentFilter(self.filters, titles, evaluation)
+
+    def __call__(self, piece: Piece) -> Done:
+        """Write what comparing its documents needs to know of them."""
+        records = [to_record(raw) for raw in piece.documents]
+        texts = [comparable("\n".join(record.paragraphs)) for record in records]
+        reasons = np.array([self._filter(*pair) for pair in zip(records, texts, strict=True)], dtype=np.uint8)
+        exact = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts]
+        minima = None
+        if self.filters.near_duplicates is not None:
+            minima = np.zeros((len(texts), duplicates.MINIMA), dtype=np.uint32)
+            kept = np.flatnonzero(reasons == Reason.KEPT)
+            minima[kept] = signatures([texts[index] for index in kept], self.filters.shingle)
+        found = Signatures(reasons, np.frombuffer(b"".join(exact), dtype="<u8"), minima)
+        found.save(self.folders.signatures, piece.name, self.folders.scratch)
+        return _done("sign", piece.name, len(records), sum(map(len, records)), 0)
+
+
+class PieceEncoder:
+    """Encodes pieces."""
+
+    def __init__(self, recipe: Recipe, folders: Folders) -> None:
+        self.recipe, self.folders = recipe, folders
+        annotator = RecordAnnotator(recipe.annotator, recipe.cache, recipe.annotations)
+        tokenizer = load_tokenizer(recipe.tokenizer_folder)
+        self._vocabulary = len(tokenizer)
+        self._encode = DocumentEncoder(tokenizer, annotator, recipe.cut, recipe.units)
+
+    def __call__(self, piece: Piece) -> Done:
+        """Write its shard, and what is in it, which says that it is done."""
+        reasons = self._reasons(piece)
+        writer = ShardWriter(self._vocabulary, bool(self.recipe.units))
+        characters = empty = 0
+        for raw, reason in zip(piece.documents, reasons.tolist(), strict=True):
+            if reason != Reason.KEPT:
+                continue
+            record = to_record(raw)
+            sentences = self._encode(record)
+            characters += len(record)
+            if sentences:
+                writer.add(sentences)
+            else:
+                empty += 1
+        files = writer.write(self.folders.output, piece.name, self.folders.scratch)
+        dropped = Counter(Reason(reason).label for reason in reasons.tolist() if reason != Reason.KEPT)
+        counts = {
+            "read": len(piece.documents), "documents": writer.documents, "empty": empty, "sentences": writer.sentences,
+            "tokens": writer.tokens, "characters": characters, "dropped": dict(sorted(dropped.items())), "files": files,
+        }  # fmt: skip
+        write_json_atomically(self.folders.pieces / f"{piece.name}.json", counts)
+        return _done("encode", piece.name, len(piece.documents), characters, writer.tokens)
+
+    def _reasons(self, piece: Piece) -> duplicates.Reasons:
+        if not self.recipe.filters.any:
+            return np.full(len(piece.documents), Reason.KEPT, dtype=np.uint8)
+        path = self.folders.reasons / f"{piece.name}.npy"
+        try:
+            return np.load(path)
+        except (OSError, ValueError) as error:
+            raise DataError(path, "reasons", f"missing or damaged ({error}): delete {path.parent}") from error
+
+
+def _done(stage: str, name: str, documents: int, characters: int, tokens: int) -> Done:
+    return Done(stage, name, documents, characters, tokens, os.getpid(), megabytes())
