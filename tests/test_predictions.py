@@ -191,7 +191,7 @@ def test_other_ids_and_versions_are_said_and_scored_as_officially(
 ) -> None:
     content = json.loads(Path(files["dataset"]).read_text("utf-8"))
     content = {"data": content["data"], **({} if version is None else {"version": version})}
-    path = tmp_path / "other.json"
+    path = tmp_path / "dataset.json"
     path.write_text(json.dumps(content), "utf-8")
     half = json.loads(Path(files["half"]).read_text("utf-8"))
     given = dict(list(half.items())[5:]) | {"x1": "세종", "x2": ""}

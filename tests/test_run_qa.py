@@ -1,10 +1,16 @@
-"""All of KorQuAD dev through transformers' own procedure and through korbert: the same features, the same answers."""
+"""All of KorQuAD dev through transformers' own procedure and through korbert: the same features, the same answers.
+
+What differs, and is counted below: three gold answers of the file end with a space, behind which `run_qa` takes the
+next word's first token for the answer's last one; and where several tokens stand for one character (the sign of a
+word's start and the word, the parts of a character that normalisation expands), it is the first one's alone here.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +29,8 @@ transformers = pytest.importorskip("transformers")
 WINDOW = WindowConfig()
 
 
-class Pair(NamedTuple):
+@dataclasses.dataclass(frozen=True, repr=False)
+class Pair:
     """The same questions as windows of korbert's and as features of `run_qa`'s."""
 
     dev: KorquadDataset
@@ -31,6 +38,8 @@ class Pair(NamedTuple):
     made: WindowStatistics
     training: Columns
     validation: Columns
+    beyond: int  # answers that end with a space
+    shared: float  # tokens to which `run_qa` gives characters that another token has, for each window, at most
 
     @property
     def asked(self) -> list[Asked]:
@@ -52,63 +61,93 @@ def wordpiece(texts: list[str], folder: Path) -> tuple[Tokenizer, Any]:
 
 
 def unigram(texts: list[str], folder: Path) -> tuple[Tokenizer, Any]:
-    """korbert's own, turned into transformers' for the other side."""
-    trained = SentencePieceTokenizer.train(texts, 8000)
-    return trained, as_fast_tokenizer(trained)
+    """As XLM-R and KoBigBird publish theirs: a tokenizer.json with signs for the start of a word."""
+    theirs = as_fast_tokenizer(SentencePieceTokenizer.train(texts, 8000))
+    theirs.save_pretrained(folder)
+    return open_published(folder / "tokenizer.json"), theirs
 
 
-@pytest.fixture(scope="module", params=[wordpiece, unigram], ids=lambda make: make.__name__)
+@pytest.fixture(scope="module", params=[(wordpiece, 1, 3, 0.0), (unigram, 4, 1, 0.1)], ids=["wordpiece", "unigram"])
 def pair(request: pytest.FixtureRequest, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """All questions with WordPiece, those of every fourth article with unigram."""
+    make, step, beyond, shared = request.param
     dev = read(data_root / "korquad" / "KorQuAD_v1.0_dev.json")
     texts = [paragraph.context for article in dev.articles for paragraph in article.paragraphs]
-    ours, theirs = request.param(texts, tmp_path_factory.mktemp("vocabulary"))
+    ours, theirs = make(texts, tmp_path_factory.mktemp("vocabulary"))
+    dev = dev.subset(range(0, len(dev.articles), step))
     asked = [(paragraph, question) for _, paragraph, question in dev.questions()]
     windows, made = WindowMaker(ours, make_annotator("none"), EntityMode.NONE, WINDOW).dataset(dev)
     return Pair(
         dev, windows, made, training_features(theirs, asked, WINDOW, pad=False),
-        validation_features(theirs, asked, WINDOW, pad=False),
+        validation_features(theirs, asked, WINDOW, pad=False), beyond, shared,
     )  # fmt: skip
+
+
+def visible(span: tuple[int, int]) -> tuple[int, int] | None:
+    """A span that has characters; all others are alike."""
+    return span if span[0] < span[1] else None
 
 
 def test_features_are_those_of_run_qa(pair: Pair) -> None:
     """Ids, segments, windows, the tokens' characters, start and end: of all 5,774 questions."""
-    assert pair.made.questions == 5774
+    assert pair.made.questions == len(pair.dev) == (5774 if pair.shared == 0 else 1567)
     assert pair.made.truncated_questions == 0  # which run_qa would not do
     assert [w.question_id for w in pair.windows] == pair.validation["example_id"]
-    assert pair.made.windows == len(pair.training["input_ids"]) > 6000
-    contexts = {question.id: paragraph.context for paragraph, question in pair.asked}
+    assert pair.made.windows == len(pair.training["input_ids"]) > len(pair.dev)
+    asked = {question.id: (paragraph.context, question.answers[0]) for paragraph, question in pair.asked}
+    beyond = shared = 0
     for row, window in enumerate(pair.windows):
+        context, gold = asked[window.question_id]
         assert window.token_ids.tolist() == pair.training["input_ids"][row]
         assert window.segment_ids.tolist() == pair.training["token_type_ids"][row]
         spans = pair.validation["offset_mapping"][row]
         inside = [place for place, span in enumerate(spans) if span is not None]
         assert inside == list(range(window.context_start, len(window) - 1))
         # A space in front of a word is no part of its span here; there it is, where the vocabulary has it in the token.
-        assert [trim(contexts[window.question_id], *spans[place]) for place in inside] == list(
-            zip(window.starts.tolist(), window.ends.tolist(), strict=True)
-        )
-        assert window.answer == (pair.training["start_positions"][row], pair.training["end_positions"][row])
+        theirs = [visible(trim(context, *spans[place])) for place in inside]
+        ours = list(map(visible, zip(window.starts.tolist(), window.ends.tolist(), strict=True)))
+        if theirs != ours:
+            differ = [place for place, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b]
+            assert {ours[place] for place in differ} == {None}
+            has_one = {character for span in ours if span is not None for character in range(*span)}
+            assert has_one >= {character for place in differ for character in range(*theirs[place])}
+            shared += len(differ)
+        first, last = (pair.training[f"{side}_positions"][row] for side in ("start", "end"))
+        if gold.text != gold.text.strip() and window.answer != (0, 0):
+            assert window.answer == (first, last - 1)
+            assert context[spans[last][0] : spans[last][1]].strip() == context[gold.end : spans[last][1]]
+            beyond += 1
+        else:
+            assert window.answer == (first, last)
+    assert beyond == pair.beyond
+    assert shared <= pair.shared * len(pair.windows)
 
 
 def logits(windows: list[Window], kind: str, seed: int = 0) -> list[Logits]:
-    """As long as a batch padded to max_length. context: nothing stands out but the context, as in korbert's models,
-    which rule everything else out; peaked: also [CLS] and question compete, but some places stand out, as a trained
-    model's do; noise: nothing stands out.
+    """As long as a batch padded to max_length, and never for tokens without characters.
+
+    context: nothing stands out but the context, as in korbert's models, which rule everything else out. peaked: [CLS],
+    question and padding compete, but some places stand out, as a trained model's do. noise: nothing stands out, and
+    what is outside of the context is a little better.
     """
     rng = np.random.default_rng(seed)
     said = []
     for window in windows:
         values = rng.normal(size=(2, WINDOW.max_length)).astype(np.float32)
         context = slice(window.context_start, window.context_start + len(window.starts))
+        outside = np.ones(WINDOW.max_length, dtype=np.bool_)
+        outside[context] = False
+        places = window.context_start + np.flatnonzero(window.ends > window.starts)
         if kind == "context":
-            outside = np.ones(WINDOW.max_length, dtype=np.bool_)
-            outside[context] = False
             values[:, outside] = -30
-        if kind == "peaked":
+        elif kind == "noise":
+            values[:, outside] += 1
+        else:
             values[:, 0] += 6
-            at = rng.integers(0, len(window.starts), size=4) + window.context_start
-            values[0, at] += 8
-            values[1, np.minimum(at + rng.integers(0, 6, size=4), context.stop - 1)] += 8
+            at = rng.integers(0, len(places), size=4)
+            values[0, places[at]] += 8
+            values[1, places[np.minimum(at + rng.integers(0, 6, size=4), len(places) - 1)]] += 8
+        values[:, context][:, window.ends == window.starts] = -30
         said.append(Logits(*values))
     return said
 
@@ -120,13 +159,13 @@ def test_answers_are_those_of_run_qa(pair: Pair, kind: str) -> None:
     config = DecodingConfig()
     found = decode_answers(pair.windows, said, config)
     expected = postprocessed(pair.asked, pair.validation, [s.start for s in said], [s.end for s in said], config)
-    assert len(found) == len(expected) == 5774
+    assert len(found) == len(expected) == len(pair.dev)
     same = 0
     for key, candidates in found.items():
         best = expected[key][0]
         same += candidates[0].text == best["text"][slice(*trim(best["text"], 0, len(best["text"])))]
         assert candidates[0].score == pytest.approx(best["score"], abs=1e-6)
-    assert same == 5774
+    assert same == len(pair.dev)
 
 
 def test_what_is_outside_of_the_context_takes_no_place_here(pair: Pair) -> None:
@@ -134,7 +173,7 @@ def test_what_is_outside_of_the_context_takes_no_place_here(pair: Pair) -> None:
 
     So on logits without any preference korbert's best answer is at least as good; with places enough it is the same.
     """
-    some = pair.asked[::40]
+    some = pair.asked[::150]
     wanted = {question.id for _, question in some}
     rows = [row for row, window in enumerate(pair.windows) if window.question_id in wanted]
     windows = [pair.windows[row] for row in rows]
