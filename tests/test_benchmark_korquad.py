@@ -24,6 +24,7 @@ from korbert.tasks.benchmark_korquad import Share, batches, their_batch
 from korbert.tokenizers import CharacterTokenizer
 
 transformers = pytest.importorskip("transformers")
+pytest.importorskip("datasets")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

@@ -20,12 +20,13 @@ from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.data.windows import Window, WindowConfig, WindowMaker, WindowStatistics
 from korbert.encoding import EntityMode
 from korbert.entities import make_annotator
-from korbert.tasks.run_qa import Asked, Columns, postprocessed, training_features, validation_features
+from korbert.tasks.run_qa import as_examples, postprocessed, training_features, validation_features
 from korbert.text import trim
 from korbert.tokenizers import SentencePieceTokenizer, Tokenizer, WordPieceTokenizer, open_published
 from korbert.tokenizers.conversion import as_fast_tokenizer
 
 transformers = pytest.importorskip("transformers")
+pytest.importorskip("datasets")
 WINDOW = WindowConfig()
 
 
@@ -36,14 +37,11 @@ class Pair:
     dev: KorquadDataset
     windows: list[Window]
     made: WindowStatistics
-    training: Columns
-    validation: Columns
+    examples: Any
+    training: Any
+    validation: Any
     beyond: int  # answers that end with a space
     shared: float  # tokens to which `run_qa` gives characters that another token has, for each window, at most
-
-    @property
-    def asked(self) -> list[Asked]:
-        return [(paragraph, question) for _, paragraph, question in self.dev.questions()]
 
 
 @functools.lru_cache(maxsize=1)
@@ -75,11 +73,11 @@ def pair(request: pytest.FixtureRequest, data_root: Path, tmp_path_factory: pyte
     texts = [paragraph.context for article in dev.articles for paragraph in article.paragraphs]
     ours, theirs = make(texts, tmp_path_factory.mktemp("vocabulary"))
     dev = dev.subset(range(0, len(dev.articles), step))
-    asked = [(paragraph, question) for _, paragraph, question in dev.questions()]
+    examples = as_examples(dev)
     windows, made = WindowMaker(ours, make_annotator("none"), EntityMode.NONE, WINDOW).dataset(dev)
     return Pair(
-        dev, windows, made, training_features(theirs, asked, WINDOW, pad=False),
-        validation_features(theirs, asked, WINDOW, pad=False), beyond, shared,
+        dev, windows, made, examples, training_features(theirs, examples, WINDOW, pad=False),
+        validation_features(theirs, examples, WINDOW, pad=False), beyond, shared,
     )  # fmt: skip
 
 
@@ -92,15 +90,16 @@ def test_features_are_those_of_run_qa(pair: Pair) -> None:
     """Ids, segments, windows, the tokens' characters, start and end: of all 5,774 questions."""
     assert pair.made.questions == len(pair.dev) == (5774 if pair.shared == 0 else 1567)
     assert pair.made.truncated_questions == 0  # which run_qa would not do
-    assert [w.question_id for w in pair.windows] == pair.validation["example_id"]
-    assert pair.made.windows == len(pair.training["input_ids"]) > len(pair.dev)
-    asked = {question.id: (paragraph.context, question.answers[0]) for paragraph, question in pair.asked}
+    training, validation = pair.training.to_dict(), pair.validation.to_dict()
+    assert [w.question_id for w in pair.windows] == validation["example_id"]
+    assert pair.made.windows == len(pair.training) > len(pair.dev)
+    asked = {question.id: (paragraph.context, question.answers[0]) for _, paragraph, question in pair.dev.questions()}
     beyond = shared = 0
     for row, window in enumerate(pair.windows):
         context, gold = asked[window.question_id]
-        assert window.token_ids.tolist() == pair.training["input_ids"][row]
-        assert window.segment_ids.tolist() == pair.training["token_type_ids"][row]
-        spans = pair.validation["offset_mapping"][row]
+        assert window.token_ids.tolist() == training["input_ids"][row]
+        assert window.segment_ids.tolist() == training["token_type_ids"][row]
+        spans = validation["offset_mapping"][row]
         inside = [place for place, span in enumerate(spans) if span is not None]
         assert inside == list(range(window.context_start, len(window) - 1))
         # A space in front of a word is no part of its span here; there it is, where the vocabulary has it in the token.
@@ -112,7 +111,7 @@ def test_features_are_those_of_run_qa(pair: Pair) -> None:
             has_one = {character for span in ours if span is not None for character in range(*span)}
             assert has_one >= {character for place in differ for character in range(*theirs[place])}
             shared += len(differ)
-        first, last = (pair.training[f"{side}_positions"][row] for side in ("start", "end"))
+        first, last = (training[f"{side}_positions"][row] for side in ("start", "end"))
         if gold.text != gold.text.strip() and window.answer != (0, 0):
             assert window.answer == (first, last - 1)
             assert context[spans[last][0] : spans[last][1]].strip() == context[gold.end : spans[last][1]]
@@ -158,7 +157,7 @@ def test_answers_are_those_of_run_qa(pair: Pair, kind: str) -> None:
     said = logits(pair.windows, kind)
     config = DecodingConfig()
     found = decode_answers(pair.windows, said, config)
-    expected = postprocessed(pair.asked, pair.validation, [s.start for s in said], [s.end for s in said], config)
+    expected = postprocessed(pair.examples, pair.validation, [s.start for s in said], [s.end for s in said], config)
     assert len(found) == len(expected) == len(pair.dev)
     same = 0
     for key, candidates in found.items():
@@ -173,12 +172,12 @@ def test_what_is_outside_of_the_context_takes_no_place_here(pair: Pair) -> None:
 
     So on logits without any preference korbert's best answer is at least as good; with places enough it is the same.
     """
-    some = pair.asked[::150]
-    wanted = {question.id for _, question in some}
+    some = pair.examples.select(range(0, len(pair.examples), 150))
+    wanted = set(some["id"])
     rows = [row for row, window in enumerate(pair.windows) if window.question_id in wanted]
     windows = [pair.windows[row] for row in rows]
     said = logits(windows, "noise")
-    features = {name: [column[row] for row in rows] for name, column in pair.validation.items()}
+    features = pair.validation.select(rows)
     better = 0
     for n_best in (20, WINDOW.max_length):
         config = DecodingConfig(n_best=n_best)

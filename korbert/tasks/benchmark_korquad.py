@@ -33,7 +33,7 @@ from korbert.model import ModelConfig, SpanModel
 from korbert.study.calibration import confidence
 from korbert.tasks.contenders import timed, timed_alone, update
 from korbert.tasks.prepare import prepare_tokenizer
-from korbert.tasks.run_qa import postprocessed, training_features, validation_features
+from korbert.tasks.run_qa import as_examples, postprocessed, training_features, validation_features
 from korbert.tasks.runs import finish_run, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.tokenizers.conversion import as_fast_tokenizer
@@ -85,20 +85,19 @@ def _maker(tokenizer: Tokenizer, window: WindowConfig) -> WindowMaker:
 
 def measure_alone(dataset: KorquadDataset, tokenizer: Tokenizer, window: WindowConfig, config: BenchmarkConfig) -> Rows:
     """Features of all questions, made anew; and answers of all of them from the same logits, with their confidence."""
-    asked = [(paragraph, question) for _, paragraph, question in dataset.questions()]
-    fast = as_fast_tokenizer(tokenizer)
+    examples, fast = as_examples(dataset), as_fast_tokenizer(tokenizer)
     contenders: dict[str, dict[str, Callable[[], object]]] = {}
     if "features" in config.korquad.work:
         contenders["features"] = {
             _OURS: lambda: _maker(tokenizer, window).dataset(dataset),
-            _PADDED: lambda: training_features(fast, asked, window),
+            _PADDED: lambda: training_features(fast, examples, window),
         }
     if "postprocessing" in config.korquad.work:
         windows, _ = _maker(tokenizer, window).dataset(dataset)
-        features = validation_features(fast, asked, window)
+        features = validation_features(fast, examples, window)
         decoding = DecodingConfig()
         # As many as the features, which may be a few more or less: two ways to normalise text, to cut long questions.
-        starts, ends = random_logits(max(len(windows), len(features["input_ids"])), window.max_length, config.seed)
+        starts, ends = random_logits(max(len(windows), len(features)), window.max_length, config.seed)
         said = [Logits(*pair) for pair in zip(starts[: len(windows)], ends, strict=False)]
 
         def ours() -> list[float]:
@@ -107,11 +106,11 @@ def measure_alone(dataset: KorquadDataset, tokenizer: Tokenizer, window: WindowC
 
         contenders["postprocessing"] = {
             _OURS: ours,
-            _PADDED: lambda: postprocessed(asked, features, list(starts), list(ends), decoding),
+            _PADDED: lambda: postprocessed(examples, features, list(starts), list(ends), decoding),
         }
     rows = []
     for name, works in contenders.items():
-        shares = {who: [Share(work, len(asked))] for who, work in works.items()}
+        shares = {who: [Share(work, len(dataset))] for who, work in works.items()}
         rows += _measure({"work": name, "length": window.max_length}, "questions", shares, config.rounds, timed_alone)
     return rows
 

@@ -1,78 +1,97 @@
 """The question answering procedure of transformers' `run_qa` example, to measure against and to test against.
 
-Written down from what it does, step by step and question by question in Python as there: features by the fast
-tokenizer's overflowing tokens, answers by loops over the best starts and ends. Nothing else in korbert uses this.
+Written down from what it does, as it does it: examples and features are a `datasets.Dataset`, features come from the
+fast tokenizer's overflowing tokens by `map`, answers from loops over rows and over the best starts and ends. Nothing
+else in korbert uses this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from korbert.data.decoding import DecodingConfig
-from korbert.data.korquad import Paragraph, Question
+from korbert.data.korquad import KorquadDataset
 from korbert.data.windows import WindowConfig
+from korbert.errors import KorbertError
 
-Asked = tuple[Paragraph, Question]
 Columns = dict[str, list[Any]]
 FloatArray = npt.NDArray[np.float32]
-_BATCH = 1000  # questions, as `datasets.map` takes them
 
 
-def training_features(tokenizer: Any, asked: Sequence[Asked], config: WindowConfig, pad: bool = True) -> Columns:
+def as_examples(dataset: KorquadDataset) -> Any:
+    """All questions as a `datasets.Dataset`, in memory. Raises KorbertError without the package."""
+    try:
+        import datasets
+    except ImportError:
+        raise KorbertError("the benchmark compares with run_qa: pip install 'korbert[benchmark]'") from None
+    datasets.disable_progress_bars()
+    rows: Iterable[dict[str, Any]] = (
+        {
+            "id": question.id,
+            "question": question.text,
+            "context": paragraph.context,
+            "answers": {
+                "text": [answer.text for answer in question.answers],
+                "answer_start": [answer.start for answer in question.answers],
+            },
+        }
+        for _, paragraph, question in dataset.questions()
+    )
+    return datasets.Dataset.from_list(list(rows))
+
+
+def training_features(tokenizer: Any, examples: Any, config: WindowConfig, pad: bool = True) -> Any:
     """Token ids, segment ids, attention mask, start and end positions of every window.
 
     pad: to max_length, which is the default there. Questions are never cut. Neither is it looked at whether an answer's
     ends are white space.
     """
-    columns: Columns = {
-        "input_ids": [], "token_type_ids": [], "attention_mask": [], "start_positions": [], "end_positions": [],
-    }  # fmt: skip
-    for first in range(0, len(asked), _BATCH):
-        some = asked[first : first + _BATCH]
-        made, samples, offsets = _tokenized(tokenizer, some, config, pad)
-        for name in ("input_ids", "token_type_ids", "attention_mask"):
-            columns[name] += made[name]
+
+    def prepare(batch: Columns) -> Any:
+        made = _tokenized(tokenizer, batch, config, pad)
+        samples, offsets = made.pop("overflow_to_sample_mapping"), made.pop("offset_mapping")
+        made["start_positions"], made["end_positions"] = [], []
         for row, spans in enumerate(offsets):
-            answer = some[samples[row]][1].answers[0]
-            start, end = _positions(
-                made["input_ids"][row].index(tokenizer.cls_token_id), made.sequence_ids(row), spans, answer.start,
-                answer.end,
+            answers = batch["answers"][samples[row]]
+            start = answers["answer_start"][0]
+            found = _positions(
+                made["input_ids"][row].index(tokenizer.cls_token_id), made.sequence_ids(row), spans, start,
+                start + len(answers["text"][0]),
             )  # fmt: skip
-            columns["start_positions"].append(start)
-            columns["end_positions"].append(end)
-    return columns
+            made["start_positions"].append(found[0])
+            made["end_positions"].append(found[1])
+        return made
+
+    return examples.map(prepare, batched=True, remove_columns=examples.column_names)
 
 
-def validation_features(tokenizer: Any, asked: Sequence[Asked], config: WindowConfig, pad: bool = True) -> Columns:
-    """Token ids of every window, its question's id, and the context's characters that each token stands for, or None.
+def validation_features(tokenizer: Any, examples: Any, config: WindowConfig, pad: bool = True) -> Any:
+    """Token ids and so on of every window, its question's id, and the context's characters that each token stands for.
 
-    Contexts are whole: what a token stands for outside of the context is None.
+    What a token stands for outside of the context is None.
     """
-    columns: Columns = {"input_ids": [], "example_id": [], "offset_mapping": []}
-    for first in range(0, len(asked), _BATCH):
-        some = asked[first : first + _BATCH]
-        made, samples, offsets = _tokenized(tokenizer, some, config, pad)
-        columns["input_ids"] += made["input_ids"]
-        for row, spans in enumerate(offsets):
-            columns["example_id"].append(some[samples[row]][1].id)
+
+    def prepare(batch: Columns) -> Any:
+        made = _tokenized(tokenizer, batch, config, pad)
+        samples = made.pop("overflow_to_sample_mapping")
+        made["example_id"] = [batch["id"][sample] for sample in samples]
+        for row, spans in enumerate(made["offset_mapping"]):
             segments = made.sequence_ids(row)
-            columns["offset_mapping"].append(
-                [span if segments[place] == 1 else None for place, span in enumerate(spans)]
-            )
-    return columns
+            made["offset_mapping"][row] = [span if segments[place] == 1 else None for place, span in enumerate(spans)]
+        return made
+
+    return examples.map(prepare, batched=True, remove_columns=examples.column_names)
 
 
-def _tokenized(
-    tokenizer: Any, asked: Sequence[Asked], config: WindowConfig, pad: bool
-) -> tuple[Any, list[int], list[list[tuple[int, int]]]]:
-    """What the tokenizer makes of some questions, which of them each window is of, and the tokens' characters."""
-    made = tokenizer(
-        [question.text.lstrip() for _, question in asked],
-        [paragraph.context for paragraph, _ in asked],
+def _tokenized(tokenizer: Any, batch: Columns, config: WindowConfig, pad: bool) -> Any:
+    return tokenizer(
+        [question.lstrip() for question in batch["question"]],
+        batch["context"],
         truncation="only_second",
         max_length=config.max_length,
         stride=config.doc_stride,
@@ -80,7 +99,6 @@ def _tokenized(
         return_offsets_mapping=True,
         padding="max_length" if pad else False,
     )
-    return made, made.pop("overflow_to_sample_mapping"), made.pop("offset_mapping")
 
 
 def _positions(
@@ -103,36 +121,35 @@ def _positions(
 
 
 def postprocessed(
-    asked: Sequence[Asked],
-    features: Columns,
-    starts: Sequence[FloatArray],
-    ends: Sequence[FloatArray],
-    config: DecodingConfig,
+    examples: Any, features: Any, starts: Sequence[FloatArray], ends: Sequence[FloatArray], config: DecodingConfig
 ) -> dict[str, list[dict[str, Any]]]:
-    """The n-best answers of every question, best first, with text, score and probability.
+    """The n-best answers of every question, best first, with text, score and probability, as they are written.
 
     starts, ends: logits of each window, (T,) or longer. Places outside of the context take part in the ranking of the
     best starts and ends and are left out behind it.
     """
-    of_question: dict[str, list[int]] = {}
-    for number, key in enumerate(features["example_id"]):
-        of_question.setdefault(key, []).append(number)
+    of_question: dict[str, list[int]] = defaultdict(list)
+    for number, feature in enumerate(features):
+        of_question[feature["example_id"]].append(number)
     answers = {}
-    for paragraph, question in asked:
+    for example in examples:
         found: list[dict[str, Any]] = []
-        for number in of_question[question.id]:
-            found += _candidates(starts[number], ends[number], features["offset_mapping"][number], config)
+        for number in of_question[example["id"]]:
+            found += _candidates(starts[number], ends[number], features[number]["offset_mapping"], config)
         best = sorted(found, key=lambda candidate: candidate["score"], reverse=True)[: config.n_best]
         for candidate in best:
             start, end = candidate.pop("offsets")
-            candidate["text"] = paragraph.context[start:end]
+            candidate["text"] = example["context"][start:end]
         if not best or (len(best) == 1 and best[0]["text"] == ""):
             best.insert(0, {"text": "empty", "score": 0.0})
         scores = np.array([candidate["score"] for candidate in best])
         weights = np.exp(scores - scores.max())
         for candidate, share in zip(best, weights / weights.sum(), strict=True):
-            candidate["probability"] = float(share)
-        answers[question.id] = best
+            candidate["probability"] = share
+        answers[example["id"]] = [
+            {name: float(value) if isinstance(value, np.floating) else value for name, value in candidate.items()}
+            for candidate in best
+        ]
     return answers
 
 
