@@ -113,7 +113,9 @@ def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             benchmark(compose_config("benchmark", [*basic, "suite=squad"]))
     padded, bucketed = "Hugging Face, padded", "Hugging Face, bucketed"
     assert [(row["work"], row["contender"]) for row in results["one thread"]] == [
-        (work, who) for work in ("features", "postprocessing") for who in ("korbert", padded)
+        (work, who)
+        for work in ("features", "postprocessing, one place stands out", "postprocessing, noise")
+        for who in ("korbert", padded)
     ]
     assert [(row["work"], row["contender"]) for row in results["models"]] == [
         (work, who) for work in ("training", "inference") for who in ("korbert", padded, bucketed)

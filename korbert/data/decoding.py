@@ -7,8 +7,10 @@ pairs the best that can be an answer.
 from __future__ import annotations
 
 import bisect
+import contextlib
+import gc
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -82,6 +84,19 @@ class _Found(NamedTuple):
     score: npt.NDArray[np.float64]
 
 
+@contextlib.contextmanager
+def _many_objects() -> Iterator[None]:
+    """Leave out garbage collection, which would go through all there is again and again, and find nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_many_objects()
 def decode_answers(
     windows: Sequence[Window], logits: Iterable[Logits], config: DecodingConfig
 ) -> dict[str, list[Candidate]]:
@@ -108,10 +123,9 @@ def decode_answers(
     if config.trim_josa is not None:
         found = found._replace(end=_without_josa(found, contexts, make_analyser(config.trim_josa, "trim_josa")))
     best = _n_best(found, config.n_best)
-    chosen = _Found(*(column[best] for column in found))
-    edges = np.searchsorted(chosen.question, np.arange(len(contexts) + 1)).tolist()
-    starts, ends, scores = (column.tolist() for column in chosen[1:])
-    texts = [contexts[i][a:b] for i, a, b in zip(chosen.question.tolist(), starts, ends, strict=True)]
+    edges = np.searchsorted(best.question, np.arange(len(contexts) + 1)).tolist()
+    starts, ends, scores = (column.tolist() for column in best[1:])
+    texts = [contexts[i][a:b] for i, a, b in zip(best.question.tolist(), starts, ends, strict=True)]
     candidates = list(map(Candidate, texts, starts, ends, scores))
     return {key: candidates[a:b] for key, (a, b) in zip(numbers, itertools.pairwise(edges), strict=True)}
 
@@ -134,9 +148,9 @@ def _decode(
     end = _rectangle(np.where(barred, -np.inf, end), counts)
     firsts, lasts = _top(start, config.n_best), _top(end, config.n_best)  # (W, n)
     rows = np.arange(len(windows))[:, None]
-    lengths = lasts[:, None, :] - firsts[:, :, None] + 1  # (W, n, n)
+    later = lasts.astype(np.int32)[:, None, :] - firsts.astype(np.int32)[:, :, None]  # (W, n, n)
     scores = start[rows, firsts][:, :, None] + end[rows, lasts][:, None, :]
-    scores[(lengths < 1) | (lengths > config.max_answer_length)] = -np.inf
+    np.copyto(scores, -np.inf, where=(later < 0) | (later >= config.max_answer_length))
     flat = scores.reshape(len(windows), -1)
     best = _top(flat, config.n_best)
     keep = np.isfinite(flat[rows, best])
@@ -254,14 +268,17 @@ def _with_most_context(windows: Sequence[Window], questions: Indices) -> list[np
     return np.split(best, np.cumsum(counts)[:-1])
 
 
-def _n_best(found: _Found, count: int) -> Indices:
-    """Indices of each question's best candidates, question by question, best first, no characters twice."""
-    order = np.lexsort((found.end, found.start, -found.score, found.question))
-    question, start, end = (column[order] for column in found[:3])
+def _n_best(found: _Found, count: int) -> _Found:
+    """Each question's best candidates, question by question, best first, no characters twice."""
     # A number for each span of each question: far below 2 ** 63 for any texts that fit into memory.
-    width = int(end.max(initial=0)) + 1
-    _, first = np.unique((question * width + start) * width + end, return_index=True)
-    order = order[np.sort(first)]
-    questions = found.question[order]
-    begins = np.searchsorted(questions, questions, side="left")
-    return order[np.arange(len(order)) - begins < count]
+    width = int(found.end.max(initial=0)) + 1
+    spans = (found.question * width + found.start) * width + found.end
+    order = np.argsort(spans, kind="stable")
+    first = np.flatnonzero(np.append(True, np.diff(spans[order]) > 0)[: len(order)])
+    score = np.maximum.reduceat(found.score[order], first) if len(order) else found.score
+    question, start, end = (column[order[first]] for column in found[:3])
+    order = np.lexsort((-score, question))  # of equal scores the span that begins, then ends, first
+    question = question[order]
+    is_best = np.arange(len(order)) - np.searchsorted(question, question, side="left") < count
+    order = order[is_best]
+    return _Found(question[is_best], start[order], end[order], score[order])

@@ -9,6 +9,7 @@ there may be, and once more with batches of like length, padded to their own lon
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import os
 import statistics
@@ -30,7 +31,7 @@ from korbert.encoding import EntityMode
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, KorbertError
 from korbert.model import ModelConfig, SpanModel
-from korbert.study.calibration import confidence
+from korbert.study.calibration import confidences
 from korbert.tasks.contenders import timed, timed_alone, update
 from korbert.tasks.prepare import prepare_tokenizer
 from korbert.tasks.run_qa import as_examples, postprocessed, training_features, validation_features
@@ -43,6 +44,9 @@ from korbert.training.runtime import Runtime, compile_layers, keep_freed_memory,
 log = logging.getLogger(__name__)
 _OURS, _PADDED, _BUCKETED = "korbert", "Hugging Face, padded", "Hugging Face, bucketed"
 _ALONE, _OF_MODELS = ("features", "postprocessing"), ("training", "inference")
+# How much logits fall with each token from one place on. A trained model's best starts and ends lie together, so that
+# most of their pairs are possible answers; few are of noise.
+_SLOPES = {"one place stands out": 0.2, "noise": 0.0}
 Rows = list[dict[str, Any]]
 
 
@@ -95,19 +99,14 @@ def measure_alone(dataset: KorquadDataset, tokenizer: Tokenizer, window: WindowC
     if "postprocessing" in config.korquad.work:
         windows, _ = _maker(tokenizer, window).dataset(dataset)
         features = validation_features(fast, examples, window)
-        decoding = DecodingConfig()
-        # As many as the features, which may be a few more or less: two ways to normalise text, to cut long questions.
-        starts, ends = random_logits(max(len(windows), len(features)), window.max_length, config.seed)
-        said = [Logits(*pair) for pair in zip(starts[: len(windows)], ends, strict=False)]
-
-        def ours() -> list[float]:
-            answers = decode_answers(windows, said, decoding)
-            return [confidence([candidate.score for candidate in found]) for found in answers.values()]
-
-        contenders["postprocessing"] = {
-            _OURS: ours,
-            _PADDED: lambda: postprocessed(examples, features, list(starts), list(ends), decoding),
-        }
+        for name, slope in _SLOPES.items():
+            logits = random_logits(windows, len(features), window.max_length, slope, config.seed)
+            contenders[f"postprocessing, {name}"] = {
+                _OURS: functools.partial(_answers, windows, [Logits(*said) for said in logits[: len(windows)]]),
+                _PADDED: functools.partial(
+                    postprocessed, examples, features, *map(list, zip(*logits, strict=True)), DecodingConfig()
+                ),
+            }
     rows = []
     for name, works in contenders.items():
         shares = {who: [Share(work, len(dataset))] for who, work in works.items()}
@@ -115,10 +114,24 @@ def measure_alone(dataset: KorquadDataset, tokenizer: Tokenizer, window: WindowC
     return rows
 
 
-def random_logits(count: int, length: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Start and end logits of windows, each (count, length) float32."""
-    starts, ends = np.random.default_rng(seed).normal(size=(2, count, length)).astype(np.float32)
-    return starts, ends
+def random_logits(
+    windows: Sequence[Window], count: int, length: int, slope: float, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Start and end logits of windows, each (length,) float32: noise that falls by `slope` a token from some place on.
+
+    count: at least so many; transformers' side may have a few more windows, for it normalises text in another way.
+    """
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(max(count, len(windows)), 2, length)).astype(np.float32)
+    for of_window, window in zip(logits, windows, strict=False):
+        place = window.context_start + rng.integers(max(1, len(window.starts)))
+        of_window -= np.float32(slope) * np.abs(np.arange(length, dtype=np.float32) - place)
+    return [(start, end) for start, end in logits]
+
+
+def _answers(windows: Sequence[Window], logits: Sequence[Logits]) -> np.ndarray:
+    answers = decode_answers(windows, logits, DecodingConfig())
+    return confidences([[candidate.score for candidate in found] for found in answers.values()])
 
 
 def measure_models(
@@ -182,12 +195,15 @@ def _measure(
     shares: one for each round, or the same one for all; the first round warms up.
     """
     speeds: dict[str, list[float]] = {who: [] for who in shares}
+    gc.collect()
+    gc.freeze()  # what was made for the others before is not gone through in anyone's time
     for number in range(rounds + 1):
         for who, of_round in shares.items():
             share = of_round[number % len(of_round)]
             keep_freed_memory(who == _OURS)
             speeds[who].append(share.amount / clock(share.work))
         log.info("%s  round %d of %d", "  ".join(map(str, about.values())), number, rounds)
+    gc.unfreeze()
     keep_freed_memory()
     ours = speeds[_OURS][1:]
     return [
