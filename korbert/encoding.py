@@ -133,7 +133,7 @@ class Encoding:
     def __len__(self) -> int:
         return len(self.token_ids)
 
-    def take(self, keep: IntArray) -> Encoding:
+    def take(self, keep: IntArray | slice) -> Encoding:
         """Return the tokens at the indices `keep`."""
         return Encoding(self.token_ids[keep], self.entity_ids[keep], self.starts[keep], self.ends[keep])
 

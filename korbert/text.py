@@ -97,6 +97,7 @@ WORD_START = "▁"  # as in SentencePiece: white space before a word is part of 
 _STABLE = _stable_characters()
 _UNSTABLE = re.compile(f"[^{_STABLE} ]")
 _RUN = re.compile(rf"(?P<stable>[{_STABLE}]+)|(?P<space>\s+)|(?P<invisible>[{_INVISIBLE}]+)|(?P<other>.)", re.S)
+_BASIC_PLANE = 0x10000  # characters; no blank one is beyond
 _REMOVE_INVISIBLE = re.compile(f"[{_INVISIBLE}]+")
 
 
@@ -308,12 +309,13 @@ def trim(text: str, start: int, end: int) -> tuple[int, int]:
 def blank_mask(text: str) -> npt.NDArray[np.bool_]:
     """Which characters are white space or invisible, as `trim` takes them, (length,)."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    return np.isin(codes, _blank_codes())
+    return _blank_codes()[np.minimum(codes, _BASIC_PLANE)]
 
 
 @lru_cache(maxsize=1)
-def _blank_codes() -> npt.NDArray[np.uint32]:
-    return np.array([code for code in range(0x10000) if _is_blank(chr(code))], dtype=np.uint32)
+def _blank_codes() -> npt.NDArray[np.bool_]:
+    """Of each code up to the last one that can be blank, and of all beyond as one."""
+    return np.array([_is_blank(chr(code)) for code in range(_BASIC_PLANE)] + [False])
 
 
 def _is_blank(char: str) -> bool:

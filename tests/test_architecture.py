@@ -40,6 +40,7 @@ LAZY = {
     "wandb",
     "transformers",
     "tokenizers",
+    "datasets",
     "jpype",
     "matplotlib",
     "jinja2",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from korbert.study.calibration import calibration_error, confidence, fit_temperature
+from korbert.study.calibration import calibration_error, confidence, confidences, fit_temperature
 
 
 def test_confidence_by_hand() -> None:
@@ -14,6 +14,9 @@ def test_confidence_by_hand() -> None:
     assert confidence([4.0, 0.0], temperature=2.0) == confidence([2.0, 0.0])
     assert confidence([]) == 0.0
     assert confidence([1e5, 0.0]) == 1.0
+    several: list[list[float]] = [[], [2.0, 1.0, 0.0], [], [1e5, 0.0], [3.0], []]
+    assert confidences(several, 3.0).tolist() == pytest.approx([confidence(scores, 3.0) for scores in several])
+    assert confidences([]).tolist() == []
 
 
 @pytest.mark.parametrize("truth", [0.5, 1.0, 4.0])

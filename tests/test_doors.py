@@ -86,7 +86,7 @@ def test_record_agrees_with_the_official_metric_on_the_predictions(
     lines = done.stdout.strip().splitlines()
     assert len(lines) == 1
     score = json.loads(lines[0])
-    assert set(score) == {"exact_match", "f1", "total", "unanswered"}
+    assert set(score) == {"exact_match", "f1", "total", "unanswered", "unknown"}
     results = read_json(finetuned / "record.json")["results"]
     assert {key: results[key] for key in score} == score
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from models import CONFIG
 
 from korbert.config import EntitiesConfig
 from korbert.data.batching import collate_windows, encoder_inputs
-from korbert.data.korquad import Answer, Paragraph, Question
+from korbert.data.korquad import Answer, Article, KorquadDataset, Paragraph, Question
 from korbert.data.masking import MaskingConfig
 from korbert.data.mention_dropout import MentionDropout, without_marks
 from korbert.data.pretraining import Passages, SentencePairs
@@ -206,8 +207,7 @@ def test_markers_never_push_the_answer_out(
     windows = {}
     for name, source in (("marked", Fixed(text)), ("plain", Fixed())):
         maker = WindowMaker(LETTERS, source, EntityInput(mode, max_entities=limit), SHORT)
-        context = maker._encode(paragraph.context)
-        windows[name] = maker._question(paragraph.questions[0], paragraph, context)[0]
+        windows[name] = maker.dataset(one_paragraph(paragraph))[0]
     assert len(windows["marked"]) == len(windows["plain"])
     for marked, plain in zip(windows["marked"], windows["plain"], strict=True):
         assert len(marked) <= SHORT.max_length
@@ -229,7 +229,11 @@ def a_window(text: AnnotatedText, given_input: EntityInput, answer: Answer) -> W
     paragraph = Paragraph(text.text, (Question("q", "세종은?", (answer,)),))
     question = AnnotatedText("세종은?", (Span(0, 2, "PER"),))
     maker = WindowMaker(LETTERS, Fixed(text, question), given_input, WindowConfig(120, 10, 20))
-    return maker._question(paragraph.questions[0], paragraph, maker._encode(text.text))[0][0]
+    return maker.dataset(one_paragraph(paragraph))[0][0]
+
+
+def one_paragraph(paragraph: Paragraph) -> KorquadDataset:
+    return KorquadDataset((Article("t", (paragraph,)),), "", Path("x"))
 
 
 @given(annotated(), INPUTS, st.floats(0, 1), st.integers(0, 99), st.data())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from korbert.config import ExportConfig, FinetuneConfig, compose_config
 from korbert.data.batching import Batch, SpanBatch, collate_windows
+from korbert.data.decoding import DecodingConfig, decode_answers
 from korbert.data.korquad import read_korquad
 from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.encoding import EntityInput, EntityMode
@@ -177,9 +179,13 @@ def test_predictions_of_an_imported_model_are_the_original_s(
     windows, _ = maker.dataset(dev.subset(range(articles)))
     ids = list(dict.fromkeys(w.question_id for w in windows))[:200]
     windows = [w for w in windows if w.question_id in set(ids)]
-    said = window_logits(
-        bundle.model, windows, lambda some: collate_windows(some, pad_id=0), Runtime(torch.device("cpu"), False), 16
-    )  # type: ignore[arg-type]
+    entities = [dataclasses.replace(w, entity_ids=np.ones_like(w.token_ids)) for w in windows]  # rows of zeros
+    runtime = Runtime(torch.device("cpu"), False)
+    collate = functools.partial(collate_windows, pad_id=0)
+    said, with_entities = (window_logits(bundle.model, given, collate, runtime, 16) for given in (windows, entities))  # type: ignore[arg-type]
+    decoding = DecodingConfig(n_best=window.max_length)  # every pair of places
+    answers = decode_answers(windows, said, decoding)
+    assert answers == decode_answers(windows, with_entities, decoding)
     questions = {question.id: (question.text, p.context) for _, p, question in dev.questions()}
     place = 0
     for key in ids:
@@ -194,15 +200,22 @@ def test_predictions_of_an_imported_model_are_the_original_s(
             expected = model(**encoded)
         mine = [(w, logits) for w, logits in zip(windows, said, strict=True) if w.question_id == key]
         assert len(mine) == len(offsets)
+        best = (-np.inf, "")
         for row, (w, logits) in enumerate(mine):
             assert encoded["input_ids"][row, : len(w)].tolist() == w.token_ids.tolist()
             begin, stop = w.context_start, w.context_start + len(w.starts)
             assert offsets[row][begin:stop] == [
                 list(pair) for pair in zip(w.starts.tolist(), w.ends.tolist(), strict=True)
             ]
-            for one, other in ((logits.start, expected.start_logits[row]), (logits.end, expected.end_logits[row])):
-                assert np.abs(one[begin:stop] - other[begin:stop].numpy()).max() < 1e-5
-                assert int(one[begin:stop].argmax()) == int(other[begin:stop].argmax())
+            theirs_said = [part[row, begin:stop].numpy() for part in (expected.start_logits, expected.end_logits)]
+            for one, other in zip((logits.start, logits.end), theirs_said, strict=True):
+                assert np.abs(one[begin:stop] - other).max() < 1e-5
+            scores = theirs_said[0][:, None] + theirs_said[1][None, :]
+            length = np.arange(stop - begin)[None, :] - np.arange(stop - begin)[:, None] + 1
+            scores[(length < 1) | (length > decoding.max_answer_length)] = -np.inf
+            first, last = np.unravel_index(scores.argmax(), scores.shape)
+            best = max(best, (scores.max(), context[offsets[row][begin + first][0] : offsets[row][begin + last][1]]))
+        assert answers[key][0].text == best[1]
         place += len(mine)
     assert place == len(windows)
 

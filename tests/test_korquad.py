@@ -152,6 +152,33 @@ def test_a_file_that_is_not_json(tmp_path: Path) -> None:
         read_korquad(tmp_path / "bad.json")
 
 
+KORQUAD_2: dict[str, Any] = {
+    "version": "KorQuAD_v2.1_dev",
+    "data": [
+        {
+            "title": "세종", "url": "", "raw_html": "<p>세종</p>", "context": "<html><p>세종</p></html>",
+            "qas": [{"id": "1", "question": "누구?", "answer": {"text": "세종", "answer_start": 9}}],
+        }
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", ["KorQuAD_v2.1_dev", "", "KorQuAD_v1.0_dev"])
+def test_korquad_2_is_named(tmp_path: Path, version: str) -> None:
+    """By its version, and by its layout whatever version it names."""
+    with pytest.raises(DataError, match=rf"^.*2\.json: version: {version!r} is KorQuAD 2: .* wanted KorQuAD 1\.0"):
+        read_korquad(write(tmp_path / "2.json", {**KORQUAD_2, "version": version}))
+
+
+@pytest.mark.parametrize(
+    ("version", "is_it"),
+    [("KorQuAD_v1.0_dev", True), ("KorQuAD_v1.0_my_dev", False), ("KorQuAD_v1.0", False), ("1.1", False), ("", False)],
+)
+def test_versions_by_the_official_script_s_rule(tmp_path: Path, version: str, is_it: bool) -> None:
+    dataset = read_korquad(write(tmp_path / "x.json", {**GOOD, "version": version}))
+    assert dataset.is_korquad_1 == is_it == ("_".join(version.split("_")[:-1]) == "KorQuAD_v1.0")
+
+
 def test_official_dev_and_tydi(data_root: Path) -> None:
     dataset = read_korquad(data_root / "korquad" / "KorQuAD_v1.0_dev.json")
     paragraphs = [paragraph for article in dataset.articles for paragraph in article.paragraphs]

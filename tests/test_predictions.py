@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from korbert.config import ComparePredictionsConfig, ErrorsConfig
+from korbert.config import ComparePredictionsConfig, ErrorsConfig, EvaluateConfig
 from korbert.data.korquad import KorquadDataset, read_korquad, write_predictions
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError
+from korbert.metrics import character_f1, exact_match
 from korbert.study.errors import KINDS, answer_type, breakdown, cases, error_kind, kinds, question_word
 from korbert.study.significance import paired_difference
+from korbert.tasks.evaluate import evaluate_korquad
 from korbert.tasks.predictions import compare_predictions, report_errors
 
 
@@ -156,15 +158,55 @@ def test_files_that_do_not_fit_are_said_and_scored_as_officially(
 ) -> None:
     result = compare_predictions(ComparePredictionsConfig(files["few"], files["gold"], files["dataset"]))
     said = capsys.readouterr().err
-    assert f"a: {files['count'] - 10} of {files['count']} questions have no prediction; they score 0" in said
-    assert "a: 1 predictions are for questions that the data set does not have" in said
+    assert f"a: {files['count'] - 10} of {files['count']} questions have no prediction; each scores 0 (" in said
+    assert "a: 1 of 11 predictions are for no question here; ignored (unknown)" in said
     assert "b:" not in said
     assert result["exact_match"]["a"] == pytest.approx(1000 / files["count"])
+    assert result["unanswered"] == {"a": files["count"] - 10, "b": 0}
+    assert result["unknown"] == {"a": 1, "b": 0}
     with pytest.raises(ConfigError, match=r"have no question of .* in common"):
         compare_predictions(ComparePredictionsConfig(files["other"], files["gold"], files["dataset"]))
     assert "is this another data set, or another version of it?" in capsys.readouterr().err
     with pytest.raises(DataError, match="not found"):
         compare_predictions(ComparePredictionsConfig("nowhere.json", files["gold"], files["dataset"]))
+
+
+def official_score(dataset: dict[str, Any], predictions: dict[str, str]) -> tuple[float, float]:
+    """EM and F1 as the official script's loop has them: over the questions of the file, whatever else there is."""
+    exact, f1, total = 0.0, 0.0, 0
+    for article in dataset["data"]:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                total += 1
+                if question["id"] in predictions:
+                    answers = [answer["text"] for answer in question["answers"]]
+                    exact += max(exact_match(predictions[question["id"]], answer) for answer in answers)
+                    f1 += max(character_f1(predictions[question["id"]], answer) for answer in answers)
+    return 100 * exact / total, 100 * f1 / total
+
+
+@pytest.mark.parametrize("version", ["KorQuAD_v1.0_dev", "KorQuAD_v1.1_dev", "1.1", None])
+def test_other_ids_and_versions_are_said_and_scored_as_officially(
+    files: dict[str, Any], version: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads(Path(files["dataset"]).read_text("utf-8"))
+    content = {"data": content["data"], **({} if version is None else {"version": version})}
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps(content), "utf-8")
+    half = json.loads(Path(files["half"]).read_text("utf-8"))
+    given = dict(list(half.items())[5:]) | {"x1": "세종", "x2": ""}
+    write_predictions(tmp_path / "given.json", given)
+    evaluate_korquad(EvaluateConfig(str(path), str(tmp_path / "given.json")))
+    out, err = capsys.readouterr()
+    score = json.loads(out)
+    assert (score["exact_match"], score["f1"]) == pytest.approx(official_score(content, given))
+    assert (score["total"], score["unanswered"], score["unknown"]) == (files["count"], 5, 2)
+    assert f"5 of {files['count']} questions have no prediction; each scores 0 (" in err
+    assert f"2 of {files['count'] - 3} predictions are for no question here; ignored (x1, x2)" in err
+    named = "names no version" if version is None else f"version is {version!r}"
+    assert (f"{named}, not KorQuAD_v1.0_*: scores are not comparable" in err) == (version != "KorQuAD_v1.0_dev")
+    evaluate_korquad(EvaluateConfig(str(path), files["other"]))
+    assert "not one question fits: is this another data set, or another version of it?" in capsys.readouterr().err
 
 
 def test_report_of_a_file(files: dict[str, Any], tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_answer_tokens_are_the_tightest_cover(syllables: Tokenizer, data: st.Dat
     annotated = make_annotator("mecab").annotate(context) if mode.cuts else AnnotatedText(context)
     part = encode(annotated, syllables, mode)
     is_marker = marker_mask(part.token_ids, syllables.special)
-    found = answer_tokens(Answer(context[start:end], start), context, part, is_marker)
+    found = answer_tokens(Answer(context[start:end], start), context, part, syllables.special)
     visible = trim(context, start, end)
     touching = [
         i

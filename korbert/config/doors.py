@@ -219,11 +219,27 @@ class BenchmarkCase:
 
 
 @dataclass
+class KorquadBenchmark:
+    """What is measured on the questions of `file`, each in every round.
+
+    work: of features, postprocessing, training, inference, the last two in every case; a case's length is that of
+    windows. doc_stride, max_question_length: see `korbert.data.windows.WindowConfig`. steps: batches in a round.
+    """
+
+    file: str = MISSING
+    work: list[str] = field(default_factory=lambda: ["features", "postprocessing", "training", "inference"])
+    doc_stride: int = 128
+    max_question_length: int = 64
+    steps: int = 1
+    cases: list[BenchmarkCase] = MISSING
+
+
+@dataclass
 class BenchmarkConfig(RunConfig):
     """`experiments/benchmark.py`. Medians of the rounds count.
 
-    suite: pretraining (each round makes `steps` steps of every contender, in every case), or tokenizers (each of
-    `tokenizers`, NAME@SIZE, encodes a part of the paragraphs in each round).
+    suite: pretraining (each round makes `steps` steps of every contender, in every case), tokenizers (each of
+    `tokenizers`, NAME@SIZE, encodes a part of the paragraphs in each round), or korquad (see `KorquadBenchmark`).
     """
 
     suite: str = "pretraining"
@@ -232,6 +248,7 @@ class BenchmarkConfig(RunConfig):
     paragraphs: int = 20_000
     cases: list[BenchmarkCase] = MISSING
     tokenizers: list[str] = field(default_factory=list)
+    korquad: KorquadBenchmark = field(default_factory=KorquadBenchmark)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
 

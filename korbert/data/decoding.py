@@ -7,7 +7,10 @@ pairs the best that can be an answer.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+import contextlib
+import gc
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,6 +84,19 @@ class _Found(NamedTuple):
     score: npt.NDArray[np.float64]
 
 
+@contextlib.contextmanager
+def _many_objects() -> Iterator[None]:
+    """Leave out garbage collection, which would go through all there is again and again, and find nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_many_objects()
 def decode_answers(
     windows: Sequence[Window], logits: Iterable[Logits], config: DecodingConfig
 ) -> dict[str, list[Candidate]]:
@@ -106,12 +122,12 @@ def decode_answers(
     found = _Found(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     if config.trim_josa is not None:
         found = found._replace(end=_without_josa(found, contexts, make_analyser(config.trim_josa, "trim_josa")))
-    answers: dict[str, list[Candidate]] = {key: [] for key in numbers}
-    lists = list(answers.values())
-    chosen = _n_best(found, config.n_best)
-    for question, start, end, score in zip(*(column[chosen].tolist() for column in found), strict=True):
-        lists[question].append(Candidate(contexts[question][start:end], start, end, score))
-    return answers
+    best = _n_best(found, config.n_best)
+    edges = np.searchsorted(best.question, np.arange(len(contexts) + 1)).tolist()
+    starts, ends, scores = (column.tolist() for column in best[1:])
+    texts = [contexts[i][a:b] for i, a, b in zip(best.question.tolist(), starts, ends, strict=True)]
+    candidates = list(map(Candidate, texts, starts, ends, scores))
+    return {key: candidates[a:b] for key, (a, b) in zip(numbers, itertools.pairwise(edges), strict=True)}
 
 
 def _decode(
@@ -123,22 +139,18 @@ def _decode(
 ) -> _Found:
     """The n-best spans of each window."""
     counts = np.array([len(window.starts) for window in windows])
-    shape = (len(windows), max(1, int(counts.max())))
-    start, end = np.full((2, *shape), -np.inf, dtype=np.float32)
-    starts, ends = np.zeros((2, *shape), dtype=np.int64)
-    for row, (window, said) in enumerate(zip(windows, logits, strict=True)):
-        count = counts[row]
-        part = slice(window.context_start, window.context_start + count)
-        start[row, :count] = np.where(window.is_marker, -np.inf, said.start[part])
-        end[row, :count] = np.where(window.is_marker, -np.inf, said.end[part])
-        if allowed is not None:
-            start[row, :count][~allowed[row]] = -np.inf
-        starts[row, :count], ends[row, :count] = window.starts, window.ends
+    parts = [slice(window.context_start, window.context_start + len(window.starts)) for window in windows]
+    barred = np.concatenate([window.is_marker for window in windows])
+    start = np.concatenate([said.start[part] for said, part in zip(logits, parts, strict=True)])
+    end = np.concatenate([said.end[part] for said, part in zip(logits, parts, strict=True)])
+    cannot_begin = barred if allowed is None else barred | ~np.concatenate(allowed)
+    start = _rectangle(np.where(cannot_begin, -np.inf, start), counts)
+    end = _rectangle(np.where(barred, -np.inf, end), counts)
     firsts, lasts = _top(start, config.n_best), _top(end, config.n_best)  # (W, n)
     rows = np.arange(len(windows))[:, None]
-    lengths = lasts[:, None, :] - firsts[:, :, None] + 1  # (W, n, n)
+    later = lasts.astype(np.int32)[:, None, :] - firsts.astype(np.int32)[:, :, None]  # (W, n, n)
     scores = start[rows, firsts][:, :, None] + end[rows, lasts][:, None, :]
-    scores[(lengths < 1) | (lengths > config.max_answer_length)] = -np.inf
+    np.copyto(scores, -np.inf, where=(later < 0) | (later >= config.max_answer_length))
     flat = scores.reshape(len(windows), -1)
     best = _top(flat, config.n_best)
     keep = np.isfinite(flat[rows, best])
@@ -146,7 +158,9 @@ def _decode(
     pair = best[keep]
     first, last = firsts[row, pair // lasts.shape[1]], lasts[row, pair % lasts.shape[1]]
     score = flat[row, pair].astype(np.float64)
-    begin, stop = starts[row, first], ends[row, last]
+    offsets = np.cumsum(counts) - counts
+    begin = np.concatenate([window.starts for window in windows]).astype(np.int64)[offsets[row] + first]
+    stop = np.concatenate([window.ends for window in windows]).astype(np.int64)[offsets[row] + last]
     if logits and logits[0].skip is not None:
         skip, trim, certainty = _edges(logits, row, first, last, stop - begin)
         begin, stop, score = begin + skip, stop - trim, score + certainty
@@ -155,15 +169,26 @@ def _decode(
     return _Found(questions[row][some], begin[some], stop[some], score[some])
 
 
+def _rectangle(flat: FloatArray, counts: Indices) -> FloatArray:
+    """Rows of these lengths that lie end to end, (rows, longest), with minus infinity behind them."""
+    out = np.full((len(counts), max(1, int(counts.max()))), -np.inf, dtype=np.float32)
+    out[np.arange(out.shape[1]) < counts[:, None]] = flat
+    return out
+
+
 def _top(values: FloatArray, count: int) -> Indices:
     """Places of the largest values of each row, largest first; ties go to the lower place, (rows, count at most)."""
     count = min(count, values.shape[1])
     if values.shape[1] > 4 * count:
-        # The few first, then their order; of equal values at the edge the lower places.
+        # The few first, then their order.
         edge = np.partition(values, values.shape[1] - count, axis=1)[:, -count, None]
-        rank = np.where(values > edge, 2, np.where(values == edge, 1, 0)).astype(np.int8)
-        places = np.argsort(-rank, axis=1, kind="stable")[:, :count]
-        places.sort(axis=1)
+        is_top = values >= edge
+        tied = np.flatnonzero(np.count_nonzero(is_top, axis=1) > count)
+        if len(tied):  # of equal values at the edge the lower places
+            above, equal = values[tied] > edge[tied], values[tied] == edge[tied]
+            left = count - np.count_nonzero(above, axis=1)
+            is_top[tied] = above | (equal & (equal.cumsum(axis=1) <= left[:, None]))
+        places = (np.flatnonzero(is_top) % values.shape[1]).reshape(len(values), count)
     else:
         places = np.broadcast_to(np.arange(values.shape[1]), values.shape)
     order = np.argsort(-np.take_along_axis(values, places, 1), axis=1, kind="stable")[:, :count]
@@ -193,26 +218,19 @@ def _given(values: FloatArray | None) -> FloatArray:
 
 def _without_blanks(windows: Sequence[Window], row: Indices, begin: Indices, stop: Indices) -> tuple[Indices, Indices]:
     """Shrink the spans past white space and invisible characters at both ends."""
-    where: dict[str, int] = {}  # each context's place in the tables
-    tables: list[tuple[Indices, Indices]] = []
+    where: dict[str, int] = {}  # each context's place in all of them, end to end with one character between
     size = 0
     for window in windows:
         if window.context not in where:
             where[window.context] = size
-            tables.append(_blank_tables(window.context))
             size += len(window.context) + 1
-    following, preceding = (np.concatenate(parts) for parts in zip(*tables, strict=True))
+    visible = ~blank_mask(".".join([*where, ""]))
+    places = np.arange(size)
+    # For each place, where the next visible character begins, and where the last one before it ends.
+    following = np.minimum.accumulate(np.where(visible, places, size)[::-1])[::-1]
+    preceding = np.maximum.accumulate(np.where(np.append(True, visible[:-1]), places, 0))
     offset = np.array([where[window.context] for window in windows], dtype=np.int64)[row]
-    return following[offset + begin], preceding[offset + stop]
-
-
-def _blank_tables(text: str) -> tuple[Indices, Indices]:
-    """For each place, 0 to the length: where the next character that is not blank begins, and the last one ends."""
-    blank = blank_mask(text)
-    places = np.arange(len(text))
-    following = np.minimum.accumulate(np.append(np.where(blank, len(text), places), len(text))[::-1])[::-1]
-    preceding = np.maximum.accumulate(np.append(0, np.where(blank, 0, places + 1)))
-    return following, preceding
+    return following[offset + begin] - offset, preceding[offset + stop] - offset
 
 
 def _without_josa(found: _Found, contexts: Sequence[str], analyser: Analyser) -> Indices:
@@ -250,12 +268,17 @@ def _with_most_context(windows: Sequence[Window], questions: Indices) -> list[np
     return np.split(best, np.cumsum(counts)[:-1])
 
 
-def _n_best(found: _Found, count: int) -> Indices:
-    """Indices of each question's best candidates, question by question, best first, no characters twice."""
-    order = np.lexsort((found.end, found.start, -found.score, found.question))
-    spans = np.stack([found.question, found.start, found.end])[:, order]
-    _, first = np.unique(spans, axis=1, return_index=True)
-    order = order[np.sort(first)]
-    questions = found.question[order]
-    begins = np.searchsorted(questions, questions, side="left")
-    return order[np.arange(len(order)) - begins < count]
+def _n_best(found: _Found, count: int) -> _Found:
+    """Each question's best candidates, question by question, best first, no characters twice."""
+    # A number for each span of each question: far below 2 ** 63 for any texts that fit into memory.
+    width = int(found.end.max(initial=0)) + 1
+    spans = (found.question * width + found.start) * width + found.end
+    order = np.argsort(spans, kind="stable")
+    first = np.flatnonzero(np.append(True, np.diff(spans[order]) > 0)[: len(order)])
+    score = np.maximum.reduceat(found.score[order], first) if len(order) else found.score
+    question, start, end = (column[order[first]] for column in found[:3])
+    order = np.lexsort((-score, question))  # of equal scores the span that begins, then ends, first
+    question = question[order]
+    is_best = np.arange(len(order)) - np.searchsorted(question, question, side="left") < count
+    order = order[is_best]
+    return _Found(question[is_best], start[order], end[order], score[order])

@@ -18,6 +18,7 @@ from korbert.errors import ConfigError, DataError
 from korbert.files import read_json, read_text, write_json_atomically
 
 FOLDS = 5
+VERSION = "KorQuAD_v1.0"
 _SHOWN_PROBLEMS = 5
 _T = TypeVar("_T", str, int, list[Any])
 
@@ -87,6 +88,11 @@ class KorquadDataset:
         """Gold answer texts by question id."""
         return {question.id: [answer.text for answer in question.answers] for _, _, question in self.questions()}
 
+    @property
+    def is_korquad_1(self) -> bool:
+        """Whether the file says so: by the official script's rule, with all of its version but the last _part."""
+        return self.version.rpartition("_")[0] == VERSION
+
     def subset(self, articles: Sequence[int]) -> KorquadDataset:
         """The articles with these indices, in the given order."""
         return KorquadDataset(tuple(self.articles[i] for i in articles), self.version, self.path)
@@ -97,9 +103,11 @@ def read_korquad(path: Path) -> KorquadDataset:
 
     Raises DataError naming the file and, as `data[0].paragraphs[3].qas[1].answers[0].answer_start`, the first few of
     all the places that are wrong: missing keys, wrong types, an empty context or answer, an answer that does not stand
-    where `answer_start` says, an id used twice.
+    where `answer_start` says, an id used twice. A file of KorQuAD 2, whose layout is another one, is named as such.
     """
     reader = _Reader(read_json(path))
+    if reader.is_korquad_2():
+        raise DataError(path, "version", f"{reader.version()!r} is KorQuAD 2: {_KORQUAD_2}")
     dataset = KorquadDataset(reader.articles(), reader.version(), path)
     if not reader.problems and len(dataset) == 0:
         reader.problem("data", "holds no question")
@@ -125,6 +133,12 @@ class _Reader:
     def version(self) -> str:
         version = self.root.get("version", "")
         return version if isinstance(version, str) else str(version)
+
+    def is_korquad_2(self) -> bool:
+        """By its version, or because an article has questions where KorQuAD 1.0 has paragraphs."""
+        data = self.root.get("data")
+        first = data[0] if isinstance(data, list) and data and isinstance(data[0], dict) else {}
+        return self.version().startswith("KorQuAD_v2") or ("qas" in first and "paragraphs" not in first)
 
     def articles(self) -> tuple[Article, ...]:
         articles = []
@@ -200,6 +214,10 @@ class _Reader:
         return value
 
 
+_KORQUAD_2 = (
+    "its contexts are web pages, its answers parts of HTML, its metric another one; wanted KorQuAD 1.0, or any file "
+    "with the layout of SQuAD 1.1"
+)
 _NAMES = {str: "a string", int: "an integer", list: "a list", dict: "an object", bool: "true or false"}
 
 

@@ -6,16 +6,15 @@ parts sharing `doc_stride` tokens; a window without the whole answer is trained 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from korbert.data.korquad import Answer, KorquadDataset, Paragraph, Question
-from korbert.data.pretraining import join_segments
-from korbert.data.shards import stretch
-from korbert.encoding import Encoding, EntityInput, EntityMode, encode
+from korbert.encoding import Encoding, EntityInput, EntityMode, balanced, encode
 from korbert.entities import EntityAnnotator
 from korbert.errors import ConfigError
 from korbert.text import AnnotatedText, IntArray, trim
@@ -105,6 +104,8 @@ class WindowMaker:
                 f"entities.max_entities={limit}: their markers leave {config.room - 2 * limit} of {config.room} "
                 f"context tokens in a window; that must be more than doc_stride={config.doc_stride}"
             )
+        self._cls, self._sep = (np.array([i], dtype=np.int32) for i in (tokenizer.special.cls, tokenizer.special.sep))
+        self._shared = SharedColumns(config.max_length)
 
     def dataset(
         self, dataset: KorquadDataset, progress: Callable[[int], None] | None = None
@@ -114,9 +115,7 @@ class WindowMaker:
         questions = unanswerable = truncated = 0
         for article in dataset.articles:
             for paragraph in article.paragraphs:
-                context = self._encode(paragraph.context)
-                for question in paragraph.questions:
-                    made, was_truncated = self._question(question, paragraph, context)
+                for made, was_truncated in self._paragraph(paragraph):
                     windows += made
                     questions += 1
                     unanswerable += all(window.answer == (0, 0) for window in made)
@@ -127,70 +126,147 @@ class WindowMaker:
 
     def question(self, question: str, context: str) -> list[Window]:
         """The windows of a single question without a known answer."""
-        paragraph = Paragraph(context, (Question("", question, ()),))
-        return self._question(paragraph.questions[0], paragraph, self._encode(context))[0]
+        ((windows, _),) = self._paragraph(Paragraph(context, (Question("", question, ()),)))
+        return windows
 
-    def _encode(self, text: str) -> Encoding:
-        annotated = self.annotator.annotate(text) if self.entities.mode.cuts else AnnotatedText(text)
-        return encode(annotated, self.tokenizer, self.entities)
-
-    def _question(self, question: Question, paragraph: Paragraph, context: Encoding) -> tuple[list[Window], bool]:
-        encoded = self._limited(self._encode(question.text))
+    def _paragraph(self, paragraph: Paragraph) -> Iterator[tuple[list[Window], bool]]:
+        """The windows of each question, and whether it was too long."""
+        texts = [paragraph.context, *(question.text for question in paragraph.questions)]
+        cuts = self.entities.mode.cuts
+        annotated = self.annotator.annotate_all(texts) if cuts else [AnnotatedText(text) for text in texts]
+        context = _Context(
+            paragraph.context, encode(annotated[0], self.tokenizer, self.entities), self.tokenizer.special
+        )
         limit = self.config.max_question_length
-        short = encoded.window(0, limit, self.tokenizer.special)
-        room = self.config.max_length - len(short) - 3
-        windows = [self._window(question, paragraph, short, part) for part in self._parts(context, room)]
-        return windows, len(encoded) > limit
+        for question, text in zip(paragraph.questions, annotated[1:], strict=True):
+            if cuts:
+                encoded = self._limited(encode(text, self.tokenizer, self.entities))
+                short = encoded.window(0, limit, self.tokenizer.special)
+                ids, entity_ids, length = short.token_ids, short.entity_ids, len(encoded)
+            else:  # nothing asks where a question's tokens stand
+                ids = self.tokenizer.encode_ids(question.text)
+                length = len(ids)
+                ids = ids[:limit]
+                entity_ids = self._shared.zeros[: len(ids)]
+            yield self._windows(question, context, ids, entity_ids), length > limit
 
-    def _parts(self, context: Encoding, room: int) -> list[Encoding]:
-        """The context in parts of at most `room` tokens.
+    def _windows(self, question: Question, context: _Context, ids: IntArray, entity_ids: IntArray) -> list[Window]:
+        head = np.concatenate((self._cls, ids, self._sep))
+        has_entities = self.entities.uses_embedding
+        edge = self._shared.zeros[:1]
+        head_entities = np.concatenate((edge, entity_ids, edge)) if has_entities else entity_ids
+        gold = context.cover(question.answers[0]) if question.answers else None
+        windows = []
+        for keep, part in self._parts(context.encoding, self.config.max_length - len(head) - 1):
+            answer = beyond = (0, 0)
+            if gold is not None and (found := _places(keep, gold.tokens)) is not None:
+                answer, beyond = (len(head) + found[0], len(head) + found[1]), gold.beyond
+            token_ids = np.concatenate((head, part.token_ids, self._sep))
+            windows.append(
+                Window(
+                    question.id,
+                    context.text,
+                    token_ids,
+                    self._shared.segments(len(head), len(token_ids)),
+                    np.concatenate((head_entities, part.entity_ids, edge))
+                    if has_entities
+                    else self._shared.zeros[: len(token_ids)],
+                    len(head),
+                    part.starts,
+                    part.ends,
+                    context.is_marker[keep],
+                    answer,
+                    beyond,
+                )
+            )
+        return windows
+
+    def _parts(self, context: Encoding, room: int) -> Iterator[tuple[slice | IntArray, Encoding]]:
+        """The context in parts of at most `room` tokens, and which of its tokens each of them has.
 
         Where the number of mentions is limited, room is kept for so many markers: then the parts hold the same text
         whatever is marked in it, and no marker pushes an answer out.
         """
         special, stride = self.tokenizer.special, self.config.doc_stride
         if self.entities.max_entities is None:
-            return [context.window(*ends, special) for ends in window_ranges(len(context), room, stride)]
+            for start, end in window_ranges(len(context), room, stride):
+                keep = slice(start, end)
+                if self.entities.mode.has_markers:
+                    keep = start + balanced(context.token_ids[start:end], special)
+                yield keep, context.take(keep)
+            return
         if self.entities.mode.has_markers:
             room -= 2 * self.entities.max_entities
         text = np.flatnonzero(~marker_mask(context.token_ids, special))
         edges = np.append(text, len(context))  # a part ends where the next one's text would begin, markers and all
-        ranges = window_ranges(len(text), room, stride)
-        return [
-            self._limited(context.window(int(edges[start - 1]) + 1 if start else 0, int(edges[end]), special))
-            for start, end in ranges
-        ]
+        for start, end in window_ranges(len(text), room, stride):
+            begin = int(edges[start - 1]) + 1 if start else 0
+            keep = begin + balanced(context.token_ids[begin : int(edges[end])], special)
+            part = context.take(keep)
+            few, entity_ids = self.entities.limited(part.token_ids, part.entity_ids, special)
+            yield keep[few], replace(part.take(few), entity_ids=entity_ids)
 
     def _limited(self, encoding: Encoding) -> Encoding:
         keep, entity_ids = self.entities.limited(encoding.token_ids, encoding.entity_ids, self.tokenizer.special)
         return replace(encoding.take(keep), entity_ids=entity_ids)
 
-    def _window(self, question: Question, paragraph: Paragraph, short: Encoding, part: Encoding) -> Window:
-        special = self.tokenizer.special
-        token_ids, segment_ids, entity_ids, _ = join_segments(stretch(short), stretch(part), special)
-        is_marker = marker_mask(part.token_ids, special)
-        context_start = len(short) + 2
-        answer = beyond = (0, 0)
-        if question.answers:
-            gold = question.answers[0]
-            span = answer_tokens(gold, paragraph.context, part, is_marker)
-            if span is not None:
-                answer = (context_start + span[0], context_start + span[1])
-                start, end = trim(paragraph.context, gold.start, gold.end)
-                beyond = (start - int(part.starts[span[0]]), int(part.ends[span[1]]) - end)
-        return Window(
-            question.id,
-            paragraph.context,
-            token_ids,
-            segment_ids,
-            entity_ids,
-            context_start,
-            part.starts,
-            part.ends,
-            is_marker,
-            answer,
-            beyond,
-        )
+
+class SharedColumns:
+    """Columns that are alike in all windows of at most `max_length` tokens: each takes as much as it needs."""
+
+    def __init__(self, max_length: int) -> None:
+        self.zeros = np.zeros(max_length, dtype=np.int32)
+        self._segments = np.repeat(np.array([0, 1], dtype=np.int32), max_length)
+        self._first = max_length
+        for column in (self.zeros, self._segments):
+            column.flags.writeable = False
+
+    def segments(self, context_start: int, length: int) -> IntArray:
+        """0 up to the context, 1 from there on, (length,)."""
+        begin = self._first - context_start
+        return self._segments[begin : begin + length]
+
+
+class _Cover(NamedTuple):
+    """Tokens, first and last, that together cover an answer; their characters before and behind it."""
+
+    tokens: tuple[int, int]
+    beyond: tuple[int, int]
+
+
+class _Context:
+    """An encoded context, and where text is in it."""
+
+    def __init__(self, text: str, encoding: Encoding, special: SpecialTokens) -> None:
+        self.text, self.encoding = text, encoding
+        self.is_marker = marker_mask(encoding.token_ids, special)
+        # Markers have no characters, as some tokens of expanded characters.
+        self._tokens = np.flatnonzero(encoding.ends > encoding.starts)
+        self._starts, self._ends = encoding.starts[self._tokens], encoding.ends[self._tokens]
+
+    def cover(self, answer: Answer) -> _Cover | None:
+        """The fewest tokens that cover the answer; None where there is a character of it that no token has.
+
+        White space at the answer's ends does not count: no token covers it.
+        """
+        start, end = trim(self.text, answer.start, answer.end)
+        if start == end:
+            return None
+        first = int(self._ends.searchsorted(start, side="right"))
+        last = int(self._starts.searchsorted(end, side="left")) - 1
+        if first > last or self._starts[first] > start or self._ends[last] < end:
+            return None
+        tokens = int(self._tokens[first]), int(self._tokens[last])
+        return _Cover(tokens, (start - int(self._starts[first]), int(self._ends[last]) - end))
+
+
+def _places(keep: slice | IntArray, tokens: tuple[int, int]) -> tuple[int, int] | None:
+    """Where two tokens are among those that a part has; None if it lacks one of them, or any between them."""
+    first, last = tokens
+    if isinstance(keep, slice):
+        return (first - keep.start, last - keep.start) if keep.start <= first and last < keep.stop else None
+    a, b = keep.searchsorted(tokens).tolist()
+    return (a, b) if b < len(keep) and keep[a] == first and keep[b] == last else None
 
 
 def marker_mask(token_ids: IntArray, special: SpecialTokens) -> npt.NDArray[np.bool_]:
@@ -207,20 +283,7 @@ def window_ranges(length: int, room: int, stride: int) -> list[tuple[int, int]]:
     return ranges
 
 
-def answer_tokens(
-    answer: Answer, context: str, part: Encoding, is_marker: npt.NDArray[np.bool_]
-) -> tuple[int, int] | None:
-    """First and last context token (inclusive) that together cover the answer, None if it is not all here.
-
-    White space at the answer's ends does not count: no token covers it.
-    """
-    start, end = trim(context, answer.start, answer.end)
-    if start == end:
-        return None
-    text_tokens = np.flatnonzero(~is_marker & (part.ends > part.starts))
-    starts, ends = part.starts[text_tokens], part.ends[text_tokens]
-    first = int(np.searchsorted(ends, start, side="right"))
-    last = int(np.searchsorted(starts, end, side="left")) - 1
-    if first > last or starts[first] > start or ends[last] < end:
-        return None
-    return int(text_tokens[first]), int(text_tokens[last])
+def answer_tokens(answer: Answer, context: str, encoding: Encoding, special: SpecialTokens) -> tuple[int, int] | None:
+    """First and last token (inclusive) that together cover the answer, None if they do not all of it."""
+    found = _Context(context, encoding, special).cover(answer)
+    return None if found is None else found.tokens

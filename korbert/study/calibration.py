@@ -5,6 +5,7 @@ Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,15 +14,34 @@ import numpy.typing as npt
 _BINS = 10
 _TEMPERATURES = np.geomspace(0.05, 50.0, 400)
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 
 def confidence(scores: Sequence[float], temperature: float = 1.0) -> float:
     """The best answer's share in the softmax of the n-best scores; 0 without an answer."""
-    if not len(scores):
-        return 0.0
-    values = np.asarray(scores, dtype=np.float64) / temperature
-    weights = np.exp(values - values.max())
-    return float(weights[int(values.argmax())] / weights.sum())
+    return float(confidences([scores], temperature)[0])
+
+
+def confidences(scores: Sequence[Sequence[float]], temperature: float = 1.0) -> Floats:
+    """`confidence` of each of several questions, (questions,)."""
+    return _best_shares(*_end_to_end(scores), temperature)
+
+
+def _end_to_end(scores: Sequence[Sequence[float]]) -> tuple[Floats, Counts]:
+    """All scores, and how many each question has."""
+    counts = np.array([len(of_question) for of_question in scores], dtype=np.int64)
+    return np.fromiter(itertools.chain.from_iterable(scores), dtype=np.float64, count=int(counts.sum())), counts
+
+
+def _best_shares(flat: Floats, counts: Counts, temperature: float) -> Floats:
+    shares = np.zeros(len(counts))
+    has_answer = counts > 0
+    first = (np.cumsum(counts) - counts)[has_answer]
+    if len(first):
+        best = np.maximum.reduceat(flat, first)
+        weights = np.exp((flat - np.repeat(best, counts[has_answer])) / temperature)
+        shares[has_answer] = 1 / np.add.reduceat(weights, first)
+    return shares
 
 
 def fit_temperature(scores: Sequence[Sequence[float]], right: Sequence[bool]) -> float:
@@ -32,9 +52,10 @@ def fit_temperature(scores: Sequence[Sequence[float]], right: Sequence[bool]) ->
     if not len(scores):
         raise ValueError("there is no question to calibrate on")
     truth = np.asarray(right, dtype=np.bool_)
+    flat, counts = _end_to_end(scores)
     losses = []
     for temperature in _TEMPERATURES:
-        sure = np.clip([confidence(of_question, temperature) for of_question in scores], 1e-6, 1 - 1e-6)
+        sure = np.clip(_best_shares(flat, counts, temperature), 1e-6, 1 - 1e-6)
         losses.append(-np.where(truth, np.log(sure), np.log1p(-sure)).mean())
     return float(_TEMPERATURES[int(np.argmin(losses))])
 

@@ -26,8 +26,8 @@ def as_markdown(report: Mapping[str, Any], found: Sequence[Case]) -> str:
     ]  # fmt: skip
     lines = [
         f"# Errors of {report['title']}", "",
-        f"{report['protocol']}: {report['questions']:,} questions, {report['unanswered']} without a prediction.", _NOTE,
-        "",
+        f"{report['protocol']}: {report['questions']:,} questions, {report['unanswered']} without a prediction, "
+        f"{report['unknown']} predictions for other questions.", _NOTE, "",
         *table(["", "official (%)", "95 % interval", "kortok variant (%)"], rows),
         "## Kinds of errors", "",
         *table(["kind", "questions", "of all (%)"], _kind_rows(report)),

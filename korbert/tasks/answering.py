@@ -11,14 +11,14 @@ from typing import Any
 from korbert.config import PredictConfig, expand_root
 from korbert.data.batching import collate_windows
 from korbert.data.decoding import DecodingConfig
-from korbert.data.korquad import fold_split, read_korquad, write_predictions
+from korbert.data.korquad import fold_split, write_predictions
 from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.entities import make_annotator, with_cache
 from korbert.errors import ConfigError
 from korbert.files import read_json
 from korbert.model import SpanModel
 from korbert.prediction import best_answers, predict
-from korbert.tasks.finetune import make_windows, protocol, score_results, write_nbest
+from korbert.tasks.finetune import make_windows, protocol, score_results, scored_questions, write_nbest
 from korbert.tasks.runs import finish_run, start_run
 from korbert.training.bundle import load_bundle
 from korbert.training.runtime import make_runtime
@@ -35,7 +35,7 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     bundle = load_bundle(config.run, kind="span")
     model, description = bundle.model, bundle.description
     assert isinstance(model, SpanModel)
-    dataset = read_korquad(Path(expand_root(config.task.test, config.data)))
+    dataset = scored_questions(config.task, config.data)
     if config.task.fold is not None:
         dataset = fold_split(dataset, config.task.fold)[1]
     runtime = make_runtime(config.runtime)
@@ -46,7 +46,8 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     if config.store is None:
         annotator = with_cache(annotator, config.data.cache)
     window = description.window or WindowConfig()
-    windows = make_windows(WindowMaker(bundle.tokenizer, annotator, description.entities, window), dataset, "test")
+    maker = WindowMaker(bundle.tokenizer, annotator, description.entities, window)
+    windows = make_windows(maker, dataset, "test", Path(config.data.cache))
     special = bundle.tokenizer.special
     collate = functools.partial(
         collate_windows, pad_id=special.pad, packed=runtime.packed,

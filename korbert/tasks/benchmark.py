@@ -12,14 +12,13 @@ import functools
 import itertools
 import logging
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from korbert.config import BenchmarkCase, BenchmarkConfig
 from korbert.data.batching import PretrainingBatch, collate_pretraining, epoch_batches, pad
@@ -28,7 +27,9 @@ from korbert.data.masking import MaskingConfig, mask_tokens
 from korbert.data.pretraining import PretrainingExample
 from korbert.errors import ConfigError, KorbertError
 from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
+from korbert.tasks.benchmark_korquad import benchmark_korquad
 from korbert.tasks.benchmark_tokenizers import benchmark_tokenizers
+from korbert.tasks.contenders import timed, update
 from korbert.tasks.prepare import corpus_files, prepare_tokenizer
 from korbert.tasks.profile import MATRIX_PRODUCTS, step_profile
 from korbert.tasks.runs import finish_run, start_run
@@ -60,10 +61,11 @@ class Contender:
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     """Measure every case, write the record and the table, and return the record."""
-    if config.suite == "tokenizers":
-        return benchmark_tokenizers(config)
+    others = {"tokenizers": benchmark_tokenizers, "korquad": benchmark_korquad}
+    if config.suite in others:
+        return others[config.suite](config)
     if config.suite != "pretraining":
-        raise ConfigError(f"suite: {config.suite!r} is unknown, wanted pretraining or tokenizers")
+        raise ConfigError(f"suite: {config.suite!r} is unknown, wanted pretraining, {' or '.join(others)}")
     runtime = make_runtime(config.runtime)
     folder = start_run(config)
     tokenizer_folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
@@ -222,7 +224,7 @@ def our_step(sizes: ModelConfig, runtime: Runtime) -> Callable[[PretrainingBatch
         counts = batch.target_counts()
         loss = torch.stack([value / counts[name] for name, value in losses.items()]).sum()
         loss.backward()
-        _update(model, optimizer)
+        update(model, optimizer)
 
     return step
 
@@ -249,15 +251,9 @@ def their_step(sizes: ModelConfig, runtime: Runtime) -> Callable[[dict[str, Tens
         with runtime.autocast():
             loss = model(**batch).loss
         loss.backward()
-        _update(model, optimizer)
+        update(model, optimizer)
 
     return step
-
-
-def _update(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
 
 
 def their_batch(examples: Sequence[PretrainingExample], pad_id: int, device: torch.device) -> dict[str, Tensor]:
@@ -278,17 +274,3 @@ def matmul_flops(runtime: Runtime) -> float:
     a, b = (torch.randn(size, size, dtype=dtype, device=runtime.device) for _ in range(2))
     best = min(timed(lambda: torch.mm(a, b), runtime) for _ in range(6))
     return 2 * size**3 / best
-
-
-def timed(work: Callable[[], object], runtime: Runtime) -> float:
-    """Seconds that `work` takes."""
-    if runtime.device.type == "cuda":
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        work()
-        end.record()
-        torch.cuda.synchronize()
-        return begin.elapsed_time(end) / 1000
-    started = time.process_time()
-    work()
-    return (time.process_time() - started) / torch.get_num_threads()

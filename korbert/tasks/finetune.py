@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from korbert.config import FinetuneConfig, KorquadTask, expand_root, expand_roots
+from korbert.config import DataConfig, FinetuneConfig, KorquadTask, expand_root, expand_roots
 from korbert.data.batching import BatchStream, FixedSource, Source, collate_windows
 from korbert.data.decoding import Candidate
 from korbert.data.korquad import KorquadDataset, fold_split, merge, read_korquad, write_predictions
 from korbert.data.loading import BatchLoader
 from korbert.data.mention_dropout import MentionDropout
+from korbert.data.window_store import stored_windows
 from korbert.data.windows import Window, WindowMaker
 from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import make_annotator, with_cache
@@ -28,6 +29,7 @@ from korbert.model import SpanModel
 from korbert.prediction import best_answers, predict
 from korbert.study.calibration import calibration_error, confidence, fit_temperature
 from korbert.study.significance import bootstrap_interval
+from korbert.tasks.evaluate import other_version
 from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import finish_run, fixed_config, start_run
 from korbert.tasks.starting import model_sizes, starting_point
@@ -75,7 +77,7 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
     maker = WindowMaker(tokenizer, annotator, entities, config.task.window)
     with ranks.in_turn():
         windows = {
-            name: make_windows(maker, dataset, name)
+            name: make_windows(maker, dataset, name, Path(config.data.cache))
             for name, dataset in (("train", train), ("validation", validation), ("test", test))
             if dataset is not None and (ranks.is_first or name == "train")
         }
@@ -168,7 +170,7 @@ def score_results(dataset: KorquadDataset, predictions: Mapping[str, str], task:
     return {
         "protocol": protocol(task), "exact_match": score.exact_match, "f1": score.f1,
         "exact_match_interval": intervals["exact_match"], "f1_interval": intervals["f1"], "total": score.total,
-        "unanswered": score.unanswered,
+        "unanswered": score.unanswered, "unknown": score.unknown,
     }  # fmt: skip
 
 
@@ -186,7 +188,7 @@ def korquad_data(
     """Training, validation (None without a validation share) and test questions, no article in two of them."""
     task = config.task
     parts = [read_korquad(Path(path)) for path in expand_roots(task.train, config.data)]
-    test = read_korquad(Path(expand_root(task.test, config.data)))
+    test = scored_questions(task, config.data)
     if task.fold is not None:
         rest, test = fold_split(test, task.fold)
         parts.insert(0, rest)
@@ -208,6 +210,14 @@ def korquad_data(
         validation = train.subset(sorted(int(i) for i in order[:count]))
         train = train.subset(sorted(int(i) for i in order[count:]))
     return train, validation, test
+
+
+def scored_questions(task: KorquadTask, data: DataConfig) -> KorquadDataset:
+    """The whole file that `task.test` names, with a word where it is not KorQuAD 1.0."""
+    dataset = read_korquad(Path(expand_root(task.test, data)))
+    if not dataset.is_korquad_1:
+        log.warning("%s", other_version(dataset))
+    return dataset
 
 
 def _entities(config: FinetuneConfig, pretrained: Bundle | None) -> tuple[str, EntityInput]:
@@ -234,10 +244,10 @@ def _entities(config: FinetuneConfig, pretrained: Bundle | None) -> tuple[str, E
     return chosen.annotator, chosen.entity_input()
 
 
-def make_windows(maker: WindowMaker, dataset: KorquadDataset, name: str) -> list[Window]:
-    """All windows of a data set, with a word on what training cannot use."""
+def make_windows(maker: WindowMaker, dataset: KorquadDataset, name: str, cache: Path) -> list[Window]:
+    """All windows of a data set, made or from the cache, with a word on what training cannot use."""
     with progress_bar(total=len(dataset), unit=" questions", desc=f"{name} windows") as bar:
-        windows, made = maker.dataset(dataset, lambda done: bar.update(done - bar.n))
+        windows, made = stored_windows(maker, dataset, cache, lambda done: bar.update(done - bar.n))
     log.info("%s: %d questions in %d windows", name, made.questions, made.windows)
     if made.unanswerable:
         log.info("%s: the answer of %d questions is whole in no window", name, made.unanswerable)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from korbert.metrics import score_per_question, score_predictions
 from korbert.study.error_report import as_html, as_markdown
 from korbert.study.errors import breakdown, cases, kinds
 from korbert.study.significance import bootstrap_interval, paired_difference
+from korbert.tasks.evaluate import remarks, say
 from korbert.training.bundle import load_bundle
 
 _MEASURES = ("exact_match", "f1")
@@ -40,13 +39,14 @@ def compare_predictions(config: ComparePredictionsConfig) -> dict[str, Any]:
     """
     dataset, predictions = _data(config)
     gold = dataset.gold()
-    for name, found in predictions.items():
-        _remark(name, gold, found)
+    say(remarks(dataset, predictions))
     if not gold.keys() & predictions["a"].keys() & predictions["b"].keys():
         raise ConfigError(f"{config.a} and {config.b} have no question of {config.dataset} in common")
     scores = {name: list(score_per_question(gold, found).values()) for name, found in predictions.items()}
     articles = _articles(dataset)
     results: dict[str, Any] = {"a": config.a, "b": config.b, "questions": len(gold), "articles": len(set(articles))}
+    for key in ("unanswered", "unknown"):
+        results[key] = {name: getattr(score_predictions(gold, found), key) for name, found in predictions.items()}
     table = Table("", "a (%)", "b (%)", "b - a", "95 % interval", "p", title=f"{len(gold):,} questions")
     for measure in _MEASURES:
         a, b = ([100 * getattr(score, measure) for score in scores[name]] for name in "ab")
@@ -78,22 +78,11 @@ def _articles(dataset: KorquadDataset) -> list[int]:
     return [number for number, article in enumerate(dataset.articles) for _ in range(article.num_questions)]
 
 
-def _remark(name: str, gold: Mapping[str, Any], found: Mapping[str, str]) -> None:
-    """Say what does not fit together; it is scored as the official definition scores it."""
-    missing, unknown = len(gold.keys() - found.keys()), len(found.keys() - gold.keys())
-    if missing:
-        print(f"{name}: {missing} of {len(gold)} questions have no prediction; they score 0", file=sys.stderr)
-    if unknown:
-        print(f"{name}: {unknown} predictions are for questions that the data set does not have", file=sys.stderr)
-    if missing and unknown and missing == len(gold):
-        print(f"{name}: not one question fits: is this another data set, or another version of it?", file=sys.stderr)
-
-
 def report_errors(config: ErrorsConfig) -> dict[str, Any]:
     """Write `errors.md` and `errors.html`: scores by kinds of questions, and kinds of errors with examples."""
     dataset, predictions, windows = _of_run(config) if config.run is not None else _of_files(config)
     gold = dataset.gold()
-    _remark("predictions", gold, predictions)
+    say(remarks(dataset, {"predictions": predictions}))
     found = cases(dataset, predictions, make_annotator(config.annotator), windows)
     official = score_predictions(gold, predictions)
     stripped = score_predictions(
@@ -106,6 +95,7 @@ def report_errors(config: ErrorsConfig) -> dict[str, Any]:
         "protocol": _protocol(config),
         "questions": official.total,
         "unanswered": official.unanswered,
+        "unknown": official.unknown,
         "annotator": config.annotator,
         "official": {
             measure: {
