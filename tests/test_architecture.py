@@ -47,6 +47,7 @@ LAZY = {
     "ahocorasick_rs",
     "mwxml",
     "mwparserfromhell",
+    "scipy",
 }
 
 
