@@ -1,15 +1,16 @@
 """How far seeds and questions together could move a score, or the difference of two: the multi-bootstrap.
 
-Runs of one setting differ by their seed, and would differ on other questions, too. The multi-bootstrap draws both again,
-whole articles of questions as in `korbert.study.significance`. Source: Sellam et al. 2022, The MultiBERTs, section 4
-(arXiv 2106.16163).
+Runs of one setting differ by their seed, and would differ on other questions, too. The multi-bootstrap draws both
+again, whole articles of questions as in `korbert.study.significance`. Source: Sellam et al. 2022, The MultiBERTs,
+section 4 (arXiv 2106.16163).
 
 Its plain percentiles are wrong for the three to five seeds that one can afford: drawing n of n values makes them
 (n - 1) / n as variable as they are, and knows no Student's tail, while noise that belongs to one seed on one article is
 counted thrice (Owen 2007, The pigeonhole bootstrap, section 4). So the drawn deviations are stretched, as Hesterberg
-2015, section 3.2, does for a plain bootstrap: to what crossed random effects of seeds and articles allow, each part with
-Student's t of its own degrees of freedom, added as squares, and never to less than the t test of the seeds' means. Means
-of two or three seeds take few values, whose outer quantiles lie too near: none is taken to be nearer than a normal one.
+2015, section 3.2, does for a plain bootstrap: to what crossed random effects of seeds and articles allow, each part
+with Student's t of its own degrees of freedom, added as squares, and never to less than the t test of the seeds' means.
+Means of two or three seeds take few values, whose outer quantiles lie too near: none is taken to be nearer than a
+normal one. For few seeds this errs on the safe side, see tests/test_multibootstrap.py.
 """
 
 from __future__ import annotations
