@@ -13,8 +13,9 @@ from korbert.errors import ConfigError
 class ReportConfig:
     """`experiments/report.py`. runs: folders to search for runs and pages, and pages' .jsonl files; folder: the output.
 
-    baseline: what every other group is compared with: `key:value`, a list of those, or a run's name. comparison: the folder of a comparison of tokenizers, for scores against fertility and ceiling. data.root:
-    where question files lie, else where the run had them.
+    baseline: what every other group is compared with: `key:value`, a list of those, or a run's name. comparison: the
+    folder of a comparison of tokenizers, for scores against fertility and ceiling. data.root: where question files lie,
+    else where the runs had them.
     """
 
     runs: list[str] = field(default_factory=lambda: ["experiments/results"])

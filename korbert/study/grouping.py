@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from korbert.study.records import Run
+from korbert.study.collection import Run
 
 _ANSWERS = ("finetune_korquad", "predict_korquad", "lexical_baseline")
 # Settings that name a row first, in this order, where they differ.

@@ -117,8 +117,8 @@ def _estimate(arms: list[Floats], groups: Sequence[object], level: float, resamp
     def bounds(alpha: float) -> tuple[float, float]:
         normal = float(special.ndtri(alpha / 2))  # below 0
         stretch = parts.reach(lambda freedom: float(special.stdtrit(freedom, alpha / 2))) / (deviation * -normal)
-        below, above = np.interp([alpha / 2, 1 - alpha / 2], places, drawn)
-        below, above = min(float(below), deviation * normal), max(float(above), -deviation * normal)
+        below, above = np.interp([alpha / 2, 1 - alpha / 2], places, drawn).tolist()
+        below, above = min(below, deviation * normal), max(above, -deviation * normal)
         return value + stretch * below, value + stretch * above
 
     low, high = bounds(1 - level)

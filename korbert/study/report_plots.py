@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from korbert.errors import DataError
+from korbert.study.collection import Run
 from korbert.study.contrasts import ONE_SEED
 from korbert.study.grouping import Group, Measure, Table
-from korbert.study.records import Run
 from korbert.study.report_sheets import Scored, title_of
 from korbert.study.svg import as_svg, color, make_figure, marker, plain
 
@@ -35,9 +35,9 @@ class Picture:
     caption: str = ""
 
 
-def curve_pictures(tables: Sequence[Table], start: int = 0) -> list[Picture]:
+def curve_pictures(tables: Sequence[Table]) -> list[Picture]:
     """For each task the training loss by step and the best held-out measure, a line for each run."""
-    drawn = []
+    drawn: list[Picture] = []
     for title in dict.fromkeys(table.title for table in tables):
         groups = [group for table in tables if table.title == title for group in table.groups]
         curves = [[(run, run.curve()) for run in group.runs] for group in groups]
@@ -46,7 +46,7 @@ def curve_pictures(tables: Sequence[Table], start: int = 0) -> list[Picture]:
         for key, label in (("training_loss", "training loss (nats)"), (held_out, _HELD_OUT.get(held_out or "", ""))):
             if key is not None and any(key in point for point in points):
                 by_time = key != "training_loss" and all("minutes" in point for point in points if key in point)
-                svg = _curves(groups, curves, key, label, title, by_time, f"curve{start + len(drawn)}")
+                svg = _curves(groups, curves, key, label, title, by_time, f"curve{len(drawn)}")
                 drawn.append(Picture(f"{title}: {label.partition(' (')[0]}", svg))
     return drawn
 
@@ -153,7 +153,7 @@ def tokenizer_pictures(scored: Sequence[Scored], rows: Sequence[Row]) -> list[Pi
 
     rows: of a comparison; those with scores of their own (measure downstream) are drawn by their protocol, too.
     """
-    drawn = []
+    drawn: list[Picture] = []
     for protocol, measure, points in _points(scored, rows):
         for label, part, key in _AGAINST:
             placed = [(found, *rest) for row, *rest in points if (found := _figure(row, part, key)) is not None]

@@ -12,12 +12,13 @@ from korbert.config import BaselineConfig, FinetuneConfig, PredictConfig, Pretra
 from korbert.errors import ConfigError
 from korbert.files import write_text_atomically
 from korbert.study import report_plots as plots
+from korbert.study import report_runs as described
 from korbert.study import report_sheets as sheets
 from korbert.study.answers import Answers
+from korbert.study.collection import Run, describe_runs, find_records
 from korbert.study.contrasts import check_baseline
 from korbert.study.grouping import Table, make_tables, shown
 from korbert.study.html import fill_page
-from korbert.study.records import Run, describe_runs, find_records
 from korbert.study.sheets import Sheet, markdown_text, sheet_as_latex, sheet_as_markdown
 from korbert.tasks.compare import read_rows
 
@@ -81,7 +82,7 @@ def _report(
 ) -> Report:
     in_tables = {id(run) for table in tables for group in table.groups for run in group.runs}
     left_out = [run.name for run in runs if id(run) not in in_tables]
-    remarks = [*sheets.remarks(tables, runs), *why_not]
+    remarks = [*described.remarks(tables, runs), *why_not]
     if left_out:
         remarks.append(f"without a score of their own, in no table: {', '.join(left_out)}")
     several = [table for table in tables if len(table.groups) > 1]
@@ -97,9 +98,9 @@ def _report(
         remarks=remarks,
         scores=[sheets.scores_sheet(one) for one in scored],
         contrasts=contrasts,
-        cost=sheets.cost_sheet([(table, group) for table in tables for group in table.groups]),
-        runs=[sheets.runs_sheet(table, Path(config.folder)) for table in tables],
-        settings=[sheet for table in tables if (sheet := sheets.settings_sheet(table)) is not None],
+        cost=described.cost_sheet([(table, group) for table in tables for group in table.groups]),
+        runs=[described.runs_sheet(table, Path(config.folder)) for table in tables],
+        settings=[sheet for table in tables if (sheet := described.settings_sheet(table)) is not None],
         hint=hint,
     )
 
@@ -116,7 +117,7 @@ def _summary(runs: Sequence[Run]) -> str:
     records = [run.found.record for run in runs]
     dates = sorted({str(record.get("date", ""))[:10] for record in records} - {""})
     commits = sorted({str(record.get("commit", "unknown"))[:12] for record in records})
-    devices = sorted({str(record.get("hardware", {}).get("device", "?")) for record in records})
+    devices = sorted({described.device_of(run) for run in runs})
     when = f"{dates[0]} to {dates[-1]}" if len(dates) > 1 else "".join(dates)
     return (
         f"{len(runs)} runs, {when}, on {', '.join(devices)}; commits {', '.join(commits)}. "

@@ -93,7 +93,10 @@ class Run:
         return curve(rows)
 
     def tokenizer(self) -> str | None:
-        """The fingerprint of its model's tokenizer, where its folder has a model."""
+        """The fingerprint of its model's tokenizer, where its record says it or its folder has a model."""
+        said = self.found.record.get("tokenizer")
+        if isinstance(said, dict) and "fingerprint" in said:
+            return str(said["fingerprint"])
         path = None if self.found.folder is None else self.found.folder / "model" / "model.json"
         return str(read_json(path)["tokenizer"]) if path is not None and path.exists() else None
 
