@@ -90,6 +90,8 @@ class Run:
         for number, row in enumerate(rows, start=1):
             if not isinstance(row, dict) or not isinstance(row.get("step"), int):
                 raise DataError(path, f"line {number}", "wanted an object with a step")
+            if not all(isinstance(value, int | float) for value in row.values()):
+                raise DataError(path, f"line {number}", "wanted numbers alone")
         return curve(rows)
 
     def tokenizer(self) -> str | None:

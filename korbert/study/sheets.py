@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -15,6 +16,8 @@ _LATEX = {
     "·": r"$\cdot$", "–": "--", "…": r"\dots{}", "\n": " ",
 }  # fmt: skip
 _MARKDOWN = {char: f"\\{char}" for char in "\\`*_{}[]#|~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "}
+_SIMPLE = re.compile(r"[^`|\\\n]+")  # can stand between backticks, in a table
+_HARMLESS = " .,:;/=-+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +59,15 @@ def markdown_text(text: str) -> str:
 
 def _markdown_cell(cell: Cell) -> str:
     if cell.code:
-        # Nothing but the bar and line ends means something in a code span that no backtick of the text can close.
-        plain = cell.text.replace("|", "\\|").replace("\n", " ")
-        marks = "`" * (1 + max((len(run) for run in _backticks(plain)), default=0))
-        text = f"{marks} {plain} {marks}" if "`" in plain else f"{marks}{plain}{marks}"
+        text = f"`{cell.text}`" if _SIMPLE.fullmatch(cell.text) else f"<code>{_by_number(cell.text)}</code>"
     else:
         text = markdown_text(cell.text)
     return f"[{text}]({cell.link})" if cell.link and cell.text else text
 
 
-def _backticks(text: str) -> list[str]:
-    return "".join(char if char == "`" else " " for char in text).split()
+def _by_number(text: str) -> str:
+    """`text` with everything that Markdown or HTML could read as its own by its number."""
+    return "".join(char if char.isalnum() or char in _HARMLESS else f"&#{ord(char)};" for char in text)
 
 
 def sheet_as_latex(sheet: Sheet) -> list[str]:
