@@ -23,9 +23,10 @@ from korbert.data.korquad import read_predictions
 from korbert.errors import ConfigError, DataError
 from korbert.files import read_json, write_json_atomically
 from korbert.metrics import score_per_question
-from korbert.study.collection import describe_runs, find_records
+from korbert.study.collection import find_records
 from korbert.study.contrasts import choose_baselines
 from korbert.study.grouping import Table, make_tables
+from korbert.study.lineage import describe_runs
 from korbert.study.multibootstrap import bootstrap_difference
 from korbert.study.page import BEGIN, END
 from korbert.study.sheets import Cell, Sheet, latex_text, relative_link, sheet_as_markdown
@@ -121,6 +122,31 @@ def test_published_models_are_no_runs(tmp_path: Path) -> None:
     assert [group.label for group in table.groups] == ["hf:klue/bert-base", "hf:klue/roberta-base"]
     assert [len(group.runs) for group in table.groups] == [2, 1]
     assert not table.groups[0].rests_on_one_pretraining()
+
+
+def test_a_run_of_several_stages_is_left_to_them(tmp_path: Path) -> None:
+    """As a pipeline's: the whole has the scores of its last stage, and its pretraining lies elsewhere."""
+    base = pretrained(tmp_path / "pretrained" / "base", "tokenizer=syllable", seed=7)
+    run = finetuned(tmp_path / "sweep" / "job" / "finetune", 0.5, seed=2, init=base)
+    whole = read_json(run / "record.json") | {"task": "pipeline", "stages": [str(base), "finetune"]}
+    write_json_atomically(tmp_path / "sweep" / "job" / "record.json", whole)
+    (tmp_path / "sweep" / "next").mkdir()
+    (tmp_path / "sweep" / "next" / "sessions.jsonl").write_text("{}\n", "utf-8")
+    answers, pretraining = tables_of(tmp_path / "sweep")
+    (group,) = answers.groups
+    assert [run.name for run in group.runs] == ["job/finetune"]
+    assert (group.runs[0].seed, group.runs[0].pretraining_seed) == (2, 7)
+    assert group.settings["tokenizer.kind"] == "character"
+    assert pretraining.groups[0].runs[0].found.folder == base  # found where the fine-tuning says
+    said = report(tmp_path / "report", tmp_path / "sweep")["md"]
+    assert "begun and not finished, so not counted: next" in said
+
+
+def test_unknown_tasks_show_what_they_measured(tmp_path: Path) -> None:
+    record = {"task": "check_layouts", "results": {"error, relative": 1.5e-7, "steps": 3, "note": "x", "ok": True}}
+    write_json_atomically(tmp_path / "runs" / "check" / "record.json", record)
+    (row,) = rows_of(report(tmp_path / "report", tmp_path / "runs")["md"], "check layouts")
+    assert row == {"run": "check", "error, relative": "1.5e−07", "runs": "1", "seeds": "1"}
 
 
 # ---- numbers ----

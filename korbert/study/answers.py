@@ -12,8 +12,8 @@ import numpy.typing as npt
 from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, read_predictions
 from korbert.errors import KorbertError
 from korbert.metrics import score_per_question
-from korbert.study.collection import Run
 from korbert.study.grouping import EXACT, Group
+from korbert.study.lineage import Run
 
 _PREDICTIONS = "predictions.json"
 _ROUNDING = 1e-6  # percent

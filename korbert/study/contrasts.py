@@ -9,8 +9,8 @@ from typing import Any
 
 from korbert.errors import ConfigError
 from korbert.study.answers import Answered, Answers
-from korbert.study.collection import Run
 from korbert.study.grouping import Group, Measure, Table, shown
+from korbert.study.lineage import Run
 from korbert.study.multibootstrap import bootstrap_difference, bootstrap_mean
 from korbert.study.significance import Difference, holm, summarise, t_difference
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from korbert.study.collection import Run
+from korbert.study.lineage import Run
 
-_ANSWERS = ("finetune_korquad", "predict_korquad", "lexical_baseline")
+_ANSWERS = ("finetune_korquad", "predict_korquad", "lexical_baseline", "pipeline")
 # Settings that name a row first, in this order, where they differ.
 _FIRST = (
     "task", "tokenizer.kind", "tokenizer.split", "tokenizer.model_type", "tokenizer.vocab_size", "tokenizer.path",
@@ -22,13 +22,21 @@ _LONGEST = 48  # characters of a setting's value in a table
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A score: key in a record's results, times `scale`; `better` is high, low, or not known."""
+    """A score: key in a record's results, times `scale`; `better` is high, low, or not known.
+
+    digits: decimals; None where it may be of any size.
+    """
 
     key: str
     title: str
     scale: float = 1.0
-    digits: int = 2
+    digits: int | None = 2
     better: str = ""
+
+    def shown(self, value: float, sign: str = "") -> str:
+        """A value for people to read. sign: "+" where a difference is."""
+        text = f"{value:{sign}.4g}" if self.digits is None else f"{value:{sign}.{self.digits}f}"
+        return text.replace("-", "−")
 
 
 EXACT, F1 = Measure("exact_match", "EM (%)", better="high"), Measure("f1", "F1 (%)", better="high")
@@ -140,7 +148,7 @@ def _measures(title: str, runs: Sequence[Run], differing: Sequence[str]) -> list
     if title == "pretrain":
         several = any(key.startswith("tokenizer.") for key in differing)
         return [m for m in _PRETRAINING if m.key in keys and not (several and m.key in _OF_TOKENS)]
-    return [Measure(key, key.replace("_", " "), digits=3) for key in keys]
+    return [Measure(key, key.replace("_", " "), digits=None) for key in keys]
 
 
 def differing_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from korbert.errors import DataError
-from korbert.study.collection import Run
 from korbert.study.contrasts import ONE_SEED
 from korbert.study.grouping import Group, Measure, Table
+from korbert.study.lineage import Run
 from korbert.study.report_sheets import Scored, title_of
 from korbert.study.svg import as_svg, color, make_figure, marker, plain
 
@@ -24,6 +24,7 @@ _HELD_OUT = {
 }
 _FEW_POINTS = 30
 _MOST_NAMED = 14  # lines with a name each
+_BESIDE = 0.015  # of an axis, between points on one place
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def tokenizer_pictures(scored: Sequence[Scored], rows: Sequence[Row]) -> list[Pi
             placed = [(found, *rest) for row, *rest in points if (found := _figure(row, part, key)) is not None]
             if len(placed) > 1:
                 figure, axes = make_figure(_WIDTH, 3.4 + _LINE * len(placed))
-                for number, (x, text, value, low, high) in enumerate(placed):
+                for number, (x, text, value, low, high) in enumerate(_apart(placed)):
                     reach = [[value - low], [high - value]] if low is not None and high is not None else None
                     axes.errorbar(
                         [x], [value], yerr=reach, fmt=marker(number), color=color(number), capsize=3, label=plain(text)
@@ -170,6 +171,17 @@ def tokenizer_pictures(scored: Sequence[Scored], rows: Sequence[Row]) -> list[Pi
                 svg = as_svg(figure, f"tokenizers{len(drawn)}", f"{title}: {protocol}")
                 drawn.append(Picture(title, svg, f"{protocol}. Bars: 95 % intervals, where there are any."))
     return drawn
+
+
+def _apart(placed: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Points on one place of the axis beside each other, so that none hides another."""
+    places = [x for x, *_ in placed]
+    step = _BESIDE * (max(places) - min(places))
+    moved = []
+    for number, (x, *rest) in enumerate(placed):
+        before = places[:number].count(x)
+        moved.append((x + step * (before - (places.count(x) - 1) / 2), *rest))
+    return moved
 
 
 def _figure(row: Row, part: str, key: str) -> float | None:

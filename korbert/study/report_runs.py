@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from korbert.study.collection import Run
 from korbert.study.grouping import Group, Table, shown
+from korbert.study.lineage import Run
 from korbert.study.report_sheets import has_folds, listed, title_of
 from korbert.study.sheets import Cell, Sheet, relative_link
 
@@ -85,7 +85,7 @@ def runs_sheet(table: Table, folder: Path) -> Sheet:
             for measure in table.measures:
                 value = run.score(measure.key)
                 scored = None if value is None else value * measure.scale
-                scores.append(Cell("" if scored is None else f"{scored:.{measure.digits}f}", scored))
+                scores.append(Cell("" if scored is None else measure.shown(scored), scored))
             record = run.found.record
             rows.append(
                 [

@@ -123,35 +123,36 @@ def listed(values: Iterable[object]) -> str:
 def _mean(found: Score, measure: Measure) -> str:
     if found.mean is None:
         return "not measured"
-    mean = f"{found.mean:.{measure.digits}f}"
-    return mean if found.spread is None else f"{mean} ± {found.spread:.{measure.digits}f}"
+    mean = measure.shown(found.mean)
+    return mean if found.spread is None else f"{mean} ± {measure.shown(found.spread)}"
 
 
 def _interval(low: float | None, high: float | None, measure: Measure, sign: str = "") -> str:
     if low is None or high is None:
         return ""
-    return f"{low:{sign}.{measure.digits}f} to {high:{sign}.{measure.digits}f}".replace("-", "−")
+    return f"{measure.shown(low, sign)} to {measure.shown(high, sign)}"
 
 
 def contrasts_sheet(scored: Scored) -> Sheet | None:
     """A row for each difference from the baseline; None without one."""
     if not scored.contrasts:
         return None
+    table = scored.table
     rows = []
     for one in scored.contrasts:
-        sign = f"{one.difference:+.{one.measure.digits}f}".replace("-", "−")
         rows.append(
             [
                 Cell(one.group.label, note=one.group.name), Cell(one.baseline.label, note=one.baseline.name),
                 Cell(one.measure.title),
-                Cell(sign + one.marks, one.difference), Cell(_interval(one.low, one.high, one.measure, "+")),
+                Cell(one.measure.shown(one.difference, "+") + one.marks, one.difference, note=_apart(table, one)),
+                Cell(_interval(one.low, one.high, one.measure, "+")),
                 Cell(_p(one.p), one.p), Cell(_p(one.corrected), one.corrected),
                 Cell("; ".join([one.source, *(_SAID[warning] for warning in one.warnings)])),
             ]
         )  # fmt: skip
     tested = sum(one.p is not None for one in scored.contrasts)
     used = {one.source for one in scored.contrasts}
-    notes = [f"Named by {' · '.join(scored.table.columns)}."] if not scored.table.of_single_runs() else []
+    notes = [f"Named by {' · '.join(table.columns)}."] if not table.of_single_runs() else []
     notes += [f"{source}: {text}." for source, text in _SOURCES.items() if source in used]
     notes.append(
         f"Holm: corrected for all {tested} comparisons of this table. * below 0.05, ** below 0.01, *** below 0.001, "
@@ -162,7 +163,13 @@ def contrasts_sheet(scored: Scored) -> Sheet | None:
     if any(ONE_PRETRAINING in one.warnings for one in scored.contrasts):
         notes.append("One pretraining seed: seeds of fine-tuning alone were repeated, not what the arms differ in.")
     head = ["runs", "baseline", "measure", "difference", "95 % interval", "p", "p (Holm)", "from"]
-    return Sheet(f"Differences, {title_of(scored.table)}", head, rows, notes=notes, texts=3)
+    return Sheet(f"Differences, {title_of(table)}", head, rows, notes=notes, texts=3)
+
+
+def _apart(table: Table, one: Contrast) -> str:
+    """In what the two groups differ."""
+    keys = [k for k in (*table.columns, *table.further) if one.group.settings.get(k) != one.baseline.settings.get(k)]
+    return f"they differ in {', '.join(keys)}"
 
 
 def _p(value: float | None) -> str:

@@ -15,10 +15,11 @@ from korbert.study import report_plots as plots
 from korbert.study import report_runs as described
 from korbert.study import report_sheets as sheets
 from korbert.study.answers import Answers
-from korbert.study.collection import Run, describe_runs, find_records
+from korbert.study.collection import find_records, unfinished_runs
 from korbert.study.contrasts import check_baseline
 from korbert.study.grouping import Table, make_tables, shown
 from korbert.study.html import fill_page
+from korbert.study.lineage import Run, describe_runs
 from korbert.study.sheets import Sheet, markdown_text, sheet_as_latex, sheet_as_markdown
 from korbert.tasks.compare import read_rows
 
@@ -83,6 +84,8 @@ def _report(
     in_tables = {id(run) for table in tables for group in table.groups for run in group.runs}
     left_out = [run.name for run in runs if id(run) not in in_tables]
     remarks = [*described.remarks(tables, runs), *why_not]
+    if unfinished := unfinished_runs(config.runs):
+        remarks.append(f"begun and not finished, so not counted: {', '.join(unfinished)}")
     if left_out:
         remarks.append(f"without a score of their own, in no table: {', '.join(left_out)}")
     several = [table for table in tables if len(table.groups) > 1]
