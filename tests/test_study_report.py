@@ -259,6 +259,19 @@ def test_one_pretraining_is_said_where_arms_differ_in_it(tmp_path: Path) -> None
     assert all(row["from"] == "seeds and questions" for row in rows)  # both arms began with the same weights
 
 
+def test_what_draws_nothing_has_no_seed(tmp_path: Path) -> None:
+    """A lexical baseline is the same for every seed: against three seeds of another, nothing is missing."""
+    for seed in (1, 2, 3):
+        finetuned(tmp_path / "runs" / f"run{seed}", 0.5, seed=seed)
+    lexical = finetuned(tmp_path / "runs" / "lexical", 0.2)
+    write_json_atomically(lexical / "record.json", read_json(lexical / "record.json") | {"task": "lexical_baseline"})
+    said = report(tmp_path / "report", tmp_path / "runs", baseline="task:lexical_baseline")["md"]
+    assert [row["from"] for row in rows_of(said, "Differences, KorQuAD")] == ["seeds and questions"] * 2
+    assert {row["task"]: row["seeds"] for row in rows_of(said, "KorQuAD")} == {
+        r"finetune\_korquad": "3", r"lexical\_baseline": "–"
+    }  # fmt: skip
+
+
 # ---- from scores alone ----
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from korbert.errors import ConfigError
-from korbert.study.answers import Answered, Answers
+from korbert.study.answers import Answers
 from korbert.study.grouping import Group, Measure, Table, shown
 from korbert.study.lineage import Run
 from korbert.study.multibootstrap import bootstrap_difference, bootstrap_mean
 from korbert.study.significance import Difference, holm, summarise, t_difference
 
 # What an interval was made from.
-BOTH, SEEDS, FOLDS, QUESTIONS, NOTHING = "seeds and questions", "seeds", "folds of one seed", "questions", "none"
+BOTH, SEEDS, FOLDS, QUESTIONS, NOTHING = "seeds and questions", "seeds", "folds of one seed", "questions", "one run"
 ONE_SEED, ONE_PRETRAINING = "one seed", "one pretraining seed"
 _MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
@@ -163,36 +163,42 @@ def _contrast(
     ours, theirs = _over_folds(group, measure), _over_folds(base, measure)
     if not ours or not theirs:
         return None
-    warnings = []
-    if min(len(ours), len(theirs)) == 1:
-        warnings.append(ONE_SEED)
-    elif group.rests_on_one_pretraining() and group.runs[0].origin != base.runs[0].origin:
-        warnings.append(ONE_PRETRAINING)
+    warnings = _warnings(group, base, len(ours), len(theirs))
     plain = sum(ours.values()) / len(ours) - sum(theirs.values()) / len(theirs)
-    found = Contrast(group, base, measure, plain, None, None, None, None, NOTHING, tuple(warnings))
+    found = Contrast(group, base, measure, plain, None, None, None, None, NOTHING, warnings)
+    paired = list(ours) == list(theirs) and group.repeats_pretraining() == base.repeats_pretraining()
     a, b = (None if answers is None else answers.of_group(one, folds) for one in (base, group))
     if a is not None and b is not None and a.ids == b.ids and len(set(a.articles)) > 1:
-        drawn = bootstrap_difference(a.scores[measure.key], b.scores[measure.key], a.articles, _are_paired(a, b))
-        source = QUESTIONS if drawn.one_seed else BOTH
+        together = paired and list(a.units) == list(b.units)
+        drawn = bootstrap_difference(a.scores[measure.key], b.scores[measure.key], a.articles, together)
+        source = QUESTIONS if ONE_SEED in warnings or not _seeded(group, base) else BOTH
         return replace(found, difference=drawn.value, low=drawn.low, high=drawn.high, p=drawn.p, source=source)
-    tested, source = _by_scores(group, base, measure, ours, theirs)
+    tested, source = _by_scores(group, base, measure, ours, theirs, paired)
     if tested is None:
         return found
     return replace(found, low=tested.low, high=tested.high, p=tested.p, source=source)
 
 
-def _are_paired(a: Answered, b: Answered) -> bool:
-    """Whether both arms have the same seeds."""
-    return list(a.units) == list(b.units)
+def _seeded(*groups: Group) -> list[Group]:
+    return [group for group in groups if group.is_seeded()]
+
+
+def _warnings(group: Group, base: Group, ours: int, theirs: int) -> tuple[str, ...]:
+    """What the difference rests on, where that is too little. ours, theirs: how many seeds each has."""
+    if any(count == 1 for one, count in ((group, ours), (base, theirs)) if one.is_seeded()):
+        return (ONE_SEED,)
+    same = group.runs[0].origin == base.runs[0].origin
+    if not same and (group.rests_on_one_pretraining() or base.rests_on_one_pretraining()):
+        return (ONE_PRETRAINING,)
+    return ()
 
 
 def _by_scores(
-    group: Group, base: Group, measure: Measure, ours: dict[Any, float], theirs: dict[Any, float]
+    group: Group, base: Group, measure: Measure, ours: dict[Any, float], theirs: dict[Any, float], paired: bool
 ) -> tuple[Difference | None, str]:
     """A t test on scores of runs: over seeds, or over the folds where there is one seed."""
     if min(len(ours), len(theirs)) > 1:
-        same = ours.keys() == theirs.keys()
-        return t_difference([theirs[s] for s in theirs], [ours[s] for s in (theirs if same else ours)], same), SEEDS
+        return t_difference(list(theirs.values()), list(ours.values()), paired), SEEDS
     if len(ours) == len(theirs) == 1:
         mine, other = (next(iter(unit_scores(one, measure).values())) for one in (group, base))
         if mine.keys() == other.keys() and len(mine) > 1:

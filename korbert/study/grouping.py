@@ -10,6 +10,7 @@ from typing import Any
 from korbert.study.lineage import Run
 
 _ANSWERS = ("finetune_korquad", "predict_korquad", "lexical_baseline", "pipeline")
+_UNSEEDED = ("lexical_baseline",)
 # Settings that name a row first, in this order, where they differ.
 _FIRST = (
     "task", "tokenizer.kind", "tokenizer.split", "tokenizer.model_type", "tokenizer.vocab_size", "tokenizer.path",
@@ -66,12 +67,20 @@ class Group:
 
         That is the seed of pretraining where it differs, and the seed of the run itself otherwise.
         """
-        pretrained = {run.pretraining_seed for run in self.runs} - {None}
+        pretrained = self.repeats_pretraining()
         found: dict[Any, dict[int | None, list[Run]]] = {}
         for run in self.runs:
-            unit = run.pretraining_seed if len(pretrained) > 1 else run.seed
+            unit = run.pretraining_seed if pretrained else run.seed
             found.setdefault(unit, {}).setdefault(run.fold, []).append(run)
         return dict(sorted(found.items(), key=lambda item: (item[0] is None, item[0])))
+
+    def repeats_pretraining(self) -> bool:
+        """Whether its runs began with pretrainings of several seeds."""
+        return len({run.pretraining_seed for run in self.runs} - {None}) > 1
+
+    def is_seeded(self) -> bool:
+        """Whether anything of it is drawn at random."""
+        return any(run.task not in _UNSEEDED for run in self.runs)
 
     def rests_on_one_pretraining(self) -> bool:
         """Whether its runs have several seeds, but all began with one pretrained model of ours."""

@@ -82,7 +82,7 @@ def scores_sheet(scored: Scored) -> Sheet:
             row += [Cell(interval + letter, note=_SOURCES[found.source])] if letters else []
         seeds = list(group.units())
         row.append(Cell(str(len(group.runs)), len(group.runs)))
-        row.append(Cell(str(len(seeds)), len(seeds), note=", ".join(map(str, seeds))))
+        row.append(Cell(str(len(seeds)), len(seeds), note=listed(seeds)) if group.is_seeded() else Cell("–"))
         row += [Cell(_folds(group), len({run.fold for run in group.runs}))] if has_folds(table) else []
         rows.append(row)
     for measure in table.measures:
