@@ -51,6 +51,7 @@ LAZY = {
     "pyarrow",
     "rensa",
     "backports",
+    "scipy",
 }
 
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from korbert.config import PublishConfig
 from korbert.errors import DataError
 from korbert.files import read_json, write_json_atomically
+from korbert.study.collection import read_records
 from korbert.study.page import BEGIN, END, curve, render, replace_records
 from korbert.study.results import make_record
-from korbert.tasks.publish import publish_results, read_records
+from korbert.tasks.publish import publish_results
 
 RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
 PAGES = sorted(store for store in RESULTS.rglob("*.jsonl") if store.with_suffix(".md").exists())

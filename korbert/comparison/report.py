@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from korbert.comparison.figures import COLUMNS, Column, Row, best_trades, recommend, used, used_groups
 from korbert.comparison.plots import plots
-from korbert.errors import KorbertError
+from korbert.study.html import fill_page
 from korbert.study.page import table
+from korbert.study.sheets import latex_table
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
@@ -28,16 +29,8 @@ def as_markdown(rows: Sequence[Row]) -> str:
 def as_latex(rows: Sequence[Row]) -> str:
     """One table in the style of booktabs."""
     columns = used(COLUMNS, rows)
-    head = ["tokenizer", "entries", *(column.title for column in columns)]
-    lines = [r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}", r"\toprule", _latex_row(head), r"\midrule"]
-    lines += [_latex_row([row["name"], f"{row['vocabulary']}", *(c.shown(row) for c in columns)]) for row in rows]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _latex_row(cells: Iterable[str]) -> str:
-    special = {**{char: f"\\{char}" for char in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {"\\": r"\textbackslash{}", "≤": r"$\le$"}
-    return " & ".join("".join(special.get(char, char) for char in cell) for cell in cells) + r" \\"
+    cells = [[row["name"], f"{row['vocabulary']}", *(c.shown(row) for c in columns)] for row in rows]
+    return "\n".join([*latex_table(["tokenizer", "entries", *(c.title for c in columns)], cells), ""])
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -82,22 +75,15 @@ def as_html(rows: Sequence[Row], left_out: Mapping[str, str]) -> str:
 
     Raises KorbertError where what draws it is not installed.
     """
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401  # for the plots
-        from markupsafe import Markup
-    except ImportError as error:
-        raise KorbertError(f"the page needs packages: pip install 'korbert[report]' ({error})") from None
-    source = resources.files("korbert.comparison").joinpath("report.html").read_text("utf-8")
-    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    return template.render(
+    return fill_page(
+        Path(__file__).with_name("report.html"),
         tables=used_groups(rows),
         rows=rows,
         best={column.title: _best(column, rows) for column in COLUMNS},
         front={row["fingerprint"] for row in best_trades(rows)},
         advice=recommend(rows),
         left_out=left_out,
-        plots=[Markup(plot) for plot in plots(rows)],
+        plots=plots(rows),
         examples=list(_examples(rows)),
         dates=sorted({row["date"][:10] for row in rows}),
         commits=sorted({row["commit"] for row in rows}),

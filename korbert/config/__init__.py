@@ -40,6 +40,7 @@ from korbert.config.parts import (
     expand_root,
     expand_roots,
 )
+from korbert.config.reports import ReportConfig
 from korbert.config.tasks import CurriculumStage, KorquadTask, PretrainingTask, TaggingCorpus, TaggingTask
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "PretrainingTask",
     "PublishConfig",
     "QuickstartConfig",
+    "ReportConfig",
     "ReproduceConfig",
     "RunConfig",
     "TaggerConfig",

@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from korbert.config.parts import CorpusConfig, DataConfig, EntitiesConfig, ModelSize, TokenizerConfig
+from korbert.config.reports import ReportConfig
 from korbert.config.tasks import KorquadTask, PretrainingTask, TaggingTask
 from korbert.training.progress import TrainConfig
 from korbert.training.runtime import RuntimeConfig
@@ -393,6 +394,7 @@ SCHEMAS: dict[str, type] = {
     "annotators_schema": AnnotatorsConfig,
     "gpu_study_schema": GpuStudyConfig,
     "publish_schema": PublishConfig,
+    "report_schema": ReportConfig,
 }
 for _name, _schema in SCHEMAS.items():
     ConfigStore.instance().store(name=_name, node=_schema)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from korbert.errors import KorbertError
 from korbert.study.errors import Case
+from korbert.study.html import fill_page
 from korbert.study.page import table
 
 _EXAMPLES = 12  # of each kind of error
@@ -43,14 +43,13 @@ def as_markdown(report: Mapping[str, Any], found: Sequence[Case]) -> str:
 
 def as_html(report: Mapping[str, Any], found: Sequence[Case]) -> str:
     """The same as a page. Raises KorbertError without jinja2."""
-    try:
-        from jinja2 import Environment, FileSystemLoader
-    except ImportError:
-        raise KorbertError("a page needs a package: pip install 'korbert[report]'") from None
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    page = environment.get_template("errors.html")
-    return page.render(
-        report=report, note=_NOTE, kinds=_kind_rows(report), part_row=_part_row, examples=_examples(found)
+    return fill_page(
+        Path(__file__).with_name("errors.html"),
+        report=report,
+        note=_NOTE,
+        kinds=_kind_rows(report),
+        part_row=_part_row,
+        examples=_examples(found),
     )
 
 

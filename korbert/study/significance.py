@@ -4,11 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from korbert.errors import KorbertError
+
 _RESAMPLES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Of a few numbers: how many, their mean, and from two on their spread and the interval of the mean.
+
+    spread: sample standard deviation; low, high: Student's t interval.
+    """
+
+    count: int
+    mean: float
+    spread: float | None
+    low: float | None
+    high: float | None
+
+
+def summarise(values: Sequence[float], level: float = 0.95) -> Summary:
+    """Mean, spread and t interval of independent values, a score for each seed. Raises ValueError without one."""
+    found = np.asarray(values, dtype=np.float64)
+    if not found.size:
+        raise ValueError("there is no value to summarise")
+    mean, count = float(found.mean()), len(found)
+    if count == 1:
+        return Summary(1, mean, None, None, None)
+    spread = float(found.std(ddof=1))
+    reach = float(special_functions().stdtrit(count - 1, (1 + level) / 2)) * spread / count**0.5
+    return Summary(count, mean, spread, mean - reach, mean + reach)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values, in the given order, corrected for how many there are; below alpha, none of them errs with chance alpha.
+
+    Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.
+    """
+    corrected = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, number in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[number]))
+        corrected[number] = largest
+    return corrected
+
+
+def special_functions() -> Any:
+    """scipy.special, with Student's distribution. Raises KorbertError where scipy is not installed."""
+    try:
+        from scipy import special
+    except ImportError:
+        raise KorbertError("intervals over seeds need scipy: pip install 'korbert[report]'") from None
+    return special
 
 
 def bootstrap_interval(values: Sequence[float], groups: Sequence[object], level: float = 0.95) -> tuple[float, float]:
@@ -48,6 +100,30 @@ def paired_difference(
         return Difference(0.0, 0.0, 0.0, 1.0)
     tail = min((means <= 0).sum(), (means >= 0).sum())
     return Difference(float(gains.mean()), float(low), float(high), min(1.0, 2 * (1 + int(tail)) / (_RESAMPLES + 1)))
+
+
+def t_difference(a: Sequence[float], b: Sequence[float], paired: bool, level: float = 0.95) -> Difference:
+    """Student's t test of the mean of b less that of a, scores of seeds, say; Welch's where they are not paired.
+
+    Raises ValueError for fewer than two values on a side.
+    """
+    if paired:
+        found = summarise([after - before for before, after in zip(a, b, strict=True)], level)
+        value, parts = found.mean, [((found.spread or 0.0) ** 2 / found.count, found.count - 1)]
+    else:
+        sides = [summarise(values, level) for values in (a, b)]
+        value = sides[1].mean - sides[0].mean
+        parts = [((side.spread or 0.0) ** 2 / side.count, side.count - 1) for side in sides]
+    if min(degrees for _, degrees in parts) < 1:
+        raise ValueError("wanted two values or more on each side")
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return Difference(value, value, value, float(value == 0))
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    special = special_functions()
+    reach = float(special.stdtrit(freedom, (1 + level) / 2)) * variance**0.5
+    p = 2 * float(special.stdtr(freedom, -abs(value) / variance**0.5))
+    return Difference(value, value - reach, value + reach, p)
 
 
 def _resampled_means(values: npt.NDArray[np.float64], groups: Sequence[object]) -> npt.NDArray[np.float64]:

@@ -10,6 +10,7 @@ from typing import Any
 from korbert.config import PublishConfig
 from korbert.errors import DataError
 from korbert.files import read_json, read_text, write_text_atomically
+from korbert.study.collection import read_records
 from korbert.study.page import curve, draw, render, replace_records
 
 log = logging.getLogger(__name__)
@@ -34,18 +35,6 @@ def publish_results(config: PublishConfig) -> None:
     write_text_atomically(page, text)
     draw(page.with_suffix(".svg"), list(records.values()))
     log.info("%s: %d records", page, len(records))
-
-
-def read_records(store: Path) -> dict[str, dict[str, Any]]:
-    """The records of a page by the name of their run. Raises DataError naming a line that is not one."""
-    records = {}
-    for number, line in enumerate(read_text(store).splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            records[record["name"]] = record
-        except (json.JSONDecodeError, TypeError, KeyError) as error:
-            raise DataError(store, f"line {number}", f"is no record ({error})") from None
-    return records
 
 
 def _record(run: Path) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""Records of finished runs: found in folders and on committed pages."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from korbert.errors import DataError
+from korbert.files import read_json, read_text
+
+_RECORD = "record.json"
+_STARTED = "sessions.jsonl"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record and where it is from. folder: the run's own; None for one on a page. path: of the file."""
+
+    name: str
+    path: Path
+    folder: Path | None
+    record: Mapping[str, Any]
+    where: str = ""  # in the file
+
+
+def read_records(store: Path) -> dict[str, dict[str, Any]]:
+    """The records of a page by the name of their run. Raises DataError naming a line that is not one."""
+    records = {}
+    for number, line in enumerate(read_text(store).splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            records[record["name"]] = record
+        except (json.JSONDecodeError, TypeError, KeyError) as error:
+            raise DataError(store, f"line {number}", f"is no record ({error})") from None
+    return records
+
+
+def find_records(places: Sequence[str]) -> list[Found]:
+    """All records of the places, by name: folders, with every run and every page in them, and pages' .jsonl files.
+
+    A run that is found twice, on a page too, say, counts once; one that is made of others that have their own records
+    is left to those. Raises DataError for a place that is not there, or a
+    record that is damaged.
+    """
+    found = [one for place in places for one in _find(Path(place))]
+    for one in found:
+        _check(one)
+    kept: dict[str, Found] = {}
+    for one in sorted(found, key=lambda f: f.folder is None):  # a folder has more to say than a page
+        if one.folder is not None and one.record.get("stages"):
+            continue
+        own = {key: value for key, value in one.record.items() if key not in ("name", "curve")}  # added by a page
+        kept.setdefault(json.dumps(own, sort_keys=True), one)
+    return sorted(kept.values(), key=lambda one: (_natural(one.name), str(one.path)))
+
+
+def read_record(folder: Path, name: str) -> Found | None:
+    """A run's record; None where it has none. Raises DataError where it is damaged."""
+    path = folder / _RECORD
+    if not path.is_file():
+        return None
+    found = Found(name, path, folder, read_json(path))
+    _check(found)
+    return found
+
+
+def unfinished_runs(places: Sequence[str]) -> list[str]:
+    """Names of the runs in folders that were begun and have no record."""
+    return [
+        path.parent.relative_to(place).as_posix()
+        for place in places
+        if Path(place).is_dir()
+        for path in sorted(Path(place).rglob(_STARTED))
+        if not (path.parent / _RECORD).exists()
+    ]
+
+
+def _find(place: Path) -> Iterator[Found]:
+    if place.is_dir():
+        for path in sorted(place.rglob(_RECORD)):
+            folder = path.parent
+            name = folder.name if folder == place else folder.relative_to(place).as_posix()
+            yield Found(name, path, folder, read_json(path))
+        pages = (path for path in sorted(place.rglob("*.jsonl")) if path.with_suffix(".md").exists())
+        for page in pages:
+            yield from _of_page(page)
+    elif place.name == _RECORD:
+        yield Found(place.parent.name, place, place.parent, read_json(place))
+    else:
+        yield from _of_page(place)
+
+
+def _of_page(page: Path) -> Iterator[Found]:
+    for name, record in read_records(page).items():
+        yield Found(name, page, None, record, f"record {name!r}: ")
+
+
+def _check(found: Found) -> None:
+    for key, kind in (("task", str), ("results", dict)):
+        if not isinstance(found.record.get(key), kind):
+            wanted = "a string" if kind is str else "an object"
+            raise DataError(found.path, f"{found.where}{key}", f"wanted {wanted}: this is no record of a run")
+    if not isinstance(found.record.get("config", {}), dict):
+        raise DataError(found.path, f"{found.where}config", "wanted an object")
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    """Names with numbers in the order of the numbers: run2 before run10."""
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]

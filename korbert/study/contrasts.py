@@ -1,0 +1,206 @@
+"""What a group of runs scores, and how it differs from a baseline, each with how far chance could move it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from korbert.errors import ConfigError
+from korbert.study.answers import Answers
+from korbert.study.grouping import Group, Measure, Table, shown
+from korbert.study.lineage import Run
+from korbert.study.multibootstrap import bootstrap_difference, bootstrap_mean
+from korbert.study.significance import Difference, holm, summarise, t_difference
+
+# What an interval was made from.
+BOTH, SEEDS, FOLDS, QUESTIONS, NOTHING = "seeds and questions", "seeds", "folds of one seed", "questions", "one run"
+ONE_SEED, ONE_PRETRAINING = "one seed", "one pretraining seed"
+_MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A group's mean, spread and 95 % interval; None where there is none, or too few runs for it."""
+
+    mean: float | None
+    spread: float | None
+    low: float | None
+    high: float | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """A group's score less the baseline's. p: None where one run of each says nothing; corrected: by Holm's method."""
+
+    group: Group
+    baseline: Group
+    measure: Measure
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+    corrected: float | None
+    source: str
+    warnings: tuple[str, ...]
+
+    @property
+    def marks(self) -> str:
+        """Stars for a corrected p-value below 0.05, 0.01 and 0.001."""
+        return next((m for limit, m in _MARKS if self.corrected is not None and self.corrected < limit), "")
+
+
+def unit_scores(group: Group, measure: Measure) -> dict[Any, dict[int | None, float]]:
+    """Scores by unit and fold; runs that repeat one of them are averaged, those without the score left out."""
+    found: dict[Any, dict[int | None, float]] = {}
+    for unit, by_fold in group.units().items():
+        for fold, runs in by_fold.items():
+            values = [value * measure.scale for run in runs if (value := run.score(measure.key)) is not None]
+            if values:
+                found.setdefault(unit, {})[fold] = sum(values) / len(values)
+    return found
+
+
+def _over_folds(group: Group, measure: Measure) -> dict[Any, float]:
+    """The score of each unit over its folds, by how many questions they have."""
+    sizes = {run.fold: run.score("total") or 1.0 for run in group.runs}
+    return {
+        unit: sum(sizes[fold] * value for fold, value in by_fold.items()) / sum(sizes[fold] for fold in by_fold)
+        for unit, by_fold in unit_scores(group, measure).items()
+    }
+
+
+def score(group: Group, measure: Measure, folds: Sequence[int | None], answers: Answers | None) -> Score:
+    """Mean and spread over units (over the folds, where there is one unit), and the best interval that can be had."""
+    by_unit = _over_folds(group, measure)
+    if not by_unit:
+        return Score(None, None, None, None, NOTHING)
+    over, source = summarise(list(by_unit.values())), SEEDS
+    spread = over.spread
+    if over.count == 1:
+        by_fold = summarise(list(next(iter(unit_scores(group, measure).values())).values()))
+        spread, source = by_fold.spread, FOLDS if by_fold.count > 1 else NOTHING
+        over = replace(by_fold, mean=over.mean)
+    found = Score(over.mean, spread, over.low, over.high, source)
+    answered = None if answers is None else answers.of_group(group, folds)
+    if answered is not None and len(set(answered.articles)) > 1:
+        drawn = bootstrap_mean(answered.scores[measure.key], answered.articles)
+        source = QUESTIONS if drawn.one_seed else BOTH
+        return replace(found, low=drawn.low, high=drawn.high, source=source)
+    if len(group.runs) == 1 and source == NOTHING:
+        return _own_interval(group.runs[0], measure, found)
+    return found
+
+
+def _own_interval(run: Run, measure: Measure, found: Score) -> Score:
+    """The interval over articles that a run's own record has."""
+    own = run.results.get(f"{measure.key}_interval")
+    if not isinstance(own, list) or len(own) != 2 or not all(isinstance(bound, int | float) for bound in own):
+        return found
+    return replace(found, low=own[0] * measure.scale, high=own[1] * measure.scale, source=QUESTIONS)
+
+
+def choose_baselines(table: Table, wanted: Sequence[str]) -> list[tuple[Group, Group]]:
+    """Pairs of a group and its baseline. wanted: `key:value`, all of which it has; or its name, or its one run's.
+
+    Where several groups fit, each other one is compared with the one that shares most of its settings; one that shares
+    as much with two of them is left out. [] where nothing fits.
+    """
+    bases = [group for group in table.groups if _fits(group, wanted)]
+    pairs = []
+    for group in table.groups:
+        if group in bases:
+            continue
+        keys = [*table.columns, *table.further]
+        alike = [sum(group.settings.get(k) == base.settings.get(k) for k in keys) for base in bases]
+        best = [base for base, same in zip(bases, alike, strict=True) if same == max(alike)]
+        if len(best) == 1:
+            pairs.append((group, best[0]))
+    return pairs
+
+
+def _fits(group: Group, wanted: Sequence[str]) -> bool:
+    names = {group.name, group.label} | ({group.runs[0].name} if len(group.runs) == 1 else set())
+    return all(part in names or _has(group, part) for part in wanted)
+
+
+def _has(group: Group, part: str) -> bool:
+    """Whether the group has the setting `key:value` or `key=value`."""
+    match = re.fullmatch(r"\s*([^:=]+?)\s*[:=]\s*(.*?)\s*", part)
+    if match is None or match[1] not in group.settings:
+        return False
+    key, value = match.groups()
+    own = group.settings[key]
+    return value == ("null" if own is None else shown(own, longest=10_000))
+
+
+def check_baseline(tables: Sequence[Table], wanted: Sequence[str]) -> None:
+    """Raises ConfigError where no group of any table is the baseline."""
+    if not any(_fits(group, wanted) for table in tables for group in table.groups):
+        names = "; ".join(dict.fromkeys(group.name for table in tables for group in table.groups))
+        raise ConfigError(f"baseline={', '.join(wanted)}: no group of runs is that; there are: {names}")
+
+
+def contrasts(table: Table, wanted: Sequence[str], answers: Answers | None) -> list[Contrast]:
+    """All differences from the baseline, their p-values corrected for all of the table together."""
+    found = [
+        contrast
+        for group, base in choose_baselines(table, wanted)
+        for measure in table.measures
+        if (contrast := _contrast(group, base, measure, table.folds, answers)) is not None
+    ]
+    tested = [number for number, contrast in enumerate(found) if contrast.p is not None]
+    for number, p in zip(tested, holm([found[n].p or 0.0 for n in tested]), strict=True):
+        found[number] = replace(found[number], corrected=p)
+    return found
+
+
+def _contrast(
+    group: Group, base: Group, measure: Measure, folds: Sequence[int | None], answers: Answers | None
+) -> Contrast | None:
+    ours, theirs = _over_folds(group, measure), _over_folds(base, measure)
+    if not ours or not theirs:
+        return None
+    warnings = _warnings(group, base, len(ours), len(theirs))
+    plain = sum(ours.values()) / len(ours) - sum(theirs.values()) / len(theirs)
+    found = Contrast(group, base, measure, plain, None, None, None, None, NOTHING, warnings)
+    paired = list(ours) == list(theirs) and group.repeats_pretraining() == base.repeats_pretraining()
+    a, b = (None if answers is None else answers.of_group(one, folds) for one in (base, group))
+    if a is not None and b is not None and a.ids == b.ids and len(set(a.articles)) > 1:
+        together = paired and list(a.units) == list(b.units)
+        drawn = bootstrap_difference(a.scores[measure.key], b.scores[measure.key], a.articles, together)
+        source = QUESTIONS if ONE_SEED in warnings or not _seeded(group, base) else BOTH
+        return replace(found, difference=drawn.value, low=drawn.low, high=drawn.high, p=drawn.p, source=source)
+    tested, source = _by_scores(group, base, measure, ours, theirs, paired)
+    if tested is None:
+        return found
+    return replace(found, low=tested.low, high=tested.high, p=tested.p, source=source)
+
+
+def _seeded(*groups: Group) -> list[Group]:
+    return [group for group in groups if group.is_seeded()]
+
+
+def _warnings(group: Group, base: Group, ours: int, theirs: int) -> tuple[str, ...]:
+    """What the difference rests on, where that is too little. ours, theirs: how many seeds each has."""
+    if any(count == 1 for one, count in ((group, ours), (base, theirs)) if one.is_seeded()):
+        return (ONE_SEED,)
+    same = group.runs[0].origin == base.runs[0].origin
+    if not same and (group.rests_on_one_pretraining() or base.rests_on_one_pretraining()):
+        return (ONE_PRETRAINING,)
+    return ()
+
+
+def _by_scores(
+    group: Group, base: Group, measure: Measure, ours: dict[Any, float], theirs: dict[Any, float], paired: bool
+) -> tuple[Difference | None, str]:
+    """A t test on scores of runs: over seeds, or over the folds where there is one seed."""
+    if min(len(ours), len(theirs)) > 1:
+        return t_difference(list(theirs.values()), list(ours.values()), paired), SEEDS
+    if len(ours) == len(theirs) == 1:
+        mine, other = (next(iter(unit_scores(one, measure).values())) for one in (group, base))
+        if mine.keys() == other.keys() and len(mine) > 1:
+            return t_difference([other[fold] for fold in mine], list(mine.values()), True), FOLDS
+    return None, NOTHING

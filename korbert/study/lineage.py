@@ -1,0 +1,229 @@
+"""Finished runs with the settings that they came from, those of the runs that they began with included."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from korbert.errors import DataError
+from korbert.files import read_json, read_text
+from korbert.lines import parse_json
+from korbert.study.collection import Found, read_record
+from korbert.study.page import curve
+
+# Settings that do not tell two runs apart: what is repeated, where things lie, how they are computed and shown.
+_FREE = (
+    "run_dir", "seed", "pretraining_seed", "pretrained", "runtime", "tracker", "data", "task.fold", "train.log_every",
+    "train.checkpoint_every",
+)  # fmt: skip
+_LINKS = ("init", "run")  # settings that name an earlier run
+_FOLD = re.compile(r", fold (\d+)$")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    settings: dotted keys of its configuration and of the runs it came from, without what `seed` and `fold` say.
+    origin: the earlier run that its weights are from; its seed is pretraining_seed. protocol: without the fold.
+    """
+
+    found: Found
+    task: str
+    settings: Mapping[str, Any]
+    seed: int | None
+    pretraining_seed: int | None
+    origin: str | None
+    fold: int | None
+    protocol: str
+    warnings: Sequence[str] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """Its folder below the one that was searched, or its name on a page."""
+        return self.found.name
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """What came out."""
+        return self.found.record["results"]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The whole configuration."""
+        return self.found.record.get("config", {})
+
+    def score(self, key: str) -> float | None:
+        """A number of the results; None where it was not measured, or is none.
+
+        Raises DataError where something else stands in its place.
+        """
+        value = self.results.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise DataError(self.found.path, f"{self.found.where}results.{key}", f"wanted a number, found {value!r}")
+        return float(value) if math.isfinite(value) else None
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Points of its training, see `korbert.study.page.curve`. Raises DataError for a damaged metrics.jsonl."""
+        if self.found.folder is None:
+            return list(self.found.record.get("curve", []))
+        path = self.found.folder / "metrics.jsonl"
+        if not path.exists():
+            return []
+        rows = [parse_json(path, n, line) for n, line in enumerate(read_text(path).splitlines(), start=1)]
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise DataError(path, f"line {number}", "wanted an object with a step")
+            if not all(isinstance(value, int | float) for value in row.values()):
+                raise DataError(path, f"line {number}", "wanted numbers alone")
+        return curve(rows)
+
+    def tokenizer(self) -> str | None:
+        """The fingerprint of its model's tokenizer, where its record says it or its folder has a model."""
+        said = self.found.record.get("tokenizer")
+        if isinstance(said, dict) and "fingerprint" in said:
+            return str(said["fingerprint"])
+        path = None if self.found.folder is None else self.found.folder / "model" / "model.json"
+        return str(read_json(path)["tokenizer"]) if path is not None and path.exists() else None
+
+
+def describe_runs(found: Sequence[Found], defaults: Mapping[str, Mapping[str, Any]]) -> list[Run]:
+    """Runs with their settings. defaults: by task, for settings that are younger than a record.
+
+    What a run was begun with is followed to that run's record, among `found` or where it lies; that run is among those
+    returned, then.
+    """
+    known = _Known(found)
+    runs = [_describe(one, known, defaults) for one in found]
+    while len(runs) < len(known.found):
+        runs.append(_describe(known.found[len(runs)], known, defaults))
+    return runs
+
+
+class _Known:
+    """Finds the record of a run by what later runs call it."""
+
+    def __init__(self, found: Sequence[Found]) -> None:
+        self.found = list(found)
+        self._by_place: dict[str, Found] = {}
+        for one in found:
+            self._add(one)
+
+    def _add(self, found: Found) -> None:
+        for place in _places(found):
+            self._by_place.setdefault(place, found)
+
+    def find(self, named: str) -> Found | None:
+        """None where no record is known, nor lies there."""
+        for place in (os.path.normpath(named), str(Path(named).resolve())):
+            if place in self._by_place:
+                return self._by_place[place]
+        read = read_record(Path(named), named)
+        if read is not None:
+            self.found.append(read)
+            self._add(read)
+        return read
+
+
+def _places(found: Found) -> Iterator[str]:
+    """Names under which later runs may refer to a run."""
+    if run_dir := found.record.get("config", {}).get("run_dir"):
+        yield os.path.normpath(str(run_dir))
+    if found.folder is not None:
+        yield os.path.normpath(found.folder)
+        yield str(found.folder.resolve())
+
+
+def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, Any]]) -> Run:
+    results = found.record["results"]
+    settings = _settings(found, defaults)
+    warnings: list[str] = []
+    seeds = {found.record["task"]: found.record.get("seed")}
+    origin = None
+    passed = [found.record]
+    while (link := next((key for key in _LINKS if isinstance(settings.get(key), str)), None)) is not None:
+        named = str(settings[link])
+        origin = origin or named
+        if named.startswith("hf:"):
+            break
+        earlier = known.find(named)
+        if earlier is None or earlier.record in passed:
+            warnings.append(f"{found.name}: {link}={named} has no record here; its seed and settings are not known")
+            break
+        del settings[link]
+        passed.append(earlier.record)
+        task = earlier.record["task"]
+        seeds.setdefault(task, earlier.record.get("seed"))
+        origin = named if task == "pretrain" else origin
+        for key, value in _settings(earlier, defaults).items():
+            while key in settings:
+                key = f"{task}.{key}"
+            settings[key] = value
+    if found.record["task"] == "pipeline":  # on a page, without its stages
+        seed = found.record.get("config", {}).get("pretraining_seed")
+        seeds["pretrain"] = found.record.get("seed") if seed is None else seed
+    protocol = str(results.get("protocol", ""))
+    fold = _FOLD.search(protocol)
+    task = "finetune_korquad" if "finetune_korquad" in seeds else found.record["task"]  # predicting draws nothing
+    return Run(
+        found=found,
+        task=found.record["task"],
+        settings=settings,
+        seed=seeds[task],
+        pretraining_seed=seeds.get("pretrain") if found.record["task"] != "pretrain" else None,
+        origin=origin,
+        fold=int(fold[1]) if fold else None,
+        protocol=_FOLD.sub("", protocol) or _pretraining_protocol(settings, found.record["task"]),
+        warnings=warnings,
+    )
+
+
+def _pretraining_protocol(settings: Mapping[str, Any], task: str) -> str:
+    """What a pretraining's held-out loss was measured on: that of other documents is no comparison."""
+    if task != "pretrain":
+        return ""
+    files = settings.get("corpus.shards") or settings.get("corpus.files") or "?"
+    named = ", ".join(map(str, files)) if isinstance(files, list) else str(files)
+    count = settings.get("task.validation_examples")
+    share = float(settings.get("corpus.holdout") or 0)
+    documents = settings.get("corpus.max_documents")
+    return (
+        f"held-out {share:.1%} of {named}" + (f" (first {documents:,} documents)" if documents else "")
+        + f", {count or '?'} sequences of {settings.get('task.validation_length') or '?'} tokens"
+    )  # fmt: skip
+
+
+def _settings(found: Found, defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    task = found.record["task"]
+    config = _fill(found.record.get("config", {}), defaults.get(task, {}))
+    settings = {
+        key: value for key, value in _flat("", config) if not any(f"{key}.".startswith(f"{free}.") for free in _FREE)
+    }  # fmt: skip
+    for key in ("pretraining", "finetuning"):  # a pipeline's overrides
+        if isinstance(settings.get(key), list):
+            settings[key] = [one for one in settings[key] if str(one).partition("=")[0] not in _FREE]
+    return settings
+
+
+def _fill(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with the default values of the keys it lacks; "???" is none."""
+    filled = {key: value for key, value in defaults.items() if key not in config and value != "???"}
+    for key, value in config.items():
+        default = defaults.get(key)
+        filled[key] = _fill(value, default if isinstance(default, dict) else {}) if isinstance(value, dict) else value
+    return filled
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{prefix}{key}.", value)
+        else:
+            yield f"{prefix}{key}", value

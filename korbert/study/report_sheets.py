@@ -1,0 +1,176 @@
+"""The report's tables of what came out: scores, and differences from a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from korbert.study.answers import Answers
+from korbert.study.contrasts import (
+    BOTH,
+    FOLDS,
+    NOTHING,
+    ONE_PRETRAINING,
+    ONE_SEED,
+    QUESTIONS,
+    SEEDS,
+    Contrast,
+    Score,
+    contrasts,
+    score,
+)
+from korbert.study.grouping import Group, Measure, Table, shown
+from korbert.study.sheets import Cell, Sheet
+
+_SOURCES = {
+    BOTH: "drawn are seeds and whole articles of questions together (multi-bootstrap)",
+    QUESTIONS: "drawn are whole articles of questions; how seeds would move it is not known",
+    SEEDS: "Student's t over seeds; how other test data would move it is not known",
+    FOLDS: "Student's t over the folds of one seed",
+    NOTHING: "one run: no interval",
+}
+_MOST_LISTED = 8  # settings in a note
+_SAID = {
+    ONE_SEED: "⚠ one seed",
+    ONE_PRETRAINING: "⚠ one pretraining seed",
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A table with what was worked out for it."""
+
+    table: Table
+    scores: dict[tuple[str, str], Score]  # by name of group and key of measure
+    contrasts: Sequence[Contrast]
+
+    def score(self, group: Group, measure: Measure) -> Score:
+        """Of a group of the table."""
+        return self.scores[group.name, measure.key]
+
+
+def score_table(table: Table, baseline: Sequence[str], answers: Answers) -> Scored:
+    """Work out means, intervals and, with a baseline, differences."""
+    at_hand = answers if table.has_answers() else None
+    scores = {(g.name, m.key): score(g, m, table.folds, at_hand) for g in table.groups for m in table.measures}
+    return Scored(table, scores, contrasts(table, baseline, at_hand) if baseline else ())
+
+
+def title_of(table: Table) -> str:
+    """The task and what it was measured on, which belongs to every score."""
+    several = "s" if len(table.folds) > 1 else ""
+    folds = f", fold{several} {listed(table.folds)}" if has_folds(table) else ""
+    return f"{table.title}: {table.protocol}{folds}" if table.protocol else table.title
+
+
+def scores_sheet(scored: Scored) -> Sheet:
+    """A row for each group: settings, runs, seeds, folds, mean ± spread, interval."""
+    table = scored.table
+    first = ["run"] if table.of_single_runs() else [] if table.columns else ["runs of"]
+    head = [*first, *table.columns]
+    rows = []
+    sources = list(dict.fromkeys(scored.score(g, m).source for g in table.groups for m in table.measures))
+    letters = _letters([source for source in sources if source != NOTHING])
+    for group in table.groups:
+        named = [Cell(shown(group.settings.get(key)), note=str(group.settings.get(key))) for key in table.columns]
+        row = [*([Cell(group.name)] if first else []), *named]
+        for measure in table.measures:
+            found = scored.score(group, measure)
+            interval = _interval(found.low, found.high, measure)
+            letter = letters.get(found.source, "") if interval else ""
+            row.append(Cell(_mean(found, measure), found.mean))
+            row += [Cell(interval + letter, note=_SOURCES[found.source])] if letters else []
+        seeds = list(group.units())
+        row.append(Cell(str(len(group.runs)), len(group.runs)))
+        row.append(Cell(str(len(seeds)), len(seeds), note=listed(seeds)) if group.is_seeded() else Cell("–"))
+        row += [Cell(_folds(group), len({run.fold for run in group.runs}))] if has_folds(table) else []
+        rows.append(row)
+    for measure in table.measures:
+        head += [measure.title, "95 % interval"] if letters else [measure.title]
+    head += ["runs", "seeds", *(["folds"] if has_folds(table) else [])]
+    notes = [f"Intervals{letter}: {_SOURCES[source]}." for source, letter in letters.items()]
+    if any(found.spread is not None for found in scored.scores.values()):
+        notes += ["± is the sample standard deviation over seeds, or over folds where there is one seed."]
+    if table.further:
+        more = len(table.further) - _MOST_LISTED
+        said = ", ".join(table.further[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
+        notes += [f"Rows differ in these, too: {said}; see the settings."]
+    intro = (
+        "Not to be compared with scores of another protocol." if table.protocol else "As the runs themselves scored it."
+    )
+    return Sheet(title_of(table), head, rows, [intro], notes, texts=len(first) + len(table.columns))
+
+
+def _letters(sources: Sequence[str]) -> dict[str, str]:
+    """A mark for each source of intervals, where there are several."""
+    return {source: f" ({chr(97 + number)})" if len(sources) > 1 else "" for number, source in enumerate(sources)}
+
+
+def has_folds(table: Table) -> bool:
+    """Whether its runs are of cross-validation."""
+    return any(fold is not None for fold in table.folds)
+
+
+def _folds(group: Group) -> str:
+    return listed(sorted({run.fold for run in group.runs if run.fold is not None}))
+
+
+def listed(values: Iterable[object]) -> str:
+    """Values in one line."""
+    return ", ".join("–" if value is None else str(value) for value in values)
+
+
+def _mean(found: Score, measure: Measure) -> str:
+    if found.mean is None:
+        return "not measured"
+    mean = measure.shown(found.mean)
+    return mean if found.spread is None else f"{mean} ± {measure.shown(found.spread)}"
+
+
+def _interval(low: float | None, high: float | None, measure: Measure, sign: str = "") -> str:
+    if low is None or high is None:
+        return ""
+    return f"{measure.shown(low, sign)} to {measure.shown(high, sign)}"
+
+
+def contrasts_sheet(scored: Scored) -> Sheet | None:
+    """A row for each difference from the baseline; None without one."""
+    if not scored.contrasts:
+        return None
+    table = scored.table
+    rows = []
+    for one in scored.contrasts:
+        rows.append(
+            [
+                Cell(one.group.label, note=one.group.name), Cell(one.baseline.label, note=one.baseline.name),
+                Cell(one.measure.title),
+                Cell(one.measure.shown(one.difference, "+") + one.marks, one.difference, note=_apart(table, one)),
+                Cell(_interval(one.low, one.high, one.measure, "+")),
+                Cell(_p(one.p), one.p), Cell(_p(one.corrected), one.corrected),
+                Cell("; ".join([one.source, *(_SAID[warning] for warning in one.warnings)])),
+            ]
+        )  # fmt: skip
+    tested = sum(one.p is not None for one in scored.contrasts)
+    used = {one.source for one in scored.contrasts}
+    notes = [f"Named by {' · '.join(table.columns)}."] if not table.of_single_runs() else []
+    notes += [f"{source}: {text}." for source, text in _SOURCES.items() if source in used]
+    notes.append(
+        f"Holm: corrected for all {tested} comparisons of this table. * below 0.05, ** below 0.01, *** below 0.001, "
+        "after correction."
+    )
+    if any(ONE_SEED in one.warnings for one in scored.contrasts):
+        notes.append("One seed: another seed of the same settings may move the score by more than this difference.")
+    if any(ONE_PRETRAINING in one.warnings for one in scored.contrasts):
+        notes.append("One pretraining seed: seeds of fine-tuning alone were repeated, not what the arms differ in.")
+    head = ["runs", "baseline", "measure", "difference", "95 % interval", "p", "p (Holm)", "from"]
+    return Sheet(f"Differences, {title_of(table)}", head, rows, notes=notes, texts=3)
+
+
+def _apart(table: Table, one: Contrast) -> str:
+    """In what the two groups differ."""
+    keys = [k for k in (*table.columns, *table.further) if one.group.settings.get(k) != one.baseline.settings.get(k)]
+    return f"they differ in {', '.join(keys)}"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "< 0.0001" if value < 0.0001 else f"{value:.4f}"

@@ -1,0 +1,170 @@
+"""Finished runs → one report: tables with intervals and p-values, plots, costs, as Markdown, LaTeX and a page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from korbert.config import BaselineConfig, FinetuneConfig, PredictConfig, PretrainConfig, ReportConfig, TaggerConfig
+from korbert.errors import ConfigError
+from korbert.files import write_text_atomically
+from korbert.study import report_plots as plots
+from korbert.study import report_runs as described
+from korbert.study import report_sheets as sheets
+from korbert.study.answers import Answers
+from korbert.study.collection import find_records, unfinished_runs
+from korbert.study.contrasts import check_baseline
+from korbert.study.grouping import Table, make_tables, shown
+from korbert.study.html import fill_page
+from korbert.study.lineage import Run, describe_runs
+from korbert.study.sheets import Sheet, markdown_text, sheet_as_latex, sheet_as_markdown
+from korbert.tasks.compare import read_rows
+
+_TEMPLATE = Path(sheets.__file__).with_name("report.html")
+_SCHEMAS: dict[str, type] = {
+    "pretrain": PretrainConfig,
+    "finetune_korquad": FinetuneConfig,
+    "predict_korquad": PredictConfig,
+    "lexical_baseline": BaselineConfig,
+    "train_tagger": TaggerConfig,
+}
+_LATEX_HEAD = "% Needs the package booktabs, and for Korean names kotex (or XeLaTeX with a Korean font)."
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the three forms of the report have in common."""
+
+    title: str
+    summary: str
+    remarks: Sequence[str]
+    scores: Sequence[Sheet]
+    contrasts: Sequence[Sheet]
+    cost: Sheet | None
+    runs: Sequence[Sheet]
+    settings: Sequence[Sheet]
+    hint: str
+
+
+def make_report(config: ReportConfig) -> None:
+    """Write report.md, report.tex and report.html into the folder; the same records make the same files.
+
+    Raises ConfigError where there is no run, or no group of runs is the baseline, and DataError for damaged records.
+    """
+    found = find_records(config.runs)
+    if not found:
+        raise ConfigError(f"runs={config.runs}: no record.json, and no page with its .jsonl, is there")
+    runs = describe_runs(found, {task: asdict(schema()) for task, schema in _SCHEMAS.items()})
+    tables = make_tables(runs)
+    if baseline := config.baselines():
+        check_baseline(tables, baseline)
+    answers = Answers(config.data.root)
+    scored = [sheets.score_table(table, baseline, answers) for table in tables]
+    report = _report(config, runs, tables, scored, list(answers.why_not))
+    folder = Path(config.folder)
+    write_text_atomically(folder / "report.md", _markdown(report))
+    write_text_atomically(folder / "report.tex", _latex(report))
+    write_text_atomically(folder / "report.html", _html(report, _pictures(config, tables, scored)))
+    for remark in report.remarks:
+        log.warning("%s", remark)
+    log.info("%d runs in %d tables: %s", len(runs), len(tables), folder / "report.html")
+
+
+def _report(
+    config: ReportConfig,
+    runs: Sequence[Run],
+    tables: Sequence[Table],
+    scored: Sequence[sheets.Scored],
+    why_not: list[str],
+) -> Report:
+    in_tables = {id(run) for table in tables for group in table.groups for run in group.runs}
+    left_out = [run.name for run in runs if id(run) not in in_tables]
+    remarks = [*described.remarks(tables, runs), *why_not]
+    if unfinished := unfinished_runs(config.runs):
+        remarks.append(f"begun and not finished, so not counted: {', '.join(unfinished)}")
+    if left_out:
+        remarks.append(f"without a score of their own, in no table: {', '.join(left_out)}")
+    several = [table for table in tables if len(table.groups) > 1]
+    contrasts = [sheet for one in scored if (sheet := sheets.contrasts_sheet(one)) is not None]
+    hint = "" if contrasts else "No other group of runs can be compared with this baseline."
+    if not config.baselines():
+        hint = (
+            f"For differences with intervals and p-values give a baseline, {_example(several[0])}." if several else ""
+        )
+    return Report(
+        title=config.title,
+        summary=_summary(runs),
+        remarks=remarks,
+        scores=[sheets.scores_sheet(one) for one in scored],
+        contrasts=contrasts,
+        cost=described.cost_sheet([(table, group) for table in tables for group in table.groups]),
+        runs=[described.runs_sheet(table, Path(config.folder)) for table in tables],
+        settings=[sheet for table in tables if (sheet := described.settings_sheet(table)) is not None],
+        hint=hint,
+    )
+
+
+def _example(table: Table) -> str:
+    """How its first group is named as the baseline."""
+    group = table.groups[0]
+    if table.of_single_runs():
+        return f"such as baseline={group.name}"
+    return f"such as baseline={table.columns[-1]}:{shown(group.settings.get(table.columns[-1]))}"
+
+
+def _summary(runs: Sequence[Run]) -> str:
+    records = [run.found.record for run in runs]
+    dates = sorted({str(record.get("date", ""))[:10] for record in records} - {""})
+    commits = sorted({str(record.get("commit", "unknown"))[:12] for record in records})
+    devices = sorted({described.device_of(run) for run in runs})
+    when = f"{dates[0]} to {dates[-1]}" if len(dates) > 1 else "".join(dates)
+    return (
+        f"{len(runs)} runs, {when}, on {', '.join(devices)}; commits {', '.join(commits)}. "
+        "Every number comes from a run's record; its command is in the table of runs."
+    )
+
+
+def _pictures(
+    config: ReportConfig, tables: Sequence[Table], scored: Sequence[sheets.Scored]
+) -> dict[str, list[plots.Picture]]:
+    rows: list[dict[str, Any]] = []
+    if config.comparison is not None:
+        rows = list(read_rows(Path(config.comparison) / "results.jsonl", must_exist=True).values())
+    forests = [plots.forest_picture(one, f"forest{number}") for number, one in enumerate(scored)]
+    return {
+        "forests": [picture for picture in forests if picture is not None],
+        "tokenizers": plots.tokenizer_pictures(scored, rows),
+        "curves": plots.curve_pictures(tables),
+    }
+
+
+def _html(report: Report, pictures: dict[str, list[plots.Picture]]) -> str:
+    sections = [("scores", "Scores")]
+    for key, name in (("contrasts", "Differences"), ("tokenizers", "Tokenizers"), ("curves", "Learning curves")):
+        if pictures.get(key) or getattr(report, key, None):
+            sections.append(("differences" if key == "contrasts" else key, name))
+    sections += [("cost", "What it took")] if report.cost else []
+    return fill_page(_TEMPLATE, **vars(report), **pictures, sections=[*sections, ("runs", "Runs")])
+
+
+def _markdown(report: Report) -> str:
+    lines = [f"# {markdown_text(report.title)}", "", markdown_text(report.summary), ""]
+    lines += [*(f"- ⚠ {markdown_text(remark)}" for remark in report.remarks), *([""] if report.remarks else [])]
+    parts: list[tuple[str, Sequence[Sheet]]] = [("Scores", report.scores), ("Differences", report.contrasts)]
+    parts += [("What it took", [report.cost] if report.cost else []), ("Runs", report.runs)]
+    for name, of_part in parts:
+        if of_part:
+            lines += [f"## {name}", ""]
+            lines += [line for sheet in of_part for line in sheet_as_markdown(sheet)]
+        if name == "Scores" and report.hint:
+            lines += [markdown_text(report.hint), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _latex(report: Report) -> str:
+    shown = [*report.scores, *report.contrasts, *([report.cost] if report.cost else [])]
+    return "\n".join([_LATEX_HEAD, "", *(line for sheet in shown for line in sheet_as_latex(sheet))])

@@ -1,0 +1,592 @@
+"""The report on finished runs: numbers by hand, groups, protocols, damage, and a page that is safe."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from studies import COMMIT, REPOSITORY, asked, finetuned, pretrained, study
+
+from korbert.config import PublishConfig, ReportConfig
+from korbert.data.korquad import read_predictions
+from korbert.errors import ConfigError, DataError
+from korbert.files import read_json, write_json_atomically
+from korbert.metrics import score_per_question
+from korbert.study.collection import find_records
+from korbert.study.contrasts import choose_baselines
+from korbert.study.grouping import Table, make_tables
+from korbert.study.lineage import describe_runs
+from korbert.study.multibootstrap import bootstrap_difference
+from korbert.study.page import BEGIN, END
+from korbert.study.sheets import Cell, Sheet, latex_text, relative_link, sheet_as_markdown
+from korbert.study.significance import holm, summarise
+from korbert.tasks.publish import publish_results
+from korbert.tasks.report import make_report
+
+EVIL = '<script>alert("1")</script>'
+
+
+def tables_of(*places: Path) -> list[Table]:
+    return make_tables(describe_runs(find_records([str(place) for place in places]), {}))
+
+
+def report(folder: Path, *places: Path, **values: Any) -> dict[str, str]:
+    """The three files by their endings."""
+    make_report(ReportConfig(runs=[str(place) for place in places], folder=str(folder), **values))
+    return {ending: (folder / f"report.{ending}").read_text("utf-8") for ending in ("md", "tex", "html")}
+
+
+def rows_of(markdown: str, title: str) -> list[dict[str, str]]:
+    """The table below the first heading that begins so."""
+    part = markdown[re.search(rf"^#+ {title}.*$", markdown, re.MULTILINE).end() :]  # type: ignore[union-attr]
+    lines = re.search(r"(?:^\|.*\n)+", part, re.MULTILINE)[0].splitlines()  # type: ignore[index]
+    head, _, *rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    head = [
+        f"{head[i - 1]}, interval" if name == "95 % interval" and "difference" not in head else name
+        for i, name in enumerate(head)
+    ]
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def change(run: Path, **values: Any) -> None:
+    record = read_json(run / "record.json")
+    for key, value in values.items():
+        record["results"][key] = value
+    write_json_atomically(run / "record.json", record)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def made(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return report(tmp_path_factory.mktemp("report"), runs, baseline="entities.mode:none", title="보고서")
+
+
+# ---- groups ----
+
+
+def test_groups_differ_in_more_than_seed_and_fold(runs: Path) -> None:
+    answers, pretraining = tables_of(runs)
+    assert answers.columns == ["tokenizer.kind", "entities.mode"]  # the tokenizer's is the pretraining's setting
+    assert [(group.name, len(group.runs)) for group in answers.groups] == [
+        ("tokenizer.kind=sentencepiece, entities.mode=both", 3),
+        ("tokenizer.kind=sentencepiece, entities.mode=none", 3),
+        ("tokenizer.kind=character, entities.mode=both", 3),
+        ("tokenizer.kind=character, entities.mode=none", 3),
+    ]
+    assert {"tokenizer.vocab_size", "pretrain.entities.mode"} <= set(answers.further)
+    assert pretraining.columns == ["tokenizer.kind", "entities.mode"]
+    assert all(list(group.units()) == [1, 2, 3] for table in (answers, pretraining) for group in table.groups)
+    assert not any(group.rests_on_one_pretraining() for group in answers.groups)
+
+
+def test_each_group_is_compared_with_the_baseline_that_is_most_like_it(runs: Path) -> None:
+    table = tables_of(runs)[0]
+    pairs = [(group.label, base.label) for group, base in choose_baselines(table, ["entities.mode:none"])]
+    assert pairs == [("sentencepiece · both", "sentencepiece · none"), ("character · both", "character · none")]
+    one = choose_baselines(table, ["tokenizer.kind=character", "entities.mode:none"])
+    assert {base.label for _, base in one} == {"character · none"}
+    assert len(one) == 3
+    assert choose_baselines(table, ["sentencepiece · none"])
+    assert not choose_baselines(table, ["entities.mode:markers"])
+    assert not choose_baselines(table, ["no such thing"])
+
+
+def test_runs_without_their_pretraining_stay_apart_and_say_so(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        finetuned(tmp_path / "runs" / f"run{seed}", 0.5, seed=seed, init=f"elsewhere/{seed}")
+    (table,) = tables_of(tmp_path / "runs")
+    assert table.columns == ["init"]
+    said = report(tmp_path / "report", tmp_path / "runs")["md"]
+    assert "run1: init=elsewhere/1 has no record here" in said.replace("\\", "")
+
+
+def test_published_models_are_no_runs(tmp_path: Path) -> None:
+    for seed, name in ((1, "klue/bert-base"), (2, "klue/bert-base"), (1, "klue/roberta-base")):
+        finetuned(tmp_path / f"{name.replace('/', '-')}-{seed}", 0.5, seed=seed, init=f"hf:{name}")
+    (table,) = tables_of(tmp_path)
+    assert [group.label for group in table.groups] == ["hf:klue/bert-base", "hf:klue/roberta-base"]
+    assert [len(group.runs) for group in table.groups] == [2, 1]
+    assert not table.groups[0].rests_on_one_pretraining()
+
+
+def test_a_run_of_several_stages_is_left_to_them(tmp_path: Path) -> None:
+    """As a pipeline's: the whole has the scores of its last stage, and its pretraining lies elsewhere."""
+    base = pretrained(tmp_path / "pretrained" / "base", "tokenizer=syllable", seed=7)
+    run = finetuned(tmp_path / "sweep" / "job" / "finetune", 0.5, seed=2, init=base)
+    whole = read_json(run / "record.json") | {"task": "pipeline", "stages": [str(base), "finetune"]}
+    write_json_atomically(tmp_path / "sweep" / "job" / "record.json", whole)
+    (tmp_path / "sweep" / "next").mkdir()
+    (tmp_path / "sweep" / "next" / "sessions.jsonl").write_text("{}\n", "utf-8")
+    answers, pretraining = tables_of(tmp_path / "sweep")
+    (group,) = answers.groups
+    assert [run.name for run in group.runs] == ["job/finetune"]
+    assert (group.runs[0].seed, group.runs[0].pretraining_seed) == (2, 7)
+    assert group.settings["tokenizer.kind"] == "character"
+    assert pretraining.groups[0].runs[0].found.folder == base  # found where the fine-tuning says
+    said = report(tmp_path / "report", tmp_path / "sweep")["md"]
+    assert "begun and not finished, so not counted: next" in said
+
+
+def test_unknown_tasks_show_what_they_measured(tmp_path: Path) -> None:
+    record = {"task": "check_layouts", "results": {"error, relative": 1.5e-7, "steps": 3, "note": "x", "ok": True}}
+    write_json_atomically(tmp_path / "runs" / "check" / "record.json", record)
+    (row,) = rows_of(report(tmp_path / "report", tmp_path / "runs")["md"], "check layouts")
+    assert row == {"run": "check", "error, relative": "1.5e−07", "runs": "1", "seeds": "1"}
+
+
+# ---- numbers ----
+
+
+def test_scores_are_those_of_the_records(runs: Path, made: dict[str, str]) -> None:
+    rows = {(row["tokenizer.kind"], row["entities.mode"]): row for row in rows_of(made["md"], "KorQuAD")}
+    assert len(rows) == 4
+    for (kind, mode), row in rows.items():
+        name = {"character": "syllable", "sentencepiece": "mecab_bpe"}[kind]
+        results = [read_json(runs / f"{name}-{mode}-{seed}/finetune/record.json")["results"] for seed in (1, 2, 3)]
+        for title, key in (("EM (%)", "exact_match"), ("F1 (%)", "f1")):
+            values = [result[key] for result in results]
+            assert row[title] == f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+        assert (row["runs"], row["seeds"]) == ("3", "3")
+
+
+def test_losses_have_the_t_interval_over_seeds(tmp_path: Path) -> None:
+    for seed, loss in enumerate((2.0, 2.1, 2.3)):
+        pretrained(tmp_path / "runs" / str(seed), seed=seed, loss=loss)
+    (row,) = rows_of(report(tmp_path / "report", tmp_path / "runs")["md"], "pretrain")
+    found = summarise([2.0, 2.1, 2.3])
+    assert row["MLM nats / character"] == "2.133 ± 0.153"
+    assert row["MLM nats / character, interval"] == f"{found.low:.3f} to {found.high:.3f}"
+
+
+def scores_by_hand(run: Path, key: str) -> list[float]:
+    gold = asked(None).gold()
+    return [
+        100 * getattr(s, key) for s in score_per_question(gold, read_predictions(run / "predictions.json")).values()
+    ]
+
+
+def test_differences_are_those_of_the_predictions(runs: Path, made: dict[str, str]) -> None:
+    rows = rows_of(made["md"], "Differences, KorQuAD")
+    assert len(rows) == 4
+    articles = [number for number, article in enumerate(asked(None).articles) for _ in range(article.num_questions)]
+    p_values = []
+    for row in rows:
+        name = {"character": "syllable", "sentencepiece": "mecab_bpe"}[row["runs"].split(" · ")[0]]
+        key = "exact_match" if row["measure"] == "EM (%)" else "f1"
+        with_, without = (
+            np.array([scores_by_hand(runs / f"{name}-{mode}-{seed}" / "finetune", key) for seed in (1, 2, 3)])
+            for mode in ("both", "none")
+        )
+        wanted = bootstrap_difference(without, with_, articles, paired=True)
+        assert row["difference"].rstrip("\\*") == f"{with_.mean() - without.mean():+.2f}".replace("-", "−")
+        assert row["95 % interval"] == f"{wanted.low:+.2f} to {wanted.high:+.2f}".replace("-", "−")
+        assert row["p"] == f"{wanted.p:.4f}"
+        assert row["from"] == "seeds and questions"
+        p_values.append(wanted.p)
+    corrected = holm(p_values)
+    assert [row["p (Holm)"] for row in rows] == [f"{p:.4f}" for p in corrected]
+    assert [row["difference"].count("*") for row in rows] == [
+        sum(p < limit for limit in (0.05, 0.01, 0.001)) for p in corrected
+    ]
+
+
+def test_folds_count_by_their_questions(tmp_path: Path) -> None:
+    """The mean over folds is the score on all questions of the file; a seed that lacks a fold is said to."""
+    for seed in (1, 2):
+        for fold in range(5):
+            finetuned(tmp_path / "runs" / f"{seed}-{fold}", 0.6, seed=seed, fold=fold, chance=fold)
+    finetuned(tmp_path / "runs" / "3-0", 0.6, seed=3, fold=0)
+    said = report(tmp_path / "report", tmp_path / "runs")["md"]
+    (row,) = rows_of(said, "KorQuAD: korquad-dev-5fold, folds 0, 1, 2, 3, 4")
+    results = {
+        run: read_json(tmp_path / "runs" / run / "record.json")["results"]
+        for run in ("1-0", "1-1", "1-2", "1-3", "1-4")
+    }
+    right = sum(result["exact_match"] * result["total"] for result in results.values())
+    (table,) = tables_of(tmp_path / "runs")
+    from korbert.study.contrasts import _over_folds
+
+    assert _over_folds(table.groups[0], table.measures[0])[1] == pytest.approx(right / len(asked(None)))
+    assert (row["runs"], row["seeds"], row["folds"]) == ("11", "3", "0, 1, 2, 3, 4")
+    assert "seed 3 has no fold 1, 2, 3, 4" in said
+
+
+# ---- one seed ----
+
+
+def test_one_seed_is_said_beside_each_difference(tmp_path: Path) -> None:
+    finetuned(tmp_path / "runs" / "plain", 0.4)
+    finetuned(tmp_path / "runs" / "deep", 0.6, "dropout=0.3", chance=1)
+    said = report(tmp_path / "report", tmp_path / "runs", baseline="plain")
+    rows = rows_of(said["md"], "Differences, KorQuAD")
+    assert [row["from"] for row in rows] == ["questions; ⚠ one seed"] * 2
+    assert "another seed of the same settings may move the score" in said["md"]
+    assert "⚠ one seed" in said["html"]
+    scores = rows_of(said["md"], "KorQuAD")
+    assert [row["run"] for row in scores] == ["deep", "plain"]
+    assert all("±" not in row["EM (%)"] and row["seeds"] == "1" for row in scores)
+
+
+def test_one_pretraining_is_said_where_arms_differ_in_it(tmp_path: Path) -> None:
+    for mode in ("none", "both"):
+        entities = ("entities=none",) if mode == "none" else ("entities=mecab", f"entities.mode={mode}")
+        base = pretrained(tmp_path / "runs" / mode, *entities)
+        for seed in (1, 2, 3):
+            finetuned(tmp_path / "runs" / f"{mode}-{seed}", 0.5, *entities, seed=seed, init=base)
+            finetuned(tmp_path / "runs" / f"{mode}-d{seed}", 0.5, *entities, "dropout=0.3", seed=seed, init=base)
+    rows = rows_of(
+        report(tmp_path / "a", tmp_path / "runs", baseline="entities.mode:none")["md"], "Differences, KorQuAD"
+    )
+    assert len(rows) == 4
+    assert all(row["from"].endswith("⚠ one pretraining seed") for row in rows)
+    rows = rows_of(report(tmp_path / "b", tmp_path / "runs", baseline="dropout:0.3")["md"], "Differences, KorQuAD")
+    assert len(rows) == 4
+    assert all(row["from"] == "seeds and questions" for row in rows)  # both arms began with the same weights
+
+
+def test_what_draws_nothing_has_no_seed(tmp_path: Path) -> None:
+    """A lexical baseline is the same for every seed: against three seeds of another, nothing is missing."""
+    for seed in (1, 2, 3):
+        finetuned(tmp_path / "runs" / f"run{seed}", 0.5, seed=seed)
+    lexical = finetuned(tmp_path / "runs" / "lexical", 0.2)
+    write_json_atomically(lexical / "record.json", read_json(lexical / "record.json") | {"task": "lexical_baseline"})
+    said = report(tmp_path / "report", tmp_path / "runs", baseline="task:lexical_baseline")["md"]
+    assert [row["from"] for row in rows_of(said, "Differences, KorQuAD")] == ["seeds and questions"] * 2
+    assert {row["task"]: row["seeds"] for row in rows_of(said, "KorQuAD")} == {
+        r"finetune\_korquad": "3", r"lexical\_baseline": "–"
+    }  # fmt: skip
+
+
+# ---- from scores alone ----
+
+
+def page_of(runs: Path, folder: Path) -> Path:
+    (folder / "study.md").write_text(f"# Study\n{BEGIN}\n{END}\n", "utf-8")
+    names = [str(path.parent) for path in sorted(runs.rglob("record.json"))]
+    publish_results(PublishConfig(page="study", runs=names, folder=str(folder)))
+    return folder / "study.jsonl"
+
+
+def test_pages_keep_scores_alone(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        finetuned(tmp_path / "runs" / f"plain{seed}", 0.4, seed=seed)
+        finetuned(tmp_path / "runs" / f"deep{seed}", 0.6, "dropout=0.3", seed=seed, chance=1)
+    page = page_of(tmp_path / "runs", tmp_path)
+    said = report(tmp_path / "report", page, baseline="dropout:null")["md"]
+    rows = rows_of(said, "Differences, KorQuAD")
+    assert [row["from"] for row in rows] == ["seeds"] * 2
+    assert "a page keeps its runs' scores alone" in said
+    gains = [
+        read_json(tmp_path / f"runs/deep{seed}/record.json")["results"]["f1"]
+        - read_json(tmp_path / f"runs/plain{seed}/record.json")["results"]["f1"]
+        for seed in (1, 2, 3)
+    ]
+    found = summarise(gains)
+    assert rows[1]["95 % interval"] == f"{found.low:+.2f} to {found.high:+.2f}".replace("-", "−")
+    # A run that is found in its folder and on a page is one run.
+    (table,) = tables_of(tmp_path / "runs", page)
+    assert [len(group.runs) for group in table.groups] == [3, 3]
+    assert all(run.found.folder is not None for group in table.groups for run in group.runs)
+
+
+def test_predictions_of_something_else_are_not_believed(tmp_path: Path) -> None:
+    run = finetuned(tmp_path / "runs" / "a", 0.4)
+    change(run, exact_match=99.0)
+    said = report(tmp_path / "report", tmp_path / "runs")["md"].replace("\\", "")
+    assert re.search(r"predictions.json has an EM of [\d.]+ on KorQuAD_sample_dev.json, its record 99.0", said)
+
+
+# ---- protocols ----
+
+
+def test_protocols_are_never_mixed(tmp_path: Path) -> None:
+    finetuned(tmp_path / "whole", 0.5)
+    for fold in (0, 1):
+        finetuned(tmp_path / f"fold{fold}", 0.5, fold=fold)
+    finetuned(tmp_path / "other", 0.5, "dropout=0.3", fold=0)
+    pretrained(tmp_path / "base")
+    pretrained(tmp_path / "short", "task.validation_length=64")
+    pretrained(tmp_path / "part", "corpus.holdout=0.5")
+    tables = tables_of(tmp_path)
+    assert [(table.title, table.folds) for table in tables[:3]] == [
+        ("KorQuAD", (0, 1)), ("KorQuAD", (0,)), ("KorQuAD", (None,))
+    ]  # fmt: skip
+    assert len({table.protocol for table in tables[3:]}) == 3
+    for table in tables:
+        assert len({run.protocol for group in table.groups for run in group.runs}) == 1
+    for text in report(tmp_path / "report", tmp_path).values():
+        for table in tables:
+            if table.title == "KorQuAD":
+                assert table.protocol.partition(" on ")[0] in text
+
+
+# ---- missing and damaged ----
+
+
+def test_missing_scores(tmp_path: Path) -> None:
+    whole = finetuned(tmp_path / "runs" / "whole", 0.5)
+    part = finetuned(tmp_path / "runs" / "part", 0.5, "dropout=0.3")
+    change(part, f1=None, exact_match=float("nan"))
+    said = report(tmp_path / "report", tmp_path / "runs", baseline="whole")
+    rows = {row["run"]: row for row in rows_of(said["md"], "KorQuAD")}
+    assert rows["part"]["EM (%)"] == rows["part"]["F1 (%)"] == "not measured"
+    assert rows["whole"]["EM (%)"] == f"{read_json(whole / 'record.json')['results']['exact_match']:.2f}"
+    assert "no exact_match in part" in said["md"].replace("\\", "")
+    assert "nan" not in said["md"]
+    assert ">nan<" not in said["html"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "where"),
+    [
+        ('{"task": "pretrain", "results": {', r"bad/record\.json: line 1 column \d+: broken JSON"),
+        ("[]", r"bad/record\.json: top level: wanted a JSON object"),
+        ('{"results": {}}', r"bad/record\.json: task: wanted a string"),
+        ('{"task": "pretrain", "results": []}', r"bad/record\.json: results: wanted an object"),
+        ('{"task": "pretrain", "results": {}, "config": 3}', r"bad/record\.json: config: wanted an object"),
+        ('{"task": "x", "results": {"f1": 1}, "config": {"seed": [}', r"bad/record\.json: line 1 column \d+"),
+    ],
+)
+def test_damaged_records_are_named(tmp_path: Path, damage: str, where: str) -> None:
+    finetuned(tmp_path / "good", 0.5)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "record.json").write_text(damage, "utf-8")
+    with pytest.raises(DataError, match=where):
+        report(tmp_path / "report", tmp_path)
+
+
+def test_damaged_scores_and_curves_are_named(tmp_path: Path) -> None:
+    run = finetuned(tmp_path / "runs" / "one", 0.5)
+    change(run, f1="good")
+    with pytest.raises(DataError, match=r"one/record\.json: results\.f1: wanted a number, found 'good'"):
+        report(tmp_path / "report", tmp_path / "runs")
+    change(run, f1=50.0)
+    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 2}\n{"loss": 3}\n', "utf-8")
+    with pytest.raises(DataError, match=r"one/metrics\.jsonl: line 2: wanted an object with a step"):
+        report(tmp_path / "report", tmp_path / "runs")
+    (run / "metrics.jsonl").write_text('{"step": 1, "loss": "low"}\n', "utf-8")
+    with pytest.raises(DataError, match=r"one/metrics\.jsonl: line 1: wanted numbers alone"):
+        report(tmp_path / "report", tmp_path / "runs")
+
+
+def test_nothing_to_report(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"runs=.*no record\.json"):
+        report(tmp_path / "report", tmp_path)
+    with pytest.raises(DataError, match=r"nowhere: file: not found"):
+        report(tmp_path / "report", tmp_path / "nowhere")
+    finetuned(tmp_path / "one", 0.5)
+    with pytest.raises(ConfigError, match=r"baseline=task\.fold:3: no group of runs is that; there are: one"):
+        report(tmp_path / "report", tmp_path, baseline="task.fold:3")
+    with pytest.raises(ConfigError, match="baseline: wanted key:value"):
+        report(tmp_path / "report", tmp_path, baseline=[3])
+    assert not (tmp_path / "report").exists()
+
+
+# ---- the page ----
+
+
+class Page(HTMLParser):
+    """What a page says; its tags, which have to be closed in order; ids and addresses."""
+
+    VOID = ("meta", "path", "use", "rect", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.said: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.ids += [value or "" for key, value in attrs if key == "id"]
+        self.addresses += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href", "action")]
+        assert not any(key.startswith("on") for key, _ in attrs)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.said.append(data)
+
+
+def test_page_stands_alone(made: dict[str, str]) -> None:
+    page = Page(made["html"])
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert page.tags.count("script") == 1
+    # differences of two tables, training and held-out loss of pretraining
+    assert page.tags.count("svg") == 4
+    assert all(re.match(r"#|\.\.?/", address) for address in page.addresses)
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
+    assert not re.search(r"@import|url\((?!#)|https?:", made["html"])
+    said = " ".join("".join(page.said).split())
+    assert "보고서" in said
+    assert "Energy was not measured." in said
+    for svg in re.findall(r"<svg.*?</svg>", made["html"], re.DOTALL):
+        assert ET.fromstring(svg).get("viewBox")
+        assert "<text" in svg
+    assert "prefers-color-scheme: dark" in made["html"]
+    assert "Noto Sans KR" in made["html"]
+
+
+def test_links_lead_to_configurations(runs: Path, tmp_path: Path) -> None:
+    made = report(tmp_path / "a report" / "of runs", runs)
+    links = [address for address in Page(made["html"]).addresses if not address.startswith("#")]
+    assert len(links) == 24
+    for link in links:
+        assert read_json(tmp_path / "a report" / "of runs" / link)["run_dir"]
+    assert all(f"({link})" in made["md"] for link in links)
+
+
+def test_every_number_has_its_command_and_commit(runs: Path, made: dict[str, str]) -> None:
+    rows = rows_of(made["md"], "Runs, KorQuAD")
+    assert len(rows) == 12
+    for row in rows:
+        name = re.match(r"\[(.*)\]", row["run"])[1].replace("\\", "")  # type: ignore[index]
+        record = read_json(runs / name / "record.json")
+        assert row["EM (%)"] == f"{record['results']['exact_match']:.2f}"
+        assert row["command"] == f"`{record['command']}`"
+        assert row["commit"] == f"`{COMMIT[:12]}`"
+        assert row["seed"] == f"{record['seed']} (pretraining {record['seed']})"
+
+
+def test_names_are_shown_and_not_run(tmp_path: Path) -> None:
+    run = finetuned(tmp_path / "runs" / "one", 0.5, "dropout=0.3")
+    finetuned(tmp_path / "runs" / "two", 0.5)
+    record = read_json(run / "record.json")
+    record |= {"command": f"python {EVIL} | `x` $y$ 100%_&", "commit": EVIL, "hardware": {"device": EVIL}}
+    record["results"]["protocol"] = record["results"]["protocol"] + EVIL
+    record["config"]["entities"]["annotator"] = EVIL
+    name = EVIL.replace("/", "∕")
+    write_json_atomically(tmp_path / "runs" / name / "record.json", record)
+    write_json_atomically(tmp_path / "runs" / name / "predictions.json", read_json(run / "predictions.json"))
+    made = report(tmp_path / "report", tmp_path / "runs", title=f"{EVIL} $a_b$", baseline="one")
+    page = Page(made["html"])
+    assert page.tags.count("script") == 1
+    said = "".join(page.said)
+    assert name in said
+    assert f"python {EVIL} | `x` $y$ 100%_&" in said
+    assert "<script" not in re.sub("`[^`]*`", "", made["md"])  # in a code span it is shown
+    assert "<code>python &#60;script&#62;alert" in made["md"]
+    assert r"\textless{}script\textgreater{}" in made["tex"]
+
+
+def test_the_same_records_make_the_same_files(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    finetuned(tmp_path / "more" / "one", 0.5)
+    first = report(tmp_path / "report", runs, tmp_path / "more")
+    assert report(tmp_path / "report", tmp_path / "more", runs) == first
+
+
+def test_latex_can_be_set(made: dict[str, str]) -> None:
+    tex = made["tex"]
+    for part in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", tex, re.DOTALL):
+        rows = [line for line in part[1].strip().splitlines() if line.endswith(r"\\")]
+        assert len(rows) > 1
+        assert all(len(re.findall(r"(?<!\\)&", row)) == len(part[0]) - 1 for row in rows)
+    for name in ("table", "tabular"):
+        assert tex.count(rf"\begin{{{name}}}") == tex.count(rf"\end{{{name}}}") > 0
+    assert len(re.findall(r"(?<!\\)\{", tex)) == len(re.findall(r"(?<!\\)\}", tex))
+    body = re.sub(r"(?m)^%.*$", "", tex)
+    assert not re.search(r"(?<!\\)[%#_]", body)
+    assert r"95 \% interval" in body
+
+
+@given(st.text())
+def test_latex_text_has_no_special_left(text: str) -> None:
+    said = latex_text(text)
+    for known in ("{}", r"\textasciitilde", r"\textasciicircum", r"\textbackslash", r"\textless", r"\textgreater"):
+        said = said.replace(known, "")
+    said = re.sub(r"\\textbar|\\dots|\$\\(?:le|pm|times|cdot)\$|\$-\$", "", said)
+    assert not re.search(r"[~^\\<>|&%$#_{}]", re.sub(r"\\[&%$#_{}]", "", said))
+
+
+@given(st.text(alphabet="`|ab \\", min_size=1))
+def test_cells_stay_in_their_column(text: str) -> None:
+    sheet = Sheet("t", ["a", "b"], [[Cell(text), Cell(text, code=True)]])
+    row = sheet_as_markdown(sheet)[4]
+    assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 3
+
+
+@pytest.mark.parametrize("path", ["javascript:alert(1)", "a b/c?d#e", "../x", "한글"])
+def test_links_stay_relative(path: str) -> None:
+    link = relative_link(path)
+    assert link.startswith(("./", "../"))
+    assert not re.search(r"[?#\s:]", link)
+
+
+# ---- tokenizers ----
+
+
+def comparison(folder: Path, **fingerprints: str) -> Path:
+    """Rows as `compare_tokenizers` leaves them, of the study's two tokenizers."""
+    rows = []
+    for name, fertility, ceiling in (("syllable", 3.5, 100.0), ("mecab_bpe", 2.1, 97.0)):
+        settings = read_json(pretrained(folder / name, f"tokenizer={name}") / "config.json")["tokenizer"]
+        cost, reach = {"per_eojeol": fertility}, {"exact_match": ceiling}
+        rows.append(
+            {"name": name, "fingerprint": fingerprints.get(name, name), "settings": "s", "tokenizer": settings,
+             "vocabulary": 8000, "results": {"cost": cost, "ceiling": reach}}
+        )  # fmt: skip
+    rows[0]["results"]["downstream"] = {"protocol": "p", "exact_match": 30.0, "f1": 40.0}
+    rows[1]["results"]["downstream"] = {"protocol": "p", "exact_match": 31.0, "f1": 42.0}
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return folder
+
+
+def test_scores_against_tokenizers(runs: Path, tmp_path: Path) -> None:
+    made = report(tmp_path / "report", runs, comparison=str(comparison(tmp_path / "comparison")))
+    titles = re.findall(r"<h3>((?:EM|F1) against [^<]*)</h3>", made["html"])
+    assert titles == [f"{m} against {x}" for m in ("EM", "F1") for x in ("tokens by eojeol", "oracle EM")] * 2
+    assert "comparison&#39;s own models, p" in made["html"]
+    with pytest.raises(DataError, match=r"results\.jsonl: file: not found"):
+        report(tmp_path / "report", runs, comparison=str(tmp_path))
+
+
+# ---- what the repository holds ----
+
+
+def test_committed_results_make_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the door, and in another process the same to the byte."""
+    command = [sys.executable, "experiments/report.py", f"folder={tmp_path}", "baseline=lexical_fold0"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    files = {ending: (tmp_path / f"report.{ending}").read_text("utf-8") for ending in ("md", "tex", "html")}
+    monkeypatch.chdir(REPOSITORY)
+    assert report(tmp_path, Path("experiments/results"), baseline="lexical_fold0") == files
+    records = [
+        json.loads(line)
+        for page in (REPOSITORY / "experiments" / "results").rglob("*.jsonl")
+        if page.with_suffix(".md").exists()
+        for line in page.read_text("utf-8").splitlines()
+    ]
+    for record in records:
+        if "exact_match" in record["results"]:
+            assert f"| {record['results']['exact_match']:.2f} |" in files["md"]
+            assert record["commit"][:12] in files["md"]
+    assert Page(files["html"]).open == []
