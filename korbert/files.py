@@ -1,19 +1,27 @@
-"""Files that are complete or absent: atomic writing, and reading whose errors name the place."""
+"""Files that are complete or absent: atomic writing, locks, and reading whose errors name the place."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from korbert.errors import DataError
+
+log = logging.getLogger(__name__)
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 _BLOCK = 1 << 20
+_GLANCE = 0.2  # seconds between two looks at a lock that another process has
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
@@ -74,3 +82,29 @@ def checksum(path: Path, digest: hashlib._Hash | None = None) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def digest(value: object) -> str:
+    """Sixteen hexadecimal digits of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, what: object = None) -> Iterator[None]:
+    """Hold the lock file `path` against other processes; while another one has it, wait.
+
+    what: is being made, to be named then; None for what takes a moment. The operating system gives the lock back with the process that had it, however
+    that ended.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if what is not None:
+            log.info("%s: another process is at work on it; waiting", what)
+        lock.acquire(poll_interval=_GLANCE)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -28,6 +28,7 @@ from korbert.config.doors import (
     TrainTokenizerConfig,
     WikiConfig,
 )
+from korbert.config.identity import decisive
 from korbert.config.parts import (
     CorpusConfig,
     DataConfig,
@@ -38,6 +39,7 @@ from korbert.config.parts import (
     expand_root,
     expand_roots,
 )
+from korbert.config.sweeps import PipelineConfig, RunsConfig
 from korbert.config.tasks import CurriculumStage, KorquadTask, PretrainingTask, TaggingCorpus, TaggingTask
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "KorquadTask",
     "ModelSize",
     "NormalizerConfig",
+    "PipelineConfig",
     "PredictConfig",
     "PrepareDataConfig",
     "PretrainConfig",
@@ -71,6 +74,7 @@ __all__ = [
     "QuickstartConfig",
     "ReproduceConfig",
     "RunConfig",
+    "RunsConfig",
     "TaggerConfig",
     "TaggingCorpus",
     "TaggingTask",
@@ -79,6 +83,7 @@ __all__ = [
     "WikiConfig",
     "as_overrides",
     "compose_config",
+    "decisive",
     "expand_root",
     "expand_roots",
     "run_door",

@@ -31,7 +31,7 @@ from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
 from korbert.tasks.benchmark_tokenizers import benchmark_tokenizers
 from korbert.tasks.prepare import corpus_files, prepare_tokenizer
 from korbert.tasks.profile import MATRIX_PRODUCTS, step_profile
-from korbert.tasks.runs import finish_run, start_run
+from korbert.tasks.runs import finish_run, run_once, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.optimizer import OptimizerConfig, make_optimizers
 from korbert.training.runtime import Runtime, compile_layers, keep_freed_memory, make_runtime, seed_everything
@@ -58,6 +58,7 @@ class Contender:
     works: Sequence[Work]
 
 
+@run_once
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     """Measure every case, write the record and the table, and return the record."""
     if config.suite == "tokenizers":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import logging
 import re
 import sys
@@ -30,7 +29,7 @@ from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.encoding import EntityInput
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError
-from korbert.files import checksum, read_json, write_json_atomically
+from korbert.files import checksum, digest, exclusive, read_json, write_json_atomically
 from korbert.text import Normalizer
 from korbert.tokenizers import (
     CharacterTokenizer,
@@ -75,11 +74,6 @@ def corpus_identity(files: list[Path], cache: Path) -> list[list[str]]:
     return identity
 
 
-def digest(value: object) -> str:
-    """Sixteen hexadecimal digits of a JSON-able value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def named_tokenizer(name: str) -> TokenizerConfig:
     """What NAME@SIZE means: a file of conf/tokenizer and a vocabulary size. Raises ConfigError for anything else."""
     strategy, _, size = name.partition("@")
@@ -100,15 +94,26 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
     described = {key: value for key, value in asdict(config).items() if key != "path"}
     key = digest([described, corpus_identity(files, Path(data.cache)), corpus.max_documents])
     folder = Path(data.cache) / "tokenizers" / f"{config.kind}-{config.vocab_size}-{key}"
-    if not (folder / "tokenizer.json").exists():
-        log.info("training the tokenizer %s on %d corpus files", folder.name, len(files))
-        texts = _paragraphs(files, corpus.max_documents, config.train_characters)
-        began = time.perf_counter()
-        tokenizer = train_tokenizer(config, texts)
-        tokenizer.training["seconds"] = round(time.perf_counter() - began, 1)
-        tokenizer.save(folder)
+    with _to_make(folder / "tokenizer.json", data) as absent:
+        if absent:
+            log.info("training the tokenizer %s on %d corpus files", folder.name, len(files))
+            texts = _paragraphs(files, corpus.max_documents, config.train_characters)
+            began = time.perf_counter()
+            tokenizer = train_tokenizer(config, texts)
+            tokenizer.training["seconds"] = round(time.perf_counter() - began, 1)
+            tokenizer.save(folder)
     log.info("tokenizer: %s", folder)
     return folder
+
+
+@contextlib.contextmanager
+def _to_make(path: Path, data: DataConfig) -> Iterator[bool]:
+    """Whether `path` is absent; its lock is held then, so that of several processes that want it one makes it."""
+    if path.exists():
+        yield False
+    else:
+        with exclusive(Path(data.cache) / "locks" / f"{path.parent.name}.lock", path.parent):
+            yield not path.exists()
 
 
 def _published_tokenizer(config: TokenizerConfig, data: DataConfig) -> Path:
@@ -117,8 +122,9 @@ def _published_tokenizer(config: TokenizerConfig, data: DataConfig) -> Path:
         raise ConfigError(f"tokenizer.path: tokenizer={PUBLISHED} needs the path of what was published")
     tokenizer = open_published(Path(config.path), config.normalizer.lowercase)
     folder = Path(data.cache) / "tokenizers" / f"{PUBLISHED}-{len(tokenizer)}-{tokenizer.fingerprint}"
-    if not (folder / "tokenizer.json").exists():
-        tokenizer.save(folder)
+    with _to_make(folder / "tokenizer.json", data) as absent:
+        if absent:
+            tokenizer.save(folder)
     log.info("tokenizer: %s, from %s", folder, config.path)
     return folder
 
@@ -185,26 +191,27 @@ def prepare_shards(
     wanted += ["typed"] * given.typed + ([f"units:{units}"] if units else [])
     key = digest([*identity, *wanted])
     folder = cache / "shards" / f"{re.sub('[^a-z]+', '-', entities.annotator)[:_LONGEST_NAME]}-{key}"
-    if not (folder / "manifest.json").exists():
-        log.info("encoding %d corpus files into %s", len(files), folder)
-        with progress_bar(unit=" documents") as bar:
+    with _to_make(folder / "manifest.json", data) as absent:
+        if absent:
+            log.info("encoding %d corpus files into %s", len(files), folder)
+            with progress_bar(unit=" documents") as bar:
 
-            def show(documents: int, tokens: int) -> None:
-                bar.update(documents - bar.n)
-                bar.set_postfix_str(f"{tokens:,} tokens", refresh=False)
+                def show(documents: int, tokens: int) -> None:
+                    bar.update(documents - bar.n)
+                    bar.set_postfix_str(f"{tokens:,} tokens", refresh=False)
 
-            build_shards(
-                folder,
-                files,
-                tokenizer_folder,
-                annotator_name,
-                cut=cut,
-                units=units,
-                max_documents=corpus.max_documents,
-                workers=workers,
-                progress=show,
-                cache=cache,
-            )
+                build_shards(
+                    folder,
+                    files,
+                    tokenizer_folder,
+                    annotator_name,
+                    cut=cut,
+                    units=units,
+                    max_documents=corpus.max_documents,
+                    workers=workers,
+                    progress=show,
+                    cache=cache,
+                )
     shards = ShardedCorpus(folder, tokenizer.fingerprint)
     log.info(
         "corpus: %s documents, %s sentences, %s tokens in %s",
