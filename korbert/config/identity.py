@@ -15,7 +15,7 @@ from korbert.training.progress import LENGTHS
 # May differ when a run goes on: where things lie, how they are computed and shown, not what is computed.
 FREE = ("run_dir", "runtime", "tracker", "data", "pretrained")
 _FREE_TRAIN = ("log_every", "checkpoint_every")
-_LONGEST_WORD, _LONGEST_NAME = 24, 80  # of a job's folder, in characters
+_LONGEST_WORD, _LONGEST_NAME = 24, 70  # of a job's folder, in characters
 
 
 def decisive(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _readable(overrides: Sequence[str], left_out: Sequence[str]) -> str:
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         if key not in left_out and key.partition(".")[0] not in FREE:
-            number = bool(re.fullmatch(r"[\d.e+-]+|true|false|null|none", value, re.IGNORECASE))
+            number = bool(re.fullmatch(r"[\d.e+-]+|true|false|null", value, re.IGNORECASE))
             value = value.rstrip("/").rpartition("/")[2]
             word = f"{key.rpartition('.')[2]}{value}" if number else value
             words.append(re.sub(r"[^\w.]+", "-", word)[:_LONGEST_WORD].strip("-."))
