@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 _BLOCK = 1 << 20
-_GLANCE = 0.2  # seconds between two looks at a lock that another process has
+_GLANCE, _BLINK = 0.2, 0.002  # seconds between two looks at a lock that another process has, for long or a moment
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
@@ -103,7 +103,7 @@ def exclusive(path: Path, what: object = None) -> Iterator[None]:
     except Timeout:
         if what is not None:
             log.info("%s: another process is at work on it; waiting", what)
-        lock.acquire(poll_interval=_GLANCE)
+        lock.acquire(poll_interval=_BLINK if what is None else _GLANCE)
     try:
         yield
     finally:

@@ -107,7 +107,7 @@ def seeds(store: Path, where: str) -> list[int]:
         ("seed=2", [2]),
         ("exact_match=3.0 seed<=2", [1, 2]),
         ("date>2026-01-01", [2, 3]),
-        ("folder~run3", [3]),
+        ("folder~/run3", [3]),
         ("tokenizer.path=null", [1, 2, 3]),
         ("tokenizer.path!=null", []),
         ("'command~py' seed=1", [1]),
