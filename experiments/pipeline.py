@@ -1,4 +1,4 @@
-"""Tokenizer, corpus, pretraining, fine-tuning and score in one run, for sweeps over all of them; see conf/pipeline.yaml."""
+"""Tokenizer, corpus, pretraining, fine-tuning and score in one run, for sweeps; see conf/pipeline.yaml."""
 
 import hydra
 from omegaconf import DictConfig

@@ -93,8 +93,8 @@ def digest(value: object) -> str:
 def exclusive(path: Path, what: object = None) -> Iterator[None]:
     """Hold the lock file `path` against other processes; while another one has it, wait.
 
-    what: is being made, to be named then; None for what takes a moment. The operating system gives the lock back with the process that had it, however
-    that ended.
+    what: is being made, to be named then; None for what takes a moment. The operating system gives the lock back with
+    the process that had it, however that ended.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)

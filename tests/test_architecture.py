@@ -47,6 +47,8 @@ LAZY = {
     "ahocorasick_rs",
     "mwxml",
     "mwparserfromhell",
+    "pyarrow",
+    "tensorboard",
 }
 
 

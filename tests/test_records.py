@@ -75,7 +75,11 @@ def test_a_killed_writer_leaves_a_store_that_can_be_read_and_written(repository:
 
 def run(folder: Path, **changes: Any) -> dict[str, Any]:
     seed, f1 = changes.get("seed", 1), changes.get("f1", 20.5)
-    config = {"seed": seed, "tokenizer": {"kind": changes.get("kind", "character"), "path": None}, "train": {"steps": 5}}
+    config = {
+        "seed": seed,
+        "tokenizer": {"kind": changes.get("kind", "character"), "path": None},
+        "train": {"steps": 5},
+    }
     record = make_record("finetune_korquad", config, {"f1": f1, "exact_match": 3, "f1_interval": [1.0, 30.0]})
     record["date"] = f"2026-01-0{seed}"
     write_json_atomically(folder / "record.json", record)
@@ -118,7 +122,9 @@ def test_conditions(store: Path, where: str, wanted: list[int]) -> None:
     assert seeds(store, where) == wanted
 
 
-@given(st.integers(-50, 50) | st.floats(-50, 50), st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), st.integers(-50, 50))
+@given(
+    st.integers(-50, 50) | st.floats(-50, 50), st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), st.integers(-50, 50)
+)
 def test_conditions_compare_numbers_as_numbers(found: float, sign: str, wanted: int) -> None:
     by_name = {"=": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
     row = as_row(StoredRun("x", Path("x"), {"results": {"f1": found}}))
@@ -229,7 +235,13 @@ def test_words_of_the_command_line() -> None:
 
 
 def test_the_door(repository: Path, store: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "experiments/runs.py", "list", "where=f1>20 tokenizer.kind=character", f"records={store}"]
+    command = [
+        sys.executable,
+        "experiments/runs.py",
+        "list",
+        "where=f1>20 tokenizer.kind=character",
+        f"records={store}",
+    ]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
     assert "run1" in done.stdout
     assert "run2" not in done.stdout

@@ -1,4 +1,4 @@
-"""Sweeps as a user runs them: killed, started again, two at once, with jobs that fail; and the names of their folders."""
+"""Sweeps as a user runs them: killed, started again, two at once, with jobs that fail; names of their folders."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ def test_folders_are_the_same_for_the_same_results(conf: None, tmp_path: Path) -
     ]  # fmt: skip
     same = {name(*shuffled, *free), name(*chosen, "model=mini"), name(*chosen, "model.num_layers=4")}
     assert {other.rpartition("-")[2] for other in same} == {first.rpartition("-")[2]}
-    other = [["seed=4"], ["train.budget=6s"], ["entities.mode=both"], ["model.hidden_dropout=0.2"], ["corpus.holdout=0.1"]]
-    digests = {name(*chosen, *more).rpartition("-")[2] for more in other}
+    other = ["seed=4", "train.budget=6s", "entities.mode=both", "model.hidden_dropout=0.2", "corpus.holdout=0.1"]
+    digests = {name(*chosen, more).rpartition("-")[2] for more in other}
     assert len(digests | {first.rpartition("-")[2]}) == len(other) + 1
     (tmp_path / first).mkdir()  # however it is asked for: what is there is found
     assert name(*shuffled, "model=mini") == first

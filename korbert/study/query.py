@@ -1,4 +1,4 @@
-"""Asking for runs: records as flat rows, and conditions such as `task=finetune_korquad f1>20 tokenizer.kind=wordpiece`."""
+"""Asking for runs: records as flat rows, and conditions such as `task=finetune_korquad f1>20 seed=1`."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ class Condition:
         if found is None or self.wanted is None:
             return self.sign in ("=", "!=") and (found == self.wanted) == (self.sign == "=")
         both_numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (found, self.wanted))
-        if both_numbers or isinstance(found, bool) and isinstance(self.wanted, bool):
+        if both_numbers or (isinstance(found, bool) and isinstance(self.wanted, bool)):
             return _COMPARISONS[self.sign](found, self.wanted)
         return _COMPARISONS[self.sign](str(found), str(self.wanted))
 
 
 def parse(conditions: str) -> list[Condition]:
-    """Conditions with spaces between them; a value with a space stands in quotes. Raises ConfigError naming a wrong one."""
+    """Conditions with spaces between them, values with a space in quotes. Raises ConfigError naming a wrong one."""
     try:
         words = shlex.split(conditions)
     except ValueError as error:

@@ -65,7 +65,9 @@ class RecordStore:
     def runs(self) -> Iterator[StoredRun]:
         """All of them, the oldest first."""
         try:
-            for identity, folder, record in self._connection.execute("SELECT id, folder, record FROM runs ORDER BY date"):
+            for identity, folder, record in self._connection.execute(
+                "SELECT id, folder, record FROM runs ORDER BY date"
+            ):
                 yield StoredRun(identity, self.path.parent / folder, json.loads(record))
         except (sqlite3.Error, ValueError) as error:
             raise self._unusable(error) from error
@@ -84,7 +86,7 @@ class RecordStore:
 
 
 def keep_record(path: str | None, folder: Path, record: Mapping[str, Any]) -> None:
-    """Add the record of a finished run to the store `path`, if there is one. It never costs the run: that is finished."""
+    """Add the record of a finished run to the store `path`, if there is one; what goes wrong does not cost the run."""
     if path is None:
         return
     try:

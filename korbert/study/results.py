@@ -66,7 +66,7 @@ class Meter:
                 torch.cuda.reset_peak_memory_stats()
 
     def read(self) -> dict[str, float]:
-        """Seconds and megabytes; those of a GPU only where the process used one, which is then reserved all the time."""
+        """Seconds and megabytes; those of a GPU, reserved all the time, only where the process used one."""
         import torch
 
         wall = time.time() - self._wall
@@ -79,9 +79,7 @@ class Meter:
 def add_costs(costs: list[dict[str, float]]) -> dict[str, float]:
     """What several sessions cost together: seconds are added, of the peaks the highest counts."""
     keys = dict.fromkeys(key for cost in costs for key in cost)
-    return {
-        key: round((max if "peak" in key else sum)(cost.get(key, 0.0) for cost in costs), 2) for key in keys
-    }
+    return {key: round((max if "peak" in key else sum)(cost.get(key, 0.0) for cost in costs), 2) for key in keys}
 
 
 def main_score(record: object) -> float | None:

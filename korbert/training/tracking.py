@@ -136,7 +136,8 @@ class _Wandb:
 
     def finish(self, summary: Mapping[str, float], failed: bool) -> None:
         try:
-            self._run.summary.update(dict(summary))
+            # By names of their own: wandb's summary has the last value of what was logged under the plain ones.
+            self._run.summary.update({f"final/{name}": value for name, value in summary.items()})
             if self._artifacts and not failed:
                 artifact = self._wandb.Artifact(f"{self._folder.name}-model", type="model")
                 artifact.add_dir(str(self._folder / "model"))
@@ -146,7 +147,7 @@ class _Wandb:
 
 
 class _TensorBoard:
-    """Event files in `tensorboard/` of the run's folder: `tensorboard --logdir FOLDER` shows a sweep's runs together."""
+    """Event files in `tensorboard/` of the run's folder; `tensorboard --logdir SWEEP` shows its runs together."""
 
     def __init__(self, folder: Path, config: TrackerConfig, run_config: Mapping[str, Any]) -> None:
         try:
