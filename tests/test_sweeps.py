@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +21,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from korbert.config import composition, run_door
+from korbert.config import BaselineConfig, compose_config, composition, run_door
 from korbert.config.identity import job_folder
-from korbert.errors import KorbertError
+from korbert.errors import ConfigError, KorbertError
 from korbert.files import exclusive, read_json
+from korbert.study.records import RecordStore
+from korbert.tasks.baseline import lexical_baseline
+from korbert.tasks.runs import finish_run, run_once, start_run
 
 TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "train.batch_size=4")
 ONE = ("runtime.threads=1", "runtime.workers=1")
@@ -30,6 +36,12 @@ ONE = ("runtime.threads=1", "runtime.workers=1")
 def start(repository: Path, door: str, *overrides: str) -> subprocess.Popen[str]:
     command = [sys.executable, f"experiments/{door}.py", "-m", *overrides, *ONE]
     return subprocess.Popen(command, cwd=repository, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+@pytest.fixture
+def conf(repository: Path) -> Iterator[None]:
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        yield
 
 
 def listed(*overrides: str) -> str:
@@ -117,13 +129,61 @@ def test_an_unexpected_error_in_a_job_is_noted(tmp_path: Path, monkeypatch: pyte
         run_door(fail, config)
 
 
+def test_a_finished_run_is_what_was_asked_for_and_made_from_the_same_files(
+    conf: None, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    (tmp_path / "root").mkdir()
+    questions = tmp_path / "root" / "dev.json"
+    shutil.copy(repository / "data" / "sample" / "KorQuAD_sample_dev.json", questions)
+
+    def run(*more: str) -> dict[str, Any]:
+        given = ["task.test='{root}/dev.json'", f"data.root={tmp_path}/root", f"data.cache={tmp_path}/cache", *more]
+        return lexical_baseline(compose_config("lexical_baseline", [f"run_dir={tmp_path}/run", *given]))
+
+    first = run()
+    assert first["inputs"]["{root}/dev.json"] == hashlib.sha256(questions.read_bytes()).hexdigest()
+    assert run("runtime.workers=5") == first == read_json(tmp_path / "run" / "record.json")
+    with pytest.raises(ConfigError, match=r"finished, with another configuration.*analyser was 'mecab', is 'kiwi'"):
+        run("analyser=kiwi")
+    shutil.move(tmp_path / "root", tmp_path / "elsewhere")
+    assert run(f"data.root={tmp_path}/elsewhere") == first  # the same files in another place
+    with (tmp_path / "elsewhere" / "dev.json").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    with pytest.raises(ConfigError, match=r"has changed; choose another folder: \{root\}/dev\.json"):
+        run(f"data.root={tmp_path}/elsewhere")
+    store = RecordStore(Path(os.environ["KORBERT_RECORDS"]))
+    assert [run.record for run in store.runs() if run.folder.resolve() == (tmp_path / "run").resolve()] == [first]
+
+
+def test_a_run_that_stopped_leaves_what_it_cost(conf: None, repository: Path, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    @run_once
+    def task(config: BaselineConfig) -> dict[str, Any]:
+        folder = start_run(config)
+        calls.append(1)
+        if len(calls) < 3:
+            raise KorbertError("stopped")
+        return finish_run(folder, "lexical_baseline", config, {"f1": 1.0})
+
+    config = compose_config("lexical_baseline", [f"run_dir={tmp_path}/run", f"data.cache={tmp_path}/cache"])
+    for _ in range(2):
+        with pytest.raises(KorbertError, match="stopped"):
+            task(config)
+    with (tmp_path / "run" / "sessions.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"date": "2026", "commit": "x"}) + '\n{"da')  # one that was killed, while it wrote this
+        file.write("\n")
+    record = task(config)
+    assert [set(session) >= {"date", "cost"} for session in record["sessions"]] == [True, True, False, True]
+    assert record["cost"]["wall_seconds"] == pytest.approx(
+        sum(session["cost"]["wall_seconds"] for session in record["sessions"] if "cost" in session), abs=0.02
+    )
+    assert task(config) == record
+    assert len(calls) == 3
+
+
 # ---- names of folders ----
-
-
-@pytest.fixture
-def conf(repository: Path) -> Iterator[None]:
-    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
-        yield
 
 
 def name(*overrides: str, door: str = "pretrain") -> str:

@@ -46,7 +46,7 @@ def job_folder(*, _root_: DictConfig) -> str:
 
 
 def _decisive_of(config: DictConfig) -> dict[str, Any]:
-    values = {
+    values: dict[str, Any] = {
         str(key): "???" if OmegaConf.is_missing(config, key) else _plain(config[key])
         for key in config
         if key not in ("hydra", *FREE)

@@ -44,5 +44,6 @@ def run_pipeline(config: PipelineConfig) -> dict[str, Any]:
         "pretraining": {"run": str(pretrained), **first["results"]},
     }
     return finish_run(
-        folder, "pipeline", config, results, tokenizer=last["tokenizer"], stages=[str(pretrained), _FINETUNING]
-    )
+        folder, "pipeline", config, results, tokenizer=last["tokenizer"], inputs=first["inputs"] | last["inputs"],
+        refers_to=[f"{_FINETUNING}/{name}" for name in last["refers_to"]],
+    )  # fmt: skip

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from korbert.config import BaseConfig, RunConfig, decisive
+from korbert.config import BaseConfig, DataConfig, RunConfig, decisive
 from korbert.errors import ConfigError
 from korbert.files import exclusive, read_json, read_text, write_json_atomically
 from korbert.study.records import keep_record
 from korbert.study.results import Meter, add_costs, make_record, make_stamp
+from korbert.tasks.inputs import changed_files, input_files
 from korbert.tokenizers import Tokenizer
 from korbert.training.state import differences
 
@@ -32,7 +33,7 @@ def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any
 
     A finished run is not made again: its record is returned. One process at a time works in the folder; another one
     waits, and then finds the run finished, or, where the first was killed, goes on with it. Raises ConfigError for a
-    run that is finished with another configuration.
+    run that is finished with another configuration, or from files that have changed since.
     """
 
     @functools.wraps(task)
@@ -40,7 +41,7 @@ def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any
         folder = Path(config.run_dir)
         asked = as_dict(config)  # tasks fill in what is inherited
         with exclusive(folder / ".lock", folder):
-            record = finished(folder, asked)
+            record = finished(folder, asked, config.data)
             if record is not None:
                 log.info("%s: finished before, skipped", folder)
                 keep_record(config.data.records, folder, record)  # if the store does not have it yet
@@ -55,7 +56,7 @@ def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any
     return run
 
 
-def finished(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+def finished(folder: Path, asked: Mapping[str, Any], data: DataConfig) -> dict[str, Any] | None:
     """The record of a finished run, None for one that is not. Raises ConfigError where it is not what was asked for."""
     if not (folder / "record.json").exists():
         return None
@@ -65,7 +66,13 @@ def finished(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
             f"run_dir={folder}: this run is finished, with another configuration; choose another folder: "
             + "; ".join(changed)
         )
-    return read_json(folder / "record.json")
+    record = read_json(folder / "record.json")
+    if changed_inputs := changed_files(record.get("inputs", {}), data):
+        raise ConfigError(
+            f"run_dir={folder}: this run is finished, but since then what it was made from has changed; choose another "
+            "folder: " + ", ".join(changed_inputs)
+        )
+    return record
 
 
 def start_run(config: RunConfig) -> Path:
@@ -94,7 +101,7 @@ def finish_run(
     config: RunConfig,
     results: Mapping[str, Any],
     files: Sequence[str] = (),
-    **more: Mapping[str, Any],
+    **more: Any,
 ) -> dict[str, Any]:
     """Write `record.json`, which marks the run as finished, add it to the store of records, and return it.
 
@@ -107,6 +114,7 @@ def finish_run(
         **make_record(task, as_dict(config), results),
         "cost": add_costs([session["cost"] for session in sessions if "cost" in session]),
         "sessions": sessions,
+        "inputs": input_files(as_dict(config), config.data),
         "refers_to": [name for name in _REFERRED if (folder / name).exists()],
         **({"files": list(files)} if files else {}),
         **more,

@@ -122,8 +122,8 @@ class _Wandb:
         self._wandb, self._folder, self._artifacts = wandb, folder, config.artifacts
         self._run = wandb.init(
             project=config.project, group=config.group, name=folder.name, dir=str(folder), config=dict(run_config),
-            mode=config.mode, id=read_text(identity), resume="allow" if config.mode == "online" else None,
-            reinit="create_new",
+            mode=config.mode,  # type: ignore[arg-type]
+            id=read_text(identity), resume="allow" if config.mode == "online" else None, reinit="create_new",
         )  # fmt: skip
         if config.mode == "offline":
             log.info("wandb is offline; upload later with: wandb sync %s", Path(self._run.dir).parent)
