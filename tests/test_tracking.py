@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -224,9 +226,11 @@ def test_wandb_runs_of_a_sweep_are_separate_grouped_and_complete(repository: Pat
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
     done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1  # two of the jobs cannot be
-    assert f"upload with: wandb sync {sweep}/*/wandb/offline-run-*" in done.stderr
     files = sorted(sweep.glob("*/wandb/offline-run-*/*.wandb"))
     assert len(files) == 2
+    (hint,) = re.findall(r"upload with: wandb sync \$\((.*)\)", done.stderr)
+    found = subprocess.run(shlex.split(hint), capture_output=True, text=True, check=True).stdout.split()
+    assert sorted(found) == [str(path.parent) for path in files]
     identities = set()
     for path in files:
         folder = path.parents[2]

@@ -57,8 +57,8 @@ class SweepEnd(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print what there is to say."""
         folder = Path(str(config.hydra.sweep.dir))
-        if next(folder.glob("*/wandb/offline-run-*"), None) is not None:
-            print(f"upload with: wandb sync {folder}/*/wandb/offline-run-*", file=sys.stderr)
+        if next(folder.glob("**/wandb/offline-run-*"), None) is not None:
+            print(f"upload with: wandb sync $(find {folder} -name 'offline-run-*' -prune)", file=sys.stderr)
         notes = {path.parent: read_json(path) for path in sorted(folder.glob(f"*/{_NOTE}"))}
         failures = {job: note["error"] for job, note in notes.items() if note["time"] >= self._started}
         if failures:

@@ -58,20 +58,20 @@ class Meter:
     def __init__(self, alone: bool = True) -> None:
         import torch
 
-        self._wall, self._cpu, self._gpu = time.time(), _cpu_seconds(), torch.cuda.is_available()
+        self._wall, self._cpu = time.perf_counter(), _cpu_seconds()
         if alone:
             with contextlib.suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")  # the kernel's record of the peak begins anew
-            if self._gpu:
+            if torch.cuda.is_initialized():
                 torch.cuda.reset_peak_memory_stats()
 
     def read(self) -> dict[str, float]:
         """Seconds and megabytes; those of a GPU, reserved all the time, only where the process used one."""
         import torch
 
-        wall = time.time() - self._wall
+        wall = time.perf_counter() - self._wall
         found = {"wall_seconds": wall, "cpu_seconds": _cpu_seconds() - self._cpu, "peak_memory_mb": _peak_megabytes()}
-        if self._gpu and torch.cuda.max_memory_allocated() > 0:
+        if torch.cuda.is_initialized() and torch.cuda.max_memory_allocated() > 0:
             found |= {"gpu_seconds": wall, "gpu_peak_memory_mb": torch.cuda.max_memory_allocated() / 1e6}
         return {key: round(value, 2) for key, value in found.items()}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from korbert.config import PretrainConfig, compose_config, expand_root
 from korbert.entities import make_annotator
+from korbert.errors import ConfigError
 from korbert.files import digest
 from korbert.tasks.prepare import corpus_files, corpus_identity
 from korbert.tasks.runs import fixed_config
@@ -16,7 +17,14 @@ from korbert.tokenizers import Tokenizer
 
 
 def stage(name: str, overrides: Sequence[str], **parts: Any) -> Any:
-    """The configuration of the door `name` with overrides, and with parts of the configuration that asks for it."""
+    """The configuration of the door `name` with overrides, and with parts that the run outside decides.
+
+    Raises ConfigError for an override of such a part.
+    """
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0].partition(".")[0]
+        if key in parts:
+            raise ConfigError(f"{override}, for {name}: {key} is decided outside of it")
     made = compose_config(name, overrides)
     for key, part in parts.items():
         setattr(made, key, copy.deepcopy(part))

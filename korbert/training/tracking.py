@@ -22,12 +22,14 @@ class TrackerConfig:
     """kind: jsonl, wandb or tensorboard. What follows is for wandb, which stays offline unless `mode=online`, so that
     no run needs a login.
 
-    group: in a sweep the sweep's folder, where it is null. artifacts: whether the model's folder is uploaded as well.
+    group, name: of the run, null for those of its sweep's and its own folder. artifacts: whether the model's folder is
+    uploaded as well.
     """
 
     kind: str = "jsonl"
     project: str = "korbert"
     group: str | None = None
+    name: str | None = None
     mode: str = "offline"
     artifacts: bool = False
 
@@ -121,7 +123,7 @@ class _Wandb:
             write_text_atomically(identity, secrets.token_hex(4))
         self._wandb, self._folder, self._artifacts = wandb, folder, config.artifacts
         self._run = wandb.init(
-            project=config.project, group=config.group, name=folder.name, dir=str(folder), config=dict(run_config),
+            project=config.project, group=config.group, name=config.name or folder.name, dir=str(folder), config=dict(run_config),
             mode=config.mode,  # type: ignore[arg-type]
             id=read_text(identity), resume="allow" if config.mode == "online" else None, reinit="create_new",
         )  # fmt: skip
