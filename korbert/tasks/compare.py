@@ -213,8 +213,9 @@ def downstream(name: str, tokenizer: Tokenizer, folder: Path, materials: Materia
             run_dir=str(runs / "pretrain"),
         )  # fmt: skip
         pretrain(pretraining)
-        init = f"init={runs / 'pretrain'}"
-        finetuning = stage("finetune_korquad", [*chosen.finetuning, init], **shared, run_dir=str(runs / "finetune"))
+        finetuning = stage(
+            "finetune_korquad", chosen.finetuning, **shared, init=pretraining.run_dir, run_dir=str(runs / "finetune")
+        )
         found.append(finetune_korquad(finetuning)["results"])
     return {
         "protocol": found[0]["protocol"],

@@ -123,10 +123,16 @@ class _Wandb:
             write_text_atomically(identity, secrets.token_hex(4))
         self._wandb, self._folder, self._artifacts = wandb, folder, config.artifacts
         self._run = wandb.init(
-            project=config.project, group=config.group, name=config.name or folder.name, dir=str(folder), config=dict(run_config),
+            project=config.project,
+            group=config.group,
+            name=config.name or folder.name,
+            id=read_text(identity),
+            dir=str(folder),
+            config=dict(run_config),
             mode=config.mode,  # type: ignore[arg-type]
-            id=read_text(identity), resume="allow" if config.mode == "online" else None, reinit="create_new",
-        )  # fmt: skip
+            resume="allow" if config.mode == "online" else None,
+            reinit="create_new",
+        )
         if config.mode == "offline":
             log.info("wandb is offline; upload later with: wandb sync %s", Path(self._run.dir).parent)
 
