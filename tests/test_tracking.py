@@ -118,6 +118,31 @@ def test_wandb_is_closed_as_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert [call[0] for call in run.calls].count("finish") == 2  # once each
 
 
+@pytest.mark.parametrize("failed", [False, True])
+def test_the_model_goes_to_wandb_where_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failed: bool) -> None:
+    run, given = FakeRun(), list[Any]()
+
+    class Artifact:
+        def __init__(self, name: str, type: str) -> None:
+            given.append((name, type))
+
+        def add_dir(self, folder: str) -> None:
+            given.append(folder)
+
+    fake_wandb(monkeypatch, run)
+    sys.modules["wandb"].Artifact = Artifact  # type: ignore[attr-defined]
+    run.log_artifact = given.append  # type: ignore[attr-defined]
+    (tmp_path / "실행 1").mkdir()
+    Tracker(tmp_path / "실행 1", TrackerConfig(kind="wandb", artifacts=True), {}).finish({}, failed)
+    if failed:
+        assert given == []
+    else:
+        assert given[0] == ("---1-model", "model")
+        assert given[1] == str(tmp_path / "실행 1" / "model")
+        assert isinstance(given[2], Artifact)
+    assert run.calls[-1] == ("finish", int(failed))
+
+
 def test_a_resumed_run_keeps_its_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     options = fake_wandb(monkeypatch, FakeRun())
     found = []

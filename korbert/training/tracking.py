@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -147,7 +148,8 @@ class _Wandb:
             # By names of their own: wandb's summary has the last value of what was logged under the plain ones.
             self._run.summary.update({f"final/{name}": value for name, value in summary.items()})
             if self._artifacts and not failed:
-                artifact = self._wandb.Artifact(f"{self._folder.name}-model", type="model")
+                name = re.sub(r"[^A-Za-z0-9._-]", "-", self._folder.name)  # all that wandb allows
+                artifact = self._wandb.Artifact(f"{name}-model", type="model")
                 artifact.add_dir(str(self._folder / "model"))
                 self._run.log_artifact(artifact)
         finally:
