@@ -8,8 +8,8 @@ from korbert.tasks.finetune import finetune_korquad
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="finetune_korquad")
-def main(config: DictConfig) -> None:
-    run_door(finetune_korquad, config)
+def main(config: DictConfig) -> float | None:
+    return run_door(finetune_korquad, config)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from korbert.tasks.baseline import lexical_baseline
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="lexical_baseline")
-def main(config: DictConfig) -> None:
-    run_door(lexical_baseline, config)
+def main(config: DictConfig) -> float | None:
+    return run_door(lexical_baseline, config)
 
 
 if __name__ == "__main__":

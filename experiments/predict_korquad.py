@@ -8,8 +8,8 @@ from korbert.tasks.answering import predict_korquad
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="predict_korquad")
-def main(config: DictConfig) -> None:
-    run_door(predict_korquad, config)
+def main(config: DictConfig) -> float | None:
+    return run_door(predict_korquad, config)
 
 
 if __name__ == "__main__":

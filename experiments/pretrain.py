@@ -8,8 +8,8 @@ from korbert.tasks.pretrain import pretrain
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="pretrain")
-def main(config: DictConfig) -> None:
-    run_door(pretrain, config)
+def main(config: DictConfig) -> float | None:
+    return run_door(pretrain, config)
 
 
 if __name__ == "__main__":

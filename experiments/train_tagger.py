@@ -8,8 +8,8 @@ from korbert.tasks.tagging import train_tagger
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train_tagger")
-def main(config: DictConfig) -> None:
-    run_door(train_tagger, config)
+def main(config: DictConfig) -> float | None:
+    return run_door(train_tagger, config)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,31 @@
-"""Files that are complete or absent: atomic writing, and reading whose errors name the place."""
+"""Files that are complete or absent: atomic writing, locks, and reading whose errors name the place."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from korbert.errors import DataError
+from filelock import FileLock, Timeout
+
+from korbert.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 _BLOCK = 1 << 20
+_GLANCE, _BLINK = 0.2, 0.002  # seconds between two looks at a lock that another process has, for long or a moment
 
 
-@contextmanager
+@contextlib.contextmanager
 def atomic_file(path: Path, scratch: Path | None = None) -> Iterator[IO[bytes]]:
     """A file to write that becomes `path` when it is whole and on the disk; after any crash, `path` is as it was.
 
@@ -119,3 +125,31 @@ def checksum(path: Path, digest: hashlib._Hash | None = None) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def digest(value: object) -> str:
+    """Sixteen hexadecimal digits of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, what: object = None, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file `path` against other processes; while another one has it, wait, or else raise ConfigError.
+
+    what: is being made, to be named then; None for what takes a moment. The operating system gives the lock back with
+    the process that had it, however that ended.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise ConfigError(f"{what}: another process is at work on it") from None
+        if what is not None:
+            log.info("%s: another process is at work on it; waiting", what)
+        lock.acquire(poll_interval=_BLINK if what is None else _GLANCE)
+    try:
+        yield
+    finally:
+        lock.release()

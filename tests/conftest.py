@@ -15,6 +15,14 @@ from korbert.tokenizers import CharacterTokenizer, Tokenizer, load_tokenizer
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of the tests are not added to the store of the developer's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KORBERT_RECORDS", str(tmp_path_factory.mktemp("records") / "records.sqlite"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY

@@ -83,4 +83,4 @@ def test_what_is_missing_is_said_first(annotate: Any, tmp_path: Path) -> None:
         annotate("run", "annotator=none")
     with pytest.raises(KorbertError, match=r"nowhere\.txt"):
         annotate("run", "'annotator=gazetteer:nowhere.txt'")
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "sessions.jsonl").exists()  # nothing was begun

@@ -52,6 +52,7 @@ LAZY = {
     "rensa",
     "backports",
     "scipy",
+    "tensorboard",
 }
 
 

@@ -89,8 +89,10 @@ def test_a_run_that_was_cut_off_goes_on(compare: Compare, tmp_path: Path, monkey
     assert made == ["syllable@1000", "word@1000", "word@1000", "jamo@1000"]
     assert names(record) == ["syllable@1000", "word@1000", "jamo@1000"]
     assert len(rows.read_text("utf-8").splitlines()) == 3
-    with pytest.raises(ConfigError, match="finished"):
-        compare(chosen)
+    assert compare(chosen) == record  # not measured again
+    assert len(made) == 4
+    with pytest.raises(ConfigError, match=r"finished, with another configuration.*vocab_sizes was \[1000\], is \[1100"):
+        compare(chosen, "vocab_sizes=[1100]")
 
 
 def test_a_measure_is_added_to_what_was_measured_before(
@@ -114,7 +116,7 @@ def test_a_measure_is_added_to_what_was_measured_before(
     assert word["earlier"] == []
 
 
-def test_downstream_scores_are_made_once(compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downstream_scores_are_made_once(compare: Compare, tmp_path: Path) -> None:
     chosen = (
         "tokenizers=[syllable,word]", "measures=[downstream]", "downstream.seeds=[1,2]", "downstream.characters=4000",
         "downstream.pretraining=['recipe=modern','model=tiny','model.num_layers=1','train.batch_size=8']",
@@ -135,16 +137,17 @@ def test_downstream_scores_are_made_once(compare: Compare, tmp_path: Path, monke
     assert pretrained[0]["tokens"] > 2 * pretrained[2]["tokens"]
     for done in ("record.json", "results.jsonl"):
         (tmp_path / "run" / done).unlink()
-    monkeypatch.setattr(module, "pretrain", None)
-    monkeypatch.setattr(module, "finetune_korquad", None)
     assert compare(*chosen)["results"]["tokenizers"] == record["results"]["tokenizers"]
+    sessions = list((tmp_path / "run").glob("downstream/*/*/sessions.jsonl"))
+    assert len(sessions) == 8
+    assert all(path.read_text("utf-8").count('"date"') == 1 for path in sessions)  # each run was started once
 
 
 def test_sizes_of_a_sweep_on_one_page(compare: Compare, tmp_path: Path) -> None:
     for size in (1000, 1100):
         compare("tokenizers=[sentencepiece_bpe]", f"vocab_sizes=[{size}]", folder=str(size))
     compare("tokenizers=[syllable]", "lengths=[64]", folder="other")
-    folders = ",".join(str(tmp_path / name) for name in ("1000", "1100", "other"))
+    folders = f"{tmp_path}/1?00,{tmp_path}/other"
     record = compare("tokenizers=[]", f"include=[{folders}]")
     assert names(record) == ["sentencepiece_bpe@1000", "sentencepiece_bpe@1100"]
     with pytest.raises(DataError, match="nowhere"):

@@ -194,8 +194,13 @@ def test_pretraining_goes_on_from_another(repository: Path, pretrained: Path, ca
 
 
 def test_finished_run_is_not_overwritten(repository: Path, pretrained: Path, cache: Path) -> None:
-    done = door(repository, "pretrain", *pretrain_overrides(cache, pretrained), ok=False)
-    assert "this run is finished" in done.stderr
+    before = {path: path.stat().st_mtime_ns for path in (pretrained / "record.json", pretrained / "model")}
+    done = door(repository, "pretrain", *pretrain_overrides(cache, pretrained))
+    assert "finished before, skipped" in done.stderr
+    done = door(repository, "pretrain", *pretrain_overrides(cache, pretrained), "seed=7", ok=False)
+    assert "this run is finished, with another configuration" in done.stderr
+    assert "seed was 42, is 7" in done.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 def test_gazetteer_from_pretraining_to_answers(repository: Path, cache: Path, tmp_path: Path) -> None:
@@ -230,10 +235,11 @@ def test_entity_modes_and_a_run_without_pretraining(
         "train.steps=1", "train.epochs=null", "runtime.threads=1", f"run_dir={tmp_path / 'sweep'}",
     )  # fmt: skip
     assert "EM" in done.stderr
-    for job, mode in (("0", "none"), ("1", "both")):
-        record = read_json(tmp_path / "sweep" / job / "record.json")
+    for job, mode in (("none", "none"), ("mecab", "both")):
+        (folder,) = (tmp_path / "sweep").glob(f"{job}-*")
+        record = read_json(folder / "record.json")
         assert record["config"]["entities"]["mode"] == mode
-        assert read_json(tmp_path / "sweep" / job / "model" / "model.json")["entities"]["mode"] == mode
+        assert read_json(folder / "model" / "model.json")["entities"]["mode"] == mode
     door(
         repository, "finetune_korquad", *TINY, f"tokenizer_path={pretrained / 'model' / 'tokenizer'}", "entities=none",
         f"task.train=[{small}]", "train.steps=1", "train.epochs=null", f"run_dir={tmp_path / 'scratch'}",

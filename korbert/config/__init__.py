@@ -30,6 +30,7 @@ from korbert.config.doors import (
     TrainTokenizerConfig,
     WikiConfig,
 )
+from korbert.config.identity import decisive
 from korbert.config.parts import (
     CorpusConfig,
     DataConfig,
@@ -41,6 +42,7 @@ from korbert.config.parts import (
     expand_roots,
 )
 from korbert.config.reports import ReportConfig
+from korbert.config.sweeps import PipelineConfig, RunsConfig
 from korbert.config.tasks import CurriculumStage, KorquadTask, PretrainingTask, TaggingCorpus, TaggingTask
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "KorquadTask",
     "ModelSize",
     "NormalizerConfig",
+    "PipelineConfig",
     "PlanConfig",
     "PredictConfig",
     "PrepareDataConfig",
@@ -77,6 +80,7 @@ __all__ = [
     "ReportConfig",
     "ReproduceConfig",
     "RunConfig",
+    "RunsConfig",
     "TaggerConfig",
     "TaggingCorpus",
     "TaggingTask",
@@ -85,6 +89,7 @@ __all__ = [
     "WikiConfig",
     "as_overrides",
     "compose_config",
+    "decisive",
     "expand_root",
     "expand_roots",
     "run_door",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,23 +15,51 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from korbert.config.identity import outdone_lengths
+from korbert.config.sweeping import forget_failure, in_sweep, note_failure
 from korbert.errors import ConfigError, KorbertError
-from korbert.training.progress import LENGTHS
+from korbert.study.results import main_score
+from korbert.training.interrupt import Interrupted
 
 
-def run_door(task: Callable[[Any], object], config: DictConfig) -> None:
-    """Run a task with its typed configuration; an error meant for the user prints its message alone, exit status 1."""
+def run_door(task: Callable[[Any], object], config: DictConfig) -> float | None:
+    """Run a task with its typed configuration; returns its score for a sweeper, see `korbert.study.results.main_score`.
+
+    An error meant for the user prints its message alone, exit status 1. In a sweep it is noted, and the other jobs go
+    on; the sweep's end names them.
+    """
+    noted = in_sweep() and "run_dir" in config
     try:
         if HydraConfig.initialized() and "run_dir" in config:
-            config.run_dir = _relative(HydraConfig.get().runtime.output_dir)
+            _set_place(config)
             _let_named_length_win(config, HydraConfig.get().overrides.task)
-        task(typed(config))
-    except KorbertError as error:
+        return main_score(task(typed(config)))
+    except Interrupted as error:  # ends the sweep, too
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KorbertError as error:
+        print(f"error: {error}", file=sys.stderr)
+        if not noted:
+            sys.exit(1)
+        note_failure(Path(config.run_dir), str(error))
+    except Exception as error:
+        if not noted:
+            raise
+        traceback.print_exc()
+        note_failure(Path(config.run_dir), repr(error))
     except KeyboardInterrupt:  # outside the training loop, which stops at a step's end
         print("interrupted; the same command begins this part anew", file=sys.stderr)
         sys.exit(130)
+    return None
+
+
+def _set_place(config: DictConfig) -> None:
+    """The run's folder as Hydra has it; jobs of one sweep are a group of their tracker."""
+    config.run_dir = _relative(HydraConfig.get().runtime.output_dir)
+    if in_sweep():
+        forget_failure(Path(config.run_dir))
+        if "tracker" in config and config.tracker.group is None:
+            config.tracker.group = Path(HydraConfig.get().sweep.dir).name
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> Any:
@@ -53,11 +82,8 @@ def as_overrides(group: str, values: Any) -> list[str]:
 
 def _let_named_length_win(config: DictConfig, overrides: Sequence[str]) -> None:
     """`train.budget=20m` on the command line is enough: a length from the configuration files then does not count."""
-    keys = {override.lstrip("+").partition("=")[0] for override in overrides}
-    named = [key for key in LENGTHS if f"train.{key}" in keys and config.get("train", {}).get(key) is not None]
-    for key in LENGTHS:
-        if named and f"train.{key}" not in keys:
-            config.train[key] = None
+    for key in outdone_lengths(config.get("train", {}), overrides):
+        config.train[key] = None
 
 
 def _relative(folder: str) -> str:

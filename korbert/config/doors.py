@@ -276,7 +276,7 @@ class CompareConfig(RunConfig):
     downstream. korquad: the questions; ner: gold names (null: none); analyser: whose morphemes; annotator: whose
     entities the ceiling is measured at, too. words: of the most frequent eojeol, for the consistency. speed_seconds:
     for each speed. processes: numbers of them. examples: sentences to show. include: folders of other comparisons,
-    whose rows are shown as well.
+    or patterns such as runs/sizes/*, whose rows are shown as well.
     """
 
     tokenizers: list[str] = MISSING

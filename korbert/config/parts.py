@@ -15,10 +15,14 @@ from korbert.model.config import ModelConfig
 
 @dataclass
 class DataConfig:
-    """root: folder of real data, for `{root}` in file names. cache: where tokenizers and shards are kept and reused."""
+    """root: folder of real data, for `{root}` in file names. cache: where tokenizers and shards are kept and reused.
+
+    records: the store that every finished run is added to, see `korbert.study.records`; null: none.
+    """
 
     root: str | None = None
     cache: str = "data/cache"
+    records: str | None = None
 
 
 @dataclass

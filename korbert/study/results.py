@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import platform
 import shlex
+import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("torch", "numpy", "sentencepiece", "hydra-core", "python-mecab-ko", "kiwipiepy", "konlpy")
+
+
+# Task → the number that a search over its settings looks at.
+_MAIN = {"pretrain": "mlm_loss_per_character"}
 
 
 def make_record(task: str, config: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,6 +46,71 @@ def make_stamp() -> dict[str, Any]:
         "commit": commit(),
         "hardware": {"device": device, "cores": os.cpu_count(), "threads": torch.get_num_threads()},
     }
+
+
+class Meter:
+    """What something costs from here on: time on the clock and of the processors, and memory at its highest.
+
+    Child processes count once they have ended. With alone=False the highest memory is that of the process so far,
+    because something else is being measured.
+    """
+
+    def __init__(self, alone: bool = True) -> None:
+        import torch
+
+        self._wall, self._cpu = time.perf_counter(), _cpu_seconds()
+        if alone:
+            with contextlib.suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")  # the kernel's record of the peak begins anew
+            if torch.cuda.is_initialized():
+                torch.cuda.reset_peak_memory_stats()
+
+    def read(self) -> dict[str, float]:
+        """Seconds and megabytes; those of a GPU, reserved all the time, only where the process used one."""
+        import torch
+
+        wall = time.perf_counter() - self._wall
+        found = {"wall_seconds": wall, "cpu_seconds": _cpu_seconds() - self._cpu, "peak_memory_mb": _peak_megabytes()}
+        if torch.cuda.is_initialized() and torch.cuda.max_memory_allocated() > 0:
+            found |= {"gpu_seconds": wall, "gpu_peak_memory_mb": torch.cuda.max_memory_allocated() / 1e6}
+        return {key: round(value, 2) for key, value in found.items()}
+
+
+def add_costs(costs: list[dict[str, float]]) -> dict[str, float]:
+    """What several sessions cost together: seconds are added, of the peaks the highest counts."""
+    keys = dict.fromkeys(key for cost in costs for key in cost)
+    return {key: round((max if "peak" in key else sum)(cost.get(key, 0.0) for cost in costs), 2) for key in keys}
+
+
+def main_score(record: object) -> float | None:
+    """The number of a record that a search over settings looks at, None where there is none.
+
+    For pretraining the held-out loss in nats a character; for what answers questions F1, on the validation questions
+    where there are some, so that no search sees the test questions; for a tagger the mean F1 of its corpora.
+    """
+    if not isinstance(record, dict) or "results" not in record:
+        return None
+    results = record["results"]
+    if isinstance(results.get("scores"), list):
+        return statistics.mean(score["f1"] for score in results["scores"])
+    value = results.get("validation", results).get(_MAIN.get(record.get("task", ""), "f1"))
+    return None if value is None else float(value)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+def _peak_megabytes() -> float:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text("utf-8").splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024 / 1e6
+    import resource  # which Windows has not
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes, on macOS bytes
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def commit() -> str:

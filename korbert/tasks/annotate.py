@@ -17,7 +17,7 @@ from korbert.entities import CachedAnnotator, EntityAnnotator, make_annotator, w
 from korbert.errors import ConfigError
 from korbert.parallel import ordered_map
 from korbert.tasks.prepare import corpus_files, progress_bar
-from korbert.tasks.runs import finish_run, start_run
+from korbert.tasks.runs import finish_run, run_once, start_run
 from korbert.text import AnnotatedText
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ def _make(name: str, cache: str, keep: bool) -> _Annotate:
     return _Annotate(with_cache(make_annotator(name, cache=cache), cache), keep)
 
 
+@run_once
 def annotate_corpus(config: AnnotateConfig) -> dict[str, Any]:
     """Annotate all documents, show how far it is, and return the record.
 

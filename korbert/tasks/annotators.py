@@ -20,13 +20,14 @@ from korbert.entities import EntityAnnotator, make_annotator
 from korbert.errors import ConfigError, KorbertError
 from korbert.metrics import as_row
 from korbert.tasks.prepare import named_tokenizer, prepare_tokenizer
-from korbert.tasks.runs import finish_run, start_run
+from korbert.tasks.runs import finish_run, run_once, start_run
 from korbert.text import AnnotatedText
 from korbert.tokenizers import Tokenizer, load_tokenizer
 
 log = logging.getLogger(__name__)
 
 
+@run_once
 def evaluate_annotators(config: AnnotatorsConfig) -> dict[str, Any]:
     """Measure every annotator, write the record, show the tables, and return the record.
 

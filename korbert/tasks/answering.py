@@ -19,13 +19,14 @@ from korbert.files import read_json
 from korbert.model import SpanModel
 from korbert.prediction import best_answers, predict
 from korbert.tasks.finetune import make_windows, protocol, score_results, scored_questions, write_nbest
-from korbert.tasks.runs import finish_run, start_run
+from korbert.tasks.runs import finish_run, run_once, start_run
 from korbert.training.bundle import load_bundle
 from korbert.training.runtime import make_runtime
 
 log = logging.getLogger(__name__)
 
 
+@run_once
 def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     """Answer all questions, write predictions, n-best lists and record, and return the record.
 

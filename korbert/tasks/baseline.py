@@ -11,11 +11,12 @@ from korbert.data.korquad import fold_split, read_korquad, write_predictions
 from korbert.data.lexical import LexicalBaseline
 from korbert.tasks.finetune import protocol, score_results
 from korbert.tasks.prepare import progress_bar
-from korbert.tasks.runs import finish_run, start_run
+from korbert.tasks.runs import finish_run, run_once, start_run
 
 log = logging.getLogger(__name__)
 
 
+@run_once
 def lexical_baseline(config: BaselineConfig) -> dict[str, Any]:
     """Answer every question, write predictions and record, and return the record."""
     dataset = read_korquad(Path(expand_root(config.task.test, config.data)))

@@ -32,7 +32,7 @@ from korbert.tasks.benchmark_tokenizers import benchmark_tokenizers
 from korbert.tasks.contenders import timed, update
 from korbert.tasks.prepare import corpus_files, prepare_tokenizer
 from korbert.tasks.profile import MATRIX_PRODUCTS, step_profile
-from korbert.tasks.runs import finish_run, start_run
+from korbert.tasks.runs import finish_run, run_once, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.optimizer import OptimizerConfig, make_optimizers
 from korbert.training.runtime import Runtime, compile_layers, keep_freed_memory, make_runtime, seed_everything
@@ -59,6 +59,7 @@ class Contender:
     works: Sequence[Work]
 
 
+@run_once
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     """Measure every case, write the record and the table, and return the record."""
     others = {"tokenizers": benchmark_tokenizers, "korquad": benchmark_korquad}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import statistics
@@ -21,18 +22,19 @@ from korbert.comparison.figures import recommend, summary
 from korbert.comparison.linguistics import boundary_agreement, consistency, entity_cuts
 from korbert.comparison.report import as_csv, as_html, as_latex, as_markdown, as_rich
 from korbert.comparison.speed import speed
-from korbert.config import CompareConfig, TokenizerConfig, compose_config, expand_root, expand_roots
+from korbert.config import CompareConfig, TokenizerConfig, expand_root, expand_roots
 from korbert.data.korquad import read_korquad
 from korbert.data.ner import read_ner
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError, KorbertError
-from korbert.files import read_json, read_text, write_text_atomically
+from korbert.files import digest, read_text, write_text_atomically
 from korbert.morphology import Analyser, RememberingAnalyser, make_analyser
 from korbert.study.results import make_stamp
 from korbert.tasks.finetune import finetune_korquad
-from korbert.tasks.prepare import PUBLISHED, corpus_identity, digest, named_tokenizer, prepare_tokenizer
+from korbert.tasks.prepare import PUBLISHED, corpus_identity, named_tokenizer, prepare_tokenizer
 from korbert.tasks.pretrain import pretrain
-from korbert.tasks.runs import as_dict, finish_run, start_run
+from korbert.tasks.runs import as_dict, finish_run, run_once, start_run
+from korbert.tasks.stages import stage
 from korbert.text import Span
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.tokenizers.trained import TrainedTokenizer
@@ -50,6 +52,7 @@ class Candidate:
     config: TokenizerConfig
 
 
+@run_once
 def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
     """Measure every tokenizer that has no row yet, write tables and the page, and return the run's record.
 
@@ -63,7 +66,8 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
     folder = start_run(config)
     rows = read_rows(folder / _ROWS)
     for other in config.include:
-        rows |= read_rows(Path(other) / _ROWS, must_exist=True)
+        for path in sorted(glob.glob(str(Path(other) / _ROWS))) or [str(Path(other) / _ROWS)]:
+            rows |= read_rows(Path(path), must_exist=True)
     shown: dict[str, dict[str, Any]] = {
         key[0]: row for key, row in rows.items() if config.include and key[1] == materials.settings
     }
@@ -227,21 +231,17 @@ def downstream(name: str, tokenizer: Tokenizer, folder: Path, materials: Materia
     found = []
     for seed in chosen.seeds:
         runs = Path(config.run_dir) / "downstream" / f"{name.replace('/', '_')}-{tokenizer.fingerprint}-seed{seed}"
-        pretraining = compose_config(
-            "pretrain",
-            [
-                *chosen.pretraining,
-                f"tokenizer.path={folder}",
-                f"train.tokens={round(chosen.characters * by_character)}",
-            ],
+        shared: dict[str, Any] = {"seed": seed, "data": config.data, "runtime": config.runtime}
+        tokens = f"train.tokens={round(chosen.characters * by_character)}"
+        pretraining = stage(
+            "pretrain", [*chosen.pretraining, f"tokenizer.path={folder}", tokens], **shared, corpus=config.corpus,
+            run_dir=str(runs / "pretrain"),
+        )  # fmt: skip
+        pretrain(pretraining)
+        finetuning = stage(
+            "finetune_korquad", chosen.finetuning, **shared, init=pretraining.run_dir, run_dir=str(runs / "finetune")
         )
-        pretraining.corpus = config.corpus
-        finetuning = compose_config("finetune_korquad", [*chosen.finetuning, f"init={runs / 'pretrain'}"])
-        for part, task, made in (("pretrain", pretrain, pretraining), ("finetune", finetune_korquad, finetuning)):
-            made.seed, made.run_dir, made.data, made.runtime = seed, str(runs / part), config.data, config.runtime
-            if not (runs / part / "record.json").exists():
-                task(made)
-        found.append(read_json(runs / "finetune" / "record.json")["results"])
+        found.append(finetune_korquad(finetuning)["results"])
     return {
         "protocol": found[0]["protocol"],
         "seeds": chosen.seeds,

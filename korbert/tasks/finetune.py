@@ -31,7 +31,7 @@ from korbert.study.calibration import calibration_error, confidence, fit_tempera
 from korbert.study.significance import bootstrap_interval
 from korbert.tasks.evaluate import other_version
 from korbert.tasks.prepare import progress_bar
-from korbert.tasks.runs import finish_run, fixed_config, start_run
+from korbert.tasks.runs import described, finish_run, fixed_config, run_once, start_run
 from korbert.tasks.starting import model_sizes, starting_point
 from korbert.tokenizers import load_tokenizer
 from korbert.training.bundle import Bundle, Description, copy_shared, write_description
@@ -44,6 +44,7 @@ from korbert.training.tracking import Tracker, TrackerConfig
 log = logging.getLogger(__name__)
 
 
+@run_once
 def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     """Run (or go on with) one fine-tuning, score it, and return its record; under torchrun the first rank's."""
     runtime = make_runtime(config.runtime)
@@ -106,27 +107,26 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
 
     identities = {"tokenizer": tokenizer.fingerprint, "annotator": annotator.fingerprint, "mode": entities.mode.value}
     fixed = fixed_config(config, **identities)
-    tracker = Tracker(folder, config.tracker if ranks.is_first else TrackerConfig(), fixed)
-    trainer = Trainer(
-        model,
-        BatchLoader(
-            [(0.0, BatchStream(source, config.train.batch_size, config.seed))],
-            collate,
-            runtime.loader_workers,
-            pin=runtime.device.type == "cuda",
-        ),
-        config.train,
-        runtime,
-        folder,
-        tracker,
-        fixed_config=fixed,
-        seed=config.seed,
-        ranks=ranks,
-        evaluate=evaluate if validation is not None else None,
-        metric=Metric("f1", larger_is_better=True) if validation is not None else None,
-    )
-    try:
-        trainer.run()
+    with Tracker(folder, config.tracker if ranks.is_first else TrackerConfig(), fixed) as tracker:
+        trainer = Trainer(
+            model,
+            BatchLoader(
+                [(0.0, BatchStream(source, config.train.batch_size, config.seed))],
+                collate,
+                runtime.loader_workers,
+                pin=runtime.device.type == "cuda",
+            ),
+            config.train,
+            runtime,
+            folder,
+            tracker,
+            fixed_config=fixed,
+            seed=config.seed,
+            ranks=ranks,
+            evaluate=evaluate if validation is not None else None,
+            metric=Metric("f1", larger_is_better=True) if validation is not None else None,
+        )
+        kept = trainer.run()
         if not ranks.is_first:
             return {}
         tensors, _ = load_tensors(folder / "model" / "model.safetensors")
@@ -138,24 +138,23 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
             held_out = answer(validation, "validation")
             decoding = replace(decoding, temperature=fit_temperature(_scores(held_out), _right(validation, held_out)))
             write_description(folder / "model", replace(description, decoding=decoding), tokenizer_folder)
-    except BaseException:
-        tracker.finish({}, failed=True)
-        raise
-    best = best_answers(answers)
-    scores = score_results(test, best, config.task)
-    tracker.finish({"exact_match": scores["exact_match"], "f1": scores["f1"]})
+        best = best_answers(answers)
+        scores = score_results(test, best, config.task)
+        tracker.finish({"exact_match": scores["exact_match"], "f1": scores["f1"]})
     write_predictions(folder / "predictions.json", best)
     write_nbest(folder / "nbest.json", answers, decoding.temperature)
     log.info("predictions: %s", folder / "predictions.json")
     log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", scores)
     results = {
         **scores,
+        **({"validation": {key: kept[key] for key in ("exact_match", "f1")}} if validation is not None else {}),
         "calibration": _calibration(test, answers, decoding.temperature if validation is not None else None),
         "steps": trainer.progress.step,
+        "tokens": trainer.progress.tokens,
         "seconds": round(trainer.progress.seconds, 1),
         "train_questions": len(train),
     }
-    return finish_run(folder, "finetune_korquad", config, results)
+    return finish_run(folder, "finetune_korquad", config, results, tokenizer=described(tokenizer))
 
 
 def score_results(dataset: KorquadDataset, predictions: Mapping[str, str], task: KorquadTask) -> dict[str, Any]:

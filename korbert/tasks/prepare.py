@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import logging
 import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from korbert.config import (
@@ -33,7 +30,7 @@ from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.encoding import EntityInput
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError
-from korbert.files import checksum, read_json, write_json_atomically
+from korbert.files import checksum, digest, exclusive, read_json, write_json_atomically
 from korbert.text import Normalizer
 from korbert.tokenizers import (
     CharacterTokenizer,
@@ -78,27 +75,6 @@ def corpus_identity(files: list[Path], cache: Path) -> list[list[str]]:
     return identity
 
 
-@contextmanager
-def building(folder: Path) -> Iterator[None]:
-    """Let one process at a time make `folder`, such as jobs of a sweep that begin together; the others wait."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("waiting for another process that makes %s", folder)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def digest(value: object) -> str:
-    """Sixteen hexadecimal digits of a JSON-able value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def named_tokenizer(name: str) -> TokenizerConfig:
     """What NAME@SIZE means: a file of conf/tokenizer and a vocabulary size. Raises ConfigError for anything else."""
     strategy, _, size = name.partition("@")
@@ -119,8 +95,8 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
     described = {key: value for key, value in asdict(config).items() if key != "path"}
     key = digest([described, corpus_identity(files, Path(data.cache)), corpus.max_documents])
     folder = Path(data.cache) / "tokenizers" / f"{config.kind}-{config.vocab_size}-{key}"
-    with building(folder):
-        if not (folder / "tokenizer.json").exists():
+    with _to_make(folder / "tokenizer.json", data) as absent:
+        if absent:
             log.info("training the tokenizer %s on %d corpus files", folder.name, len(files))
             texts = _paragraphs(files, corpus.max_documents, config.train_characters)
             began = time.perf_counter()
@@ -131,14 +107,25 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
     return folder
 
 
+@contextlib.contextmanager
+def _to_make(path: Path, data: DataConfig) -> Iterator[bool]:
+    """Whether `path` is absent; its lock is held then, so that of several processes that want it one makes it."""
+    if path.exists():
+        yield False
+    else:
+        with exclusive(Path(data.cache) / "locks" / f"{path.parent.name}.lock", path.parent):
+            yield not path.exists()
+
+
 def _published_tokenizer(config: TokenizerConfig, data: DataConfig) -> Path:
     """Bring a tokenizer that others trained into the cache."""
     if config.path is None:
         raise ConfigError(f"tokenizer.path: tokenizer={PUBLISHED} needs the path of what was published")
     tokenizer = open_published(Path(config.path), config.normalizer.lowercase)
     folder = Path(data.cache) / "tokenizers" / f"{PUBLISHED}-{len(tokenizer)}-{tokenizer.fingerprint}"
-    if not (folder / "tokenizer.json").exists():
-        tokenizer.save(folder)
+    with _to_make(folder / "tokenizer.json", data) as absent:
+        if absent:
+            tokenizer.save(folder)
     log.info("tokenizer: %s, from %s", folder, config.path)
     return folder
 
@@ -205,8 +192,8 @@ def prepare_shards(
     wanted += ["typed"] * given.typed + ([f"units:{units}"] if units else [])
     key = digest([*identity, *wanted])
     folder = cache / "shards" / f"{re.sub('[^a-z]+', '-', entities.annotator)[:_LONGEST_NAME]}-{key}"
-    with building(folder):
-        if not (folder / MANIFEST).exists():
+    with _to_make(folder / MANIFEST, data) as absent:
+        if absent:
             log.info("encoding %d corpus files into %s", len(files), folder)
             with progress_bar(unit=" documents") as bar:
 

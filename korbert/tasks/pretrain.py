@@ -24,7 +24,7 @@ from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError
 from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel
 from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
-from korbert.tasks.runs import finish_run, fixed_config, start_run
+from korbert.tasks.runs import described, finish_run, fixed_config, run_once, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.bundle import Description, copy_shared, load_bundle, make_model, write_description
 from korbert.training.distributed import Ranks, joined
@@ -35,6 +35,7 @@ from korbert.training.tracking import Tracker, TrackerConfig
 log = logging.getLogger(__name__)
 
 
+@run_once
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
     """Run (or go on with) one pretraining and return its record; under torchrun, the first rank's, {} elsewhere."""
     runtime = make_runtime(config.runtime)
@@ -74,30 +75,26 @@ def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[st
     )  # fmt: skip
     validation = Validation(config, corpus, tokenizer, held_out, collate, runtime)
     fixed = fixed_config(config, tokenizer=tokenizer.fingerprint, annotator=corpus.manifest.annotator)
-    tracker = Tracker(folder, config.tracker if ranks.is_first else TrackerConfig(), fixed)
-    trainer = Trainer(
-        model,
-        training_loader(config, corpus, tokenizer, training, collate, runtime),
-        config.train,
-        runtime,
-        folder,
-        tracker,
-        fixed_config=fixed,
-        seed=config.seed,
-        ranks=ranks,
-        evaluate=lambda: validation(model),
-    )
-    try:
+    with Tracker(folder, config.tracker if ranks.is_first else TrackerConfig(), fixed) as tracker:
+        trainer = Trainer(
+            model,
+            training_loader(config, corpus, tokenizer, training, collate, runtime),
+            config.train,
+            runtime,
+            folder,
+            tracker,
+            fixed_config=fixed,
+            seed=config.seed,
+            ranks=ranks,
+            evaluate=lambda: validation(model),
+        )
         scores = trainer.run()
-    except BaseException:
-        tracker.finish({}, failed=True)
-        raise
-    tracker.finish(scores)
-    if not ranks.is_first:
-        return {}
+        if not ranks.is_first:
+            return {}
+        tracker.finish(scores)
     done = trainer.progress
     results = {**scores, "steps": done.step, "tokens": done.tokens, "seconds": round(done.seconds, 1)}
-    return finish_run(folder, "pretrain", config, results)
+    return finish_run(folder, "pretrain", config, results, tokenizer=described(tokenizer))
 
 
 def _start_from(run: str, model: nn.Module, sizes: ModelConfig, tokenizer: Tokenizer) -> None:

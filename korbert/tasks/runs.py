@@ -1,36 +1,91 @@
-"""What every training run does around its loop: folder, configuration, record."""
+"""What every run does around its work: folder, lock, configuration, cost, record."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from korbert.config import BaseConfig, RunConfig
+from korbert.config import BaseConfig, DataConfig, RunConfig, decisive
 from korbert.errors import ConfigError
-from korbert.files import read_text, write_json_atomically
-from korbert.study.results import make_record, make_stamp
+from korbert.files import exclusive, read_json, read_text, write_json_atomically
+from korbert.study.records import keep_record
+from korbert.study.results import Meter, add_costs, make_record, make_stamp
+from korbert.tasks.inputs import changed_files, input_files
+from korbert.tokenizers import Tokenizer
+from korbert.training.state import differences
 
 log = logging.getLogger(__name__)
-# May differ when a run goes on: where things lie, how they are computed and shown, not what is computed.
-_FREE = ("run_dir", "runtime", "tracker", "data")
-_FREE_TRAIN = ("log_every", "checkpoint_every")
-_SESSIONS = "sessions.jsonl"  # a line for each time the run was started: it may have moved to other hardware
+C = TypeVar("C", bound=RunConfig)
+# A line for each time the run was started: it may have moved to other hardware. A line with its cost where it ended
+# without a record, unless it was killed.
+_SESSIONS = "sessions.jsonl"
+_meters: dict[Path, Meter] = {}  # of the runs that this process is at work on
+_REFERRED = ("predictions.json", "nbest.json", "metrics.jsonl")  # what a record refers to, where it is there
+
+
+def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any]]:
+    """Make a task one that is done once in a run's folder.
+
+    A finished run is not made again: its record is returned. One process at a time works in the folder; another one
+    waits, and then finds the run finished, or, where the first was killed, goes on with it. Of torchrun's processes the
+    first has the folder; it does not wait, because the others could not know for how long. Raises ConfigError for a
+    run that is finished with another configuration, or from files that have changed since.
+    """
+
+    @functools.wraps(task)
+    def run(config: C) -> dict[str, Any]:
+        folder = Path(config.run_dir)
+        asked = as_dict(config)  # tasks fill in what is inherited
+        rank, size = (int(os.environ.get(key, default)) for key, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+        if rank > 0:
+            return task(config) if finished(folder, asked, config.data) is None else {}
+        with exclusive(folder / ".lock", folder, wait=size == 1):
+            record = finished(folder, asked, config.data)
+            if record is not None:
+                log.info("%s: finished before, skipped", folder)
+                keep_record(config.data.records, folder, record)  # if the store does not have it yet
+                return record
+            write_json_atomically(folder / "config.json", asked)
+            try:
+                return task(config)
+            finally:
+                if meter := _meters.pop(folder, None):
+                    _append(folder, {"cost": meter.read()})
+
+    return run
+
+
+def finished(folder: Path, asked: Mapping[str, Any], data: DataConfig) -> dict[str, Any] | None:
+    """The record of a finished run, None for one that is not. Raises ConfigError where it is not what was asked for."""
+    if not (folder / "record.json").exists():
+        return None
+    changed = differences(decisive(read_json(folder / "config.json")), decisive(asked))
+    if changed:
+        raise ConfigError(
+            f"run_dir={folder}: this run is finished, with another configuration; choose another folder: "
+            + "; ".join(changed)
+        )
+    record = read_json(folder / "record.json")
+    if changed_inputs := changed_files(record.get("inputs", {}), data):
+        raise ConfigError(
+            f"run_dir={folder}: this run is finished, but since then what it was made from has changed; choose another "
+            "folder: " + ", ".join(changed_inputs)
+        )
+    return record
 
 
 def start_run(config: RunConfig) -> Path:
-    """Make the run's folder and write `config.json`; refuse a finished run's folder with another configuration."""
+    """Note that the run is started, after what can be checked beforehand, and return its folder."""
     folder = Path(config.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "record.json"
-    if path.exists():
-        raise ConfigError(f"run_dir={folder}: this run is finished (it has a record.json); choose another folder")
-    write_json_atomically(folder / "config.json", as_dict(config))
-    with (folder / _SESSIONS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(make_stamp()) + "\n")
+    _append(folder, make_stamp())
+    _meters[folder] = Meter(alone=not _meters)
     log.info("run folder: %s", folder)
     return folder
 
@@ -42,16 +97,58 @@ def as_dict(config: RunConfig) -> dict[str, Any]:
 
 def fixed_config(config: BaseConfig, **identities: str) -> dict[str, Any]:
     """The part of the configuration that decides results, with the identities (fingerprints) of what it names."""
-    fixed = {key: value for key, value in as_dict(config).items() if key not in _FREE}
-    fixed["train"] = {key: value for key, value in fixed["train"].items() if key not in _FREE_TRAIN}
-    return {**fixed, **identities}
+    return {**decisive(as_dict(config)), **identities}
 
 
 def finish_run(
-    folder: Path, task: str, config: RunConfig, results: Mapping[str, Any], files: Sequence[str] = ()
+    folder: Path,
+    task: str,
+    config: RunConfig,
+    results: Mapping[str, Any],
+    files: Sequence[str] = (),
+    **more: Any,
 ) -> dict[str, Any]:
-    """Write `record.json`, which marks the run as finished, and return it; `files` are published beside its page."""
-    record = make_record(task, as_dict(config), results) | ({"files": list(files)} if files else {})
-    record["sessions"] = [json.loads(line) for line in read_text(folder / _SESSIONS).splitlines()]
+    """Write `record.json`, which marks the run as finished, add it to the store of records, and return it.
+
+    files: are published beside the run's page. more: what else the record says, by name.
+    """
+    meter = _meters.pop(folder)
+    sessions = _sessions(folder)
+    sessions[-1]["cost"] = meter.read()
+    record = {
+        **make_record(task, as_dict(config), results),
+        "cost": add_costs([session["cost"] for session in sessions if "cost" in session]),
+        "sessions": sessions,
+        "inputs": input_files(as_dict(config), config.data),
+        "refers_to": [name for name in _REFERRED if (folder / name).exists()],
+        **({"files": list(files)} if files else {}),
+        **more,
+    }
     write_json_atomically(folder / "record.json", record)
+    keep_record(config.data.records, folder, record)
     return record
+
+
+def described(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What a record says of the run's tokenizer, which it may have from the run that it began with."""
+    return {"kind": tokenizer.kind, "vocabulary": len(tokenizer), "fingerprint": tokenizer.fingerprint}
+
+
+def _append(folder: Path, line: Mapping[str, Any]) -> None:
+    with (folder / _SESSIONS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _sessions(folder: Path) -> list[dict[str, Any]]:
+    """When, and where, the run was started, each with its cost where that is known."""
+    sessions: list[dict[str, Any]] = []
+    for line in read_text(folder / _SESSIONS).splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # a line that a crash cut off
+        if "date" in entry:
+            sessions.append(entry)
+        elif sessions:
+            sessions[-1] |= entry
+    return sessions

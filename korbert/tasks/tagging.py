@@ -22,7 +22,7 @@ from korbert.files import write_text_atomically
 from korbert.metrics import as_row, score_entities
 from korbert.model import TaggerModel
 from korbert.tagger import tag
-from korbert.tasks.runs import finish_run, fixed_config, start_run
+from korbert.tasks.runs import described, finish_run, fixed_config, run_once, start_run
 from korbert.tasks.starting import model_sizes, starting_point
 from korbert.text import AnnotatedText, Span
 from korbert.tokenizers import load_tokenizer
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 Sides = dict[str, tuple[list[AnnotatedText], list[AnnotatedText]]]  # corpus → what is learned from, what is held out
 
 
+@run_once
 def train_tagger(config: TaggerConfig) -> dict[str, Any]:
     """Run (or go on with) one training, score it on the documents held out, and return its record."""
     runtime = make_runtime(config.runtime)
@@ -65,23 +66,22 @@ def train_tagger(config: TaggerConfig) -> dict[str, Any]:
         tokenizer_folder,
     )  # fmt: skip
     fixed = fixed_config(config, tokenizer=tokenizer.fingerprint)
-    tracker = Tracker(folder, config.tracker, fixed)
-    trainer = Trainer(
-        model,
-        BatchLoader(
-            [(0.0, BatchStream(FixedSource(windows), config.train.batch_size, config.seed))],
-            functools.partial(collate_tagged, pad_id=tokenizer.special.pad, packed=runtime.packed),
-            runtime.loader_workers,
-            pin=runtime.device.type == "cuda",
-        ),
-        config.train,
-        runtime,
-        folder,
-        tracker,
-        fixed_config=fixed,
-        seed=config.seed,
-    )
-    try:
+    with Tracker(folder, config.tracker, fixed) as tracker:
+        trainer = Trainer(
+            model,
+            BatchLoader(
+                [(0.0, BatchStream(FixedSource(windows), config.train.batch_size, config.seed))],
+                functools.partial(collate_tagged, pad_id=tokenizer.special.pad, packed=runtime.packed),
+                runtime.loader_workers,
+                pin=runtime.device.type == "cuda",
+            ),
+            config.train,
+            runtime,
+            folder,
+            tracker,
+            fixed_config=fixed,
+            seed=config.seed,
+        )
         trainer.run()
         model.eval()
         scores = []
@@ -94,15 +94,12 @@ def train_tagger(config: TaggerConfig) -> dict[str, Any]:
             _write_found(folder / f"{name}.jsonl", held_out, found)
             log.info("%s: boundary F1 %.2f, with types %.2f, on %d sentences held out", name, score.f1, score.typed_f1,
                      len(held_out))  # fmt: skip
-    except BaseException:
-        tracker.finish({}, failed=True)
-        raise
-    tracker.finish({f"{score['corpus']}/f1": float(score["f1"]) for score in scores})
+        tracker.finish({f"{score['corpus']}/f1": float(score["f1"]) for score in scores})
     done = trainer.progress
     results = {
         "scores": scores, "tags": ", ".join(tags), "steps": done.step, "seconds": round(done.seconds, 1),
     }  # fmt: skip
-    return finish_run(folder, "train_tagger", config, results)
+    return finish_run(folder, "train_tagger", config, results, tokenizer=described(tokenizer))
 
 
 def _corpora(config: TaggerConfig) -> Sides:

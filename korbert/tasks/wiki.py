@@ -19,12 +19,13 @@ from korbert.files import checksum, read_json, write_json_atomically
 from korbert.lines import parse_json, read_lines
 from korbert.parallel import ordered_map
 from korbert.tasks.prepare import progress_bar
-from korbert.tasks.runs import finish_run, start_run
+from korbert.tasks.runs import finish_run, run_once, start_run
 
 _STATE, _LINKS, _TITLES = "progress.json", "links.sqlite", "titles.txt.gz"
 log = logging.getLogger(__name__)
 
 
+@run_once
 def extract_wiki(config: WikiConfig) -> dict[str, Any]:
     """Read a dump into the run's folder and return its record.
 

@@ -26,7 +26,7 @@ from korbert.training.interrupt import Interrupted, StopSignal
 from korbert.training.optimizer import make_optimizers, schedule
 from korbert.training.progress import Progress, TrainConfig
 from korbert.training.runtime import Runtime
-from korbert.training.state import load_checkpoint, save_checkpoint, save_tensors
+from korbert.training.state import differences, load_checkpoint, save_checkpoint, save_tensors
 from korbert.training.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -266,7 +266,7 @@ class Trainer(Generic[E]):
 
     def _resume(self) -> None:
         state = load_checkpoint(self.checkpoint, self.model, self.optimizers)
-        changed = _differences(state["config"], self.fixed_config)
+        changed = differences(state["config"], self.fixed_config)
         if changed:
             raise ConfigError(
                 f"{self.checkpoint} was made with another configuration and cannot go on with this one: "
@@ -292,13 +292,3 @@ def _batch_seed(seed: int, step: int, number: int) -> int:
 
 def _due(step: int, interval: int) -> bool:
     return interval > 0 and step % interval == 0
-
-
-def _differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """Dotted keys in which two configurations differ, with both values."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = []
-        for name in sorted(old.keys() | new.keys()):
-            found += _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-        return found
-    return [] if old == new else [f"{key} was {old!r}, is {new!r}"]

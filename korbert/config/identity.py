@@ -1,0 +1,76 @@
+"""What of a configuration decides results, and the folder that a job of a sweep gets from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from korbert.files import digest
+from korbert.training.progress import LENGTHS
+
+# May differ when a run goes on: where things lie, how they are computed and shown, not what is computed.
+FREE = ("run_dir", "runtime", "tracker", "data", "pretrained")
+_FREE_TRAIN = ("log_every", "checkpoint_every")
+_LONGEST_WORD, _LONGEST_NAME = 24, 70  # of a job's folder, in characters
+
+
+def decisive(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration, as JSON-able values, that decides results."""
+    kept = {key: value for key, value in values.items() if key not in FREE}
+    if "train" in kept:
+        kept["train"] = {key: value for key, value in kept["train"].items() if key not in _FREE_TRAIN}
+    return kept
+
+
+def outdone_lengths(train: Mapping[str, Any], overrides: Iterable[str]) -> list[str]:
+    """Lengths of `train` that do not count: `train.budget=20m` on the command line is enough."""
+    keys = {override.lstrip("+").partition("=")[0] for override in overrides}
+    named = [key for key in LENGTHS if f"train.{key}" in keys and train.get(key) is not None]
+    return [key for key in LENGTHS if named and f"train.{key}" not in keys]
+
+
+def job_folder(*, _root_: DictConfig) -> str:
+    """The name of a job's folder in its sweep's: what was varied, to be read, and a digest of what decides results.
+
+    The same configuration has the same folder, however it was asked for: one that is there is found by its digest.
+    """
+    identity = digest(_decisive_of(_root_))
+    for folder in sorted(Path(str(_root_.hydra.sweep.dir)).glob(f"*-{identity}")):
+        return folder.name
+    job = _root_.hydra.job.config.override_dirname
+    return f"{_readable(_root_.hydra.overrides.task, job.exclude_keys)}-{identity}"
+
+
+def _decisive_of(config: DictConfig) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        str(key): "???" if OmegaConf.is_missing(config, key) else _plain(config[key])
+        for key in config
+        if key not in ("hydra", *FREE)
+    }
+    if "train" in values:
+        values["train"] |= dict.fromkeys(outdone_lengths(values["train"], config.hydra.overrides.task))
+    return decisive(values)
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def _readable(overrides: Sequence[str], left_out: Sequence[str]) -> str:
+    """Overrides as words, but for those `left_out`: `tokenizer=syllable seed=1` is syllable-seed1."""
+    words = []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key not in left_out and key.partition(".")[0] not in FREE:
+            number = bool(re.fullmatch(r"[\d.e+-]+|true|false|null", value, re.IGNORECASE))
+            value = value.rstrip("/").rpartition("/")[2]
+            word = f"{key.rpartition('.')[2]}{value}" if number else value
+            words.append(re.sub(r"[^\w.]+", "-", word)[:_LONGEST_WORD].strip("-."))
+    return "-".join(word for word in words if word)[:_LONGEST_NAME].strip("-.") or "run"
+
+
+OmegaConf.register_new_resolver("korbert.job_folder", job_folder, replace=True)

@@ -1,0 +1,69 @@
+"""What a sweep is beyond its jobs: a job that fails leaves a note, and the sweep's end says which ones did."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, read_write
+
+from korbert.files import read_json, write_json_atomically
+
+_NOTE = "failure.json"
+# The presets in conf/hydra have the names of what they are presets of, whose schemas they are checked by. That Hydra
+# 1.2 would end this, as it says, is not so.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema")
+
+
+def in_sweep() -> bool:
+    """Whether this is a job of `-m`."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def note_failure(folder: Path, error: str) -> None:
+    """Leave word in the job's folder: with some launchers the sweep itself is another process, or machine."""
+    write_json_atomically(folder / _NOTE, {"time": time.time(), "error": error})
+
+
+def forget_failure(folder: Path) -> None:
+    """Take the word back that an earlier start of the job has left."""
+    (folder / _NOTE).unlink(missing_ok=True)
+
+
+class SweepEnd(Callback):
+    """Names the jobs that failed, which makes the exit status 1, and says how to upload what wandb kept offline.
+
+    Hydra's own way is to run all jobs and then to show the first error alone.
+    """
+
+    def __init__(self) -> None:
+        self._started = 0.0
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Remember when, and let the jobs' folders be named after what varies, by Hydra's setting for such names."""
+        self._started = time.time()
+        parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        fixed = ",".join(f"'{override.key_or_group}'" for override in parsed if not override.is_sweep_override())
+        with read_write(config):
+            config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]")
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Print what there is to say."""
+        folder = Path(str(config.hydra.sweep.dir))
+        if next(folder.glob("**/wandb/offline-run-*"), None) is not None:
+            print(f"upload with: wandb sync $(find {folder} -name 'offline-run-*' -prune)", file=sys.stderr)
+        notes = {path.parent: read_json(path) for path in sorted(folder.glob(f"*/{_NOTE}"))}
+        failures = {job: note["error"] for job, note in notes.items() if note["time"] >= self._started}
+        if failures:
+            print(f"error: {len(failures)} jobs of this sweep failed:", file=sys.stderr)
+            for job, error in failures.items():
+                print(f"  {job}: {error}", file=sys.stderr)
+            print("the same command tries them again, and leaves alone what is finished", file=sys.stderr)
+            sys.exit(1)

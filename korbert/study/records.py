@@ -1,0 +1,115 @@
+"""All runs' records in one SQLite file, which several processes write at once and no crash damages.
+
+A run's own `record.json` is what counts: the store can be made again from the folders at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from korbert.errors import DataError
+from korbert.files import digest, exclusive, read_json
+
+log = logging.getLogger(__name__)
+_PATIENCE = 120.0  # seconds to wait for other processes that write
+_TABLE = "CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, folder TEXT, task TEXT, date TEXT, record TEXT)"
+_INSERT = "INSERT INTO runs VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET folder = excluded.folder"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A record and the folder of its run. id: a digest of the record, which stays when the folder is moved."""
+
+    id: str
+    folder: Path
+    record: dict[str, Any]
+
+
+class RecordStore:
+    """Raises DataError where the file is damaged or none of this kind."""
+
+    def __init__(self, path: Path, must_exist: bool = False) -> None:
+        """Open the file; make it where it does not exist, unless it must."""
+        self.path = path
+        if must_exist and not path.is_file():
+            raise DataError(path, "file", "not found; `experiments/runs.py scan FOLDER` makes it from run folders")
+        try:
+            # Two processes that both turn a new file into one with a log disturb each other.
+            with exclusive(path.with_name(f"{path.name}.lock")):
+                self._connection = self._connect()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(_TABLE)
+        return connection
+
+    def add(self, folder: Path, record: Mapping[str, Any]) -> None:
+        """Keep a record; one that is there stays, at the place where its folder is now."""
+        row = (digest(record), self._relative(folder), record.get("task"), record.get("date"), json.dumps(record))
+        try:
+            self._connection.execute(_INSERT, row)
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def runs(self) -> Iterator[StoredRun]:
+        """All of them, the oldest first."""
+        try:
+            for identity, folder, record in self._connection.execute(
+                "SELECT id, folder, record FROM runs ORDER BY date"
+            ):
+                yield StoredRun(identity, self.path.parent / folder, json.loads(record))
+        except (sqlite3.Error, ValueError) as error:
+            raise self._unusable(error) from error
+
+    def close(self) -> None:
+        """Bring everything into the one file, if no other process has it open."""
+        self._connection.close()
+
+    def _relative(self, folder: Path) -> str:
+        """Below the store's own folder by its name there: both can then be moved together."""
+        folder, here = folder.resolve(), self.path.parent.resolve()
+        return os.path.relpath(folder, here) if folder.is_relative_to(here) else str(folder)
+
+    def _unusable(self, error: Exception) -> DataError:
+        return DataError(self.path, "content", f"cannot be used as a store of records ({error})")
+
+
+def keep_record(path: str | None, folder: Path, record: Mapping[str, Any]) -> None:
+    """Add the record of a finished run to the store `path`, if there is one; what goes wrong does not cost the run."""
+    if path is None:
+        return
+    try:
+        store = RecordStore(Path(path))
+        store.add(folder, record)
+        store.close()
+    except (DataError, OSError) as error:
+        log.warning("the record is in %s, but not in the store: %s", folder / "record.json", error)
+
+
+def scan(store: RecordStore, roots: Iterable[Path]) -> tuple[int, list[str]]:
+    """Add the records of all run folders below `roots`; how many there are, and what could not be read."""
+    count, problems = 0, []
+    for root in roots:
+        if not root.is_dir():
+            raise DataError(root, "folder", "not found")
+        for path in sorted(root.rglob("record.json")):
+            try:
+                record = read_json(path)
+                if "task" not in record or "results" not in record:
+                    raise DataError(path, "top level", "wanted task and results: no record of a run")
+                store.add(path.parent, record)
+                count += 1
+            except DataError as error:
+                problems.append(str(error))
+    return count, problems

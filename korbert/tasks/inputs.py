@@ -1,0 +1,59 @@
+"""The files that a run was made from, so that a finished run is not taken for one that was made from others."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from korbert.config import DataConfig, decisive
+from korbert.tasks.prepare import corpus_identity
+
+_ROOT = "{root}"
+_INSIDE = ("model/model.safetensors", "tokenizer.json")  # of a folder: what a run, or a tokenizer, is
+
+
+def input_files(config: Mapping[str, Any], data: DataConfig) -> dict[str, str]:
+    """SHA-256 of every file that the configuration names, by its path, in which data.root is `{root}`."""
+    paths = [path for text in _strings(decisive(config)) for path in _files(text, data)]
+    return {_portable(path, data): checksum for path, checksum in zip(paths, _checksums(paths, data), strict=True)}
+
+
+def changed_files(before: Mapping[str, str], data: DataConfig) -> list[str]:
+    """Files of `before` that have other contents now; one that is not here cannot have changed what it was."""
+    there = {name: path for name in before for path in _files(name, data)}
+    now = dict(zip(there, _checksums(list(there.values()), data), strict=True))
+    return [name for name, checksum in now.items() if checksum != before[name]]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+        if ":" in value:  # an annotator with its files: gazetteer:FILE,FILE+mecab
+            yield from re.split("[:,+]", value)
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(inner)
+
+
+def _files(text: str, data: DataConfig) -> Iterator[Path]:
+    if "/" not in text or (_ROOT in text and not data.root):
+        return
+    for name in sorted(glob.glob(text.replace(_ROOT, glob.escape(str(data.root))))):
+        path = next((Path(name) / inner for inner in _INSIDE if (Path(name) / inner).is_file()), Path(name))
+        if path.is_file():
+            yield path
+
+
+def _portable(path: Path, data: DataConfig) -> str:
+    inside = data.root is not None and path.is_relative_to(data.root)
+    return f"{_ROOT}/{path.relative_to(str(data.root))}" if inside else str(path)
+
+
+def _checksums(paths: list[Path], data: DataConfig) -> list[str]:
+    if not paths:
+        return []
+    Path(data.cache).mkdir(parents=True, exist_ok=True)
+    return [checksum for _, checksum in corpus_identity(paths, Path(data.cache))]

@@ -1,0 +1,52 @@
+"""From text to a score in one run: tokenizer → corpus → pretraining → fine-tuning, each made once for all that need it.
+
+Tokenizers and token shards are shared through the cache, pretrainings through a folder named after everything that
+decides them: a sweep over fine-tunings has one pretraining, and two jobs that need the same one do not make it twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from korbert.config import PipelineConfig
+from korbert.files import read_json
+from korbert.tasks.finetune import finetune_korquad
+from korbert.tasks.prepare import prepare_tokenizer
+from korbert.tasks.pretrain import pretrain
+from korbert.tasks.runs import finish_run, run_once, start_run
+from korbert.tasks.stages import shared_folder, stage
+from korbert.tokenizers import load_tokenizer
+
+log = logging.getLogger(__name__)
+_FINETUNING = "finetune"
+
+
+@run_once
+def run_pipeline(config: PipelineConfig) -> dict[str, Any]:
+    """Make, or find, every stage, and return the record: the scores, and what the pretraining came to."""
+    shared = {"data": config.data, "runtime": config.runtime, "tracker": config.tracker}
+    parts = {"tokenizer": config.tokenizer, "entities": config.entities, "corpus": config.corpus}
+    seed = config.seed if config.pretraining_seed is None else config.pretraining_seed
+    pretraining = stage("pretrain", config.pretraining, **shared, **parts, seed=seed, run_dir="")
+    tokenizer = load_tokenizer(prepare_tokenizer(config.tokenizer, config.corpus, config.data))
+    pretrained = shared_folder(pretraining, tokenizer, Path(config.pretrained))
+    pretraining.run_dir = str(pretrained)
+    folder = Path(config.run_dir)
+    finetuning = stage(
+        "finetune_korquad", config.finetuning, **shared, seed=config.seed, init=str(pretrained),
+        run_dir=str(folder / _FINETUNING),
+    )  # fmt: skip
+    finetuning.tracker.name = finetuning.tracker.name or f"{folder.name}/{_FINETUNING}"
+
+    start_run(config)
+    made = pretrained / "record.json"  # where it is, the folder's name says that it is the right one
+    first = read_json(made) if made.exists() else pretrain(pretraining)
+    log.info("pretraining: %s", pretrained)
+    last = finetune_korquad(finetuning)
+    results = {**last["results"], "pretraining": {"run": str(pretrained), **first["results"]}}
+    return finish_run(
+        folder, "pipeline", config, results, tokenizer=last["tokenizer"], inputs=first["inputs"] | last["inputs"],
+        refers_to=[f"{_FINETUNING}/{name}" for name in last["refers_to"]],
+    )  # fmt: skip

@@ -1,0 +1,184 @@
+"""Looking at what was run: lists, comparisons, files for other programs, all from the store of records."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from korbert.config import RunsConfig
+from korbert.errors import ConfigError, KorbertError
+from korbert.study.query import Row, as_row, check_keys, parse, value
+from korbert.study.records import RecordStore, StoredRun, scan
+from korbert.study.results import main_score
+
+log = logging.getLogger(__name__)
+_USUAL = ["id", "date", "task", "folder", "seed"]
+
+
+def as_overrides(words: Sequence[str]) -> list[str]:
+    """`list where='f1>20 seed=1'` and `compare RUN RUN` as Hydra wants it: the first word is the action."""
+    keys = {f.name for f in fields(RunsConfig)}
+    made, runs = [], []
+    for number, word in enumerate(words):
+        key, sign, rest = word.partition("=")
+        if number == 0 and word in _ACTIONS:
+            made.append(f"action={word}")
+        elif sign and key in keys:
+            made.append(f"{key}={_quoted(rest)}" if key in ("where", "output", "records") else word)
+        elif word.startswith("-") or sign or key in ("help",):
+            made.append(word)
+        else:
+            runs.append(_quoted(word))
+    return [*made, f"runs=[{','.join(runs)}]"] if runs else made
+
+
+def _quoted(text: str) -> str:
+    """In quotes, so that Hydra takes it as it is."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def look_at_runs(config: RunsConfig) -> None:
+    """Do what `config.action` says."""
+    if config.action not in _ACTIONS:
+        raise ConfigError(f"action: {config.action!r} is unknown, wanted {', '.join(_ACTIONS)}")
+    _ACTIONS[config.action](config)
+
+
+def _scan(config: RunsConfig) -> None:
+    store = RecordStore(Path(config.records))
+    count, problems = scan(store, [Path(run) for run in config.runs or ["runs"]])
+    store.close()
+    for problem in problems:
+        log.warning("left out: %s", problem)
+    print(f"{config.records}: {count} records of these folders")
+
+
+def _list(config: RunsConfig) -> None:
+    chosen = _chosen(config)
+    columns = config.columns or _USUAL
+    shown = Table(*columns, *([] if config.columns else ["score"]), box=None)
+    for run, row in chosen:
+        cells = [_cell(value(row, key)) for key in columns]
+        shown.add_row(*cells, *([] if config.columns else [_score(run)]))
+    _print(shown)
+    print(f"{len(chosen)} runs")
+
+
+def _compare(config: RunsConfig) -> None:
+    """What differs between runs: settings, then every number that came out, then what it cost."""
+    found = _named(config) if config.runs else _chosen(config)
+    if len(found) < 2:
+        raise ConfigError("compare: wanted two runs or more, by folder or id, or a where= that several runs fulfil")
+    rows = [row for _, row in found]
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    differing = [key for key in keys if key.startswith("config.") and len({_cell(row.get(key)) for row in rows}) > 1]
+    numbers = [key for key in keys if key.startswith(("results.", "cost."))]
+    shown = Table("", *(row["id"] for row in rows), box=None)
+    for key in ["folder", "task", "date", "commit", *differing, *numbers]:
+        shown.add_row(key, *(_cell(row.get(key)) for row in rows))
+    _print(shown)
+
+
+def _export(config: RunsConfig) -> None:
+    path = Path(config.output or "")
+    if path.suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"output={config.output}: wanted a file that ends in .csv or .parquet")
+    rows = [row for _, row in _chosen(config)]
+    keys = config.columns or list(dict.fromkeys(key for row in rows for key in row))
+    table = {key: [value(row, key) for row in rows] for key in keys}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(keys)
+            writer.writerows(zip(*table.values(), strict=True))
+    else:
+        _write_parquet(path, table)
+    print(f"{path}: {len(rows)} runs, {len(keys)} columns")
+
+
+def _write_parquet(path: Path, table: dict[str, list[Any]]) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise KorbertError("output=….parquet needs a package: pip install 'korbert[parquet]'") from None
+    pyarrow.parquet.write_table(pyarrow.table({key: _one_type(column) for key, column in table.items()}), path)
+
+
+def _one_type(column: list[Any]) -> list[Any]:
+    """As they are where all are of one type, else numbers as numbers, or everything as text."""
+    types = {type(cell) for cell in column if cell is not None}
+    if len(types) <= 1:
+        return column
+    if types == {int, float}:
+        return [None if cell is None else float(cell) for cell in column]
+    return [None if cell is None else str(cell) for cell in column]
+
+
+def _rows(config: RunsConfig) -> list[tuple[StoredRun, Row]]:
+    store = RecordStore(Path(config.records), must_exist=True)
+    found = [(run, as_row(run)) for run in store.runs()]
+    store.close()
+    return found
+
+
+def _chosen(config: RunsConfig) -> list[tuple[StoredRun, Row]]:
+    """The runs that fulfil every condition, in order."""
+    found = _rows(config)
+    conditions, rows = parse(config.where), [row for _, row in found]
+    check_keys(rows, [condition.key for condition in conditions], "where")
+    check_keys(rows, config.columns, "columns")
+    found = [(run, row) for run, row in found if all(condition.holds(row) for condition in conditions)]
+    if config.sort is not None:
+        key = config.sort
+        check_keys(rows, [key], "sort")
+        found.sort(key=lambda pair: _order(value(pair[1], key)))
+    return found
+
+
+def _order(cell: Any) -> tuple[int, float, str]:
+    """Runs without a value first, numbers by size, then text."""
+    if isinstance(cell, int | float):
+        return 1, float(cell), ""
+    return (0, 0.0, "") if cell is None else (2, 0.0, str(cell))
+
+
+def _named(config: RunsConfig) -> list[tuple[StoredRun, Row]]:
+    found = _rows(config)
+    named = []
+    for name in config.runs:
+        fitting = [(run, row) for run, row in found if run.id.startswith(name)]
+        fitting = fitting or [(run, row) for run, row in found if run.folder.resolve() == Path(name).resolve()]
+        if not fitting:
+            raise ConfigError(f"runs: {name} is neither the folder nor the id of a run in {config.records}")
+        named.append(fitting[-1])  # a folder may have been used again; the last counts
+    return named
+
+
+def _score(run: StoredRun) -> str:
+    score = main_score(run.record)
+    return "" if score is None else f"{score:.4g}"
+
+
+def _cell(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:.4f}".rstrip("0").rstrip(".") if isinstance(cell, float) else str(cell)
+
+
+def _print(shown: Table) -> None:
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:  # a file has room for whole lines
+        console = Console(markup=False, highlight=False, width=10_000)
+    console.print(shown)
+
+
+_ACTIONS = {"list": _list, "compare": _compare, "export": _export, "scan": _scan}

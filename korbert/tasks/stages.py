@@ -1,0 +1,45 @@
+"""Runs inside another run: their configurations, and the folders that several of them share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from korbert.config import PretrainConfig, compose_config, expand_root
+from korbert.entities import make_annotator
+from korbert.errors import ConfigError
+from korbert.files import digest
+from korbert.tasks.prepare import corpus_files, corpus_identity
+from korbert.tasks.runs import fixed_config
+from korbert.tokenizers import Tokenizer
+
+
+def stage(name: str, overrides: Sequence[str], **parts: Any) -> Any:
+    """The configuration of the door `name` with overrides, and with parts that the run outside decides.
+
+    Raises ConfigError for an override of such a part.
+    """
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0].partition(".")[0]
+        if key in parts:
+            raise ConfigError(f"{override}, for {name}: {key} is decided outside of it")
+    made = compose_config(name, overrides)
+    for key, part in parts.items():
+        setattr(made, key, copy.deepcopy(part))
+    return made
+
+
+def shared_folder(config: PretrainConfig, tokenizer: Tokenizer, root: Path) -> Path:
+    """The folder below `root` of a pretraining: one for everything that decides what comes of it.
+
+    That is the configuration, and the contents of what it names: tokenizer, text, annotator.
+    """
+    fixed: dict[str, Any] = fixed_config(config, tokenizer=tokenizer.fingerprint)
+    if config.corpus.shards is None:
+        Path(config.data.cache).mkdir(parents=True, exist_ok=True)
+        fixed["corpus"]["files"] = corpus_identity(corpus_files(config.corpus, config.data), Path(config.data.cache))
+    annotator = make_annotator(expand_root(config.entities.annotator, config.data), cache=config.data.cache)
+    fixed["entities"]["annotator"] = annotator.fingerprint
+    return root / f"{tokenizer.kind}-{config.entities.mode}-seed{config.seed}-{digest(fixed)}"

@@ -1,0 +1,102 @@
+"""Hydra's launchers and sweepers with the presets in conf/hydra: what is finished stays, scores come back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
+
+import korbert.config  # registers the schemas
+from korbert.files import read_json
+
+# See korbert.config.sweeping, whose filter pytest takes away.
+pytestmark = pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher")
+TINY = (
+    "model=tiny", "model.hidden_size=32", "model.num_layers=1", "train.batch_size=4", "train.steps=2",
+    "tokenizer=syllable", "entities=none", "runtime.threads=1", "runtime.workers=1",
+)  # fmt: skip
+
+
+def search(repository: Path, folder: Path, *overrides: str) -> str:
+    """A search for the learning rate, two trials at a time."""
+    command = [
+        sys.executable, "experiments/pretrain.py", "-m", *TINY, "hydra/sweeper=search", "hydra.sweeper.n_jobs=2",
+        "hydra.sweeper.direction=minimize", "train.optimizer.learning_rate=tag(log, interval(1e-4, 1e-1))",
+        f"data.cache={folder}/cache", f"run_dir={folder}/runs", *overrides,
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "deprecated" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def best(folder: Path) -> dict[str, float]:
+    found = yaml.safe_load((folder / "runs" / "optimization_results.yaml").read_text("utf-8"))
+    return {"score": found["best_value"], "rate": found["best_params"]["train.optimizer.learning_rate"]}
+
+
+def made(folder: Path) -> dict[Path, dict[str, float]]:
+    records = {path: read_json(path) for path in folder.glob("runs/*/record.json")}
+    return {
+        path: {
+            "score": record["results"]["mlm_loss_per_character"],
+            "rate": record["config"]["train"]["optimizer"]["learning_rate"],
+        }
+        for path, record in records.items()
+    }
+
+
+@pytest.mark.slow
+def test_search_through_joblib_goes_on_through_submitit(repository: Path, tmp_path: Path) -> None:
+    """The sampler takes the same way again; what is finished is not redone, and its scores are known."""
+    search(repository, tmp_path, "hydra/launcher=joblib", "hydra.sweeper.n_trials=2")
+    first = made(tmp_path)
+    assert len(first) == 2
+    assert best(tmp_path) == min(first.values(), key=lambda run: run["score"])
+    times = {path: path.stat().st_mtime_ns for path in first}
+    assert len(list(tmp_path.glob("cache/tokenizers/*"))) == 1  # two processes wanted it at once
+
+    search(repository, tmp_path, "hydra/launcher=submitit_local", "hydra.sweeper.n_trials=3")
+    second = made(tmp_path)
+    assert len(second) == 3
+    assert {path: path.stat().st_mtime_ns for path in first} == times
+    assert best(tmp_path) == min(second.values(), key=lambda run: run["score"])
+    logs = "".join(path.read_text("utf-8") for path in tmp_path.glob("runs/.submitit/*/*log.out"))
+    assert logs.count("finished before, skipped") == 2
+    assert all(path.with_name("sessions.jsonl").read_text("utf-8").count('"date"') == 1 for path in second)
+
+
+@pytest.fixture
+def conf(repository: Path) -> Iterator[Path]:
+    assert "PipelineConfig" in korbert.config.__all__
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        yield repository / "conf" / "hydra"
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm", "ray"])
+@pytest.mark.parametrize("door", ["pipeline", "finetune_korquad"])
+def test_launchers_compose(conf: Path, launcher: str, door: str) -> None:
+    """Where the plugin is installed its schema is applied: a key that it does not have fails here."""
+    made = compose(door, [f"hydra/launcher={launcher}", "run_dir=x"], return_hydra_config=True).hydra.launcher
+    preset = yaml.safe_load((conf / "launcher" / f"{launcher}.yaml").read_text("utf-8"))
+    assert made._target_ == preset["_target_"]
+    assert set(preset) <= set(made)
+    if launcher != "ray":  # an extra of its own
+        assert get_class(made._target_).__module__.startswith("hydra_plugins")
+
+
+def test_every_preset_is_tested(conf: Path) -> None:
+    assert {path.stem for path in conf.glob("launcher/*")} == {"joblib", "submitit_local", "submitit_slurm", "ray"}
+    assert {path.stem for path in conf.glob("sweeper/*")} == {"search"}
+
+
+def test_search_composes(conf: Path) -> None:
+    made = compose("pretrain", ["hydra/sweeper=search", "run_dir=x"], return_hydra_config=True).hydra.sweeper
+    assert made.sampler.seed == 1  # without it a search started again would go another way
+    assert made.max_failure_rate == 1.0

@@ -1,0 +1,92 @@
+"""Stages inside a pipeline: what they share by fingerprint, and what may not be overridden. The whole: test_sweeps."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_dir
+
+from korbert.config import compose_config
+from korbert.errors import ConfigError
+from korbert.files import read_json
+from korbert.tasks.pipeline import run_pipeline
+from korbert.tasks.prepare import prepare_tokenizer
+from korbert.tasks.stages import shared_folder, stage
+from korbert.tokenizers import load_tokenizer
+
+
+@pytest.fixture(autouse=True)
+def conf(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(repository)
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        yield
+
+
+def folder(tmp_path: Path, *overrides: str) -> str:
+    given = ["tokenizer=syllable", "model=tiny", f"data.cache={tmp_path}/cache", "run_dir=x", *overrides]
+    config = compose_config("pretrain", given)
+    tokenizer = load_tokenizer(prepare_tokenizer(config.tokenizer, config.corpus, config.data))
+    return shared_folder(config, tokenizer, tmp_path).name
+
+
+def test_pretrainings_are_shared_by_what_decides_them(repository: Path, tmp_path: Path) -> None:
+    first = folder(tmp_path)
+    copy = tmp_path / "corpus.txt"
+    shutil.copy(repository / "data" / "sample" / "corpus.txt", copy)
+    same = ["runtime.threads=1", "tracker=wandb", "train.log_every=3", "run_dir=y", f"corpus.files=[{copy}]"]
+    assert {folder(tmp_path, change) for change in same} == {first}
+    other = [
+        "seed=7", "entities.mode=split", "entities.annotator=nouns-mecab", "train.steps=5", "model.num_layers=1",
+        "tokenizer.vocab_size=500", "corpus.holdout=0.1",
+    ]  # fmt: skip
+    different = {folder(tmp_path, change) for change in other}
+    with copy.open("a", encoding="utf-8") as file:
+        file.write("\n새 문서의 문장이다.\n")
+    different.add(folder(tmp_path, f"corpus.files=[{copy}]"))
+    assert len(different | {first}) == len(other) + 2
+
+
+def test_what_the_pipeline_decides_cannot_be_overridden(tmp_path: Path) -> None:
+    for change, named in (
+        ("pretraining=['tokenizer=word']", "tokenizer=word, for pretrain: tokenizer is decided outside of it"),
+        ("pretraining=['seed=3']", "seed=3, for pretrain"),
+        ("finetuning=['init=runs/x']", "init=runs/x, for finetune_korquad"),
+        ("finetuning=['runtime.threads=1']", "runtime.threads=1, for finetune_korquad"),
+    ):
+        config = compose_config("pipeline", [change, f"run_dir={tmp_path}/run", f"data.cache={tmp_path}/cache"])
+        with pytest.raises(ConfigError, match=named):
+            run_pipeline(config)
+    with pytest.raises(ConfigError, match="lerning"):
+        run_pipeline(compose_config("pipeline", ["pretraining=['train.lerning_rate=1']", f"run_dir={tmp_path}/run"]))
+
+
+def test_parts_are_the_stage_s_own(tmp_path: Path) -> None:
+    """A stage that fills in what is inherited must not change what the next job is given."""
+    config = compose_config("pipeline", [f"run_dir={tmp_path}/run"])
+    made = stage("pretrain", ["model=tiny"], entities=config.entities, run_dir="x")
+    made.entities.mode = "none"
+    assert config.entities.mode == "both"
+
+
+def test_one_pretraining_for_several_fine_tunings(tmp_path: Path, one_thread: None) -> None:
+    small = "'train.steps=1','train.batch_size=4'"
+    given = [
+        "tokenizer=syllable", "entities=none", "runtime.threads=1", "runtime.workers=1", "pretraining_seed=9",
+        f"pretraining=['model=tiny','model.num_layers=1',{small}]", f"finetuning=['train.epochs=null',{small}]",
+        f"data.cache={tmp_path}/cache", f"pretrained={tmp_path}/pretrained",
+    ]  # fmt: skip
+    records = [
+        run_pipeline(compose_config("pipeline", [*given, f"seed={s}", f"run_dir={tmp_path}/{s}"])) for s in (1, 2)
+    ]
+    (pretrained,) = (tmp_path / "pretrained").iterdir()
+    first = read_json(pretrained / "record.json")
+    assert len(first["sessions"]) == 1
+    for seed, record in enumerate(records, start=1):
+        assert record["results"]["pretraining"] == {"run": str(pretrained), **first["results"]}
+        assert read_json(tmp_path / str(seed) / "finetune" / "record.json")["seed"] == seed
+        assert all((tmp_path / str(seed) / name).exists() for name in record["refers_to"])
+        assert "finetune/predictions.json" in record["refers_to"]
+        assert {"data/sample/corpus.txt", "data/sample/KorQuAD_sample_dev.json"} <= record["inputs"].keys()

@@ -1,0 +1,259 @@
+"""Sweeps as a user runs them: killed, started again, two at once, with jobs that fail; names of their folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from korbert.config import BaselineConfig, compose_config, composition, run_door
+from korbert.config.identity import job_folder
+from korbert.errors import ConfigError, KorbertError
+from korbert.files import exclusive, read_json
+from korbert.study.records import RecordStore
+from korbert.tasks.baseline import lexical_baseline
+from korbert.tasks.runs import finish_run, run_once, start_run
+
+TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "train.batch_size=4")
+ONE = ("runtime.threads=1", "runtime.workers=1")
+
+
+def start(repository: Path, door: str, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, f"experiments/{door}.py", "-m", *overrides, *ONE]
+    return subprocess.Popen(command, cwd=repository, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+@pytest.fixture
+def conf(repository: Path) -> Iterator[None]:
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        yield
+
+
+def listed(*overrides: str) -> str:
+    return "[" + ",".join(f"'{override}'" for override in overrides) + "]"
+
+
+def sweep(folder: Path) -> tuple[str, ...]:
+    """Four jobs, two pretrainings that two of them share each."""
+    return (
+        "tokenizer=syllable", "entities.mode=none,both", "seed=1,2", "pretraining_seed=5", f"run_dir={folder}",
+        f"pretrained={folder}/pretrained", f"data.cache={folder}/cache",
+        f"pretraining={listed(*TINY, 'train.steps=6', 'train.checkpoint_every=2')}",
+        f"finetuning={listed('train.steps=6', 'train.epochs=null', 'train.batch_size=4', 'train.checkpoint_every=1')}",
+    )  # fmt: skip
+
+
+def finished(folder: Path) -> dict[Path, int]:
+    """Every file of the finished runs, with its time; not what Hydra and the logs write."""
+    runs = [path.parent for path in folder.rglob("record.json")]
+    files = [path for run in runs for path in (*run.glob("*.json*"), *run.glob("*.safetensors"), *run.rglob("model/*"))]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+@pytest.mark.slow
+def test_killed_sweep_goes_on_in_two_processes_and_redoes_nothing(repository: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    process = start(repository, "pipeline", *sweep(folder))
+    deadline = time.monotonic() + 200
+    while process.poll() is None:  # until a job is finished and another one is in its middle
+        jobs = {path.parents[1] for path in folder.glob("*/finetune/checkpoint.safetensors")}
+        if len({(job / "record.json").exists() for job in jobs}) == 2:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = finished(folder)
+    assert before
+    assert len(list(folder.glob("*-*/record.json"))) < 4
+
+    both = [start(repository, "pipeline", *sweep(folder)) for _ in range(2)]
+    outputs = [process.communicate(timeout=250)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    after = finished(folder)
+    assert {path: after[path] for path in before} == before
+    jobs = {path.parent.name.rpartition("-")[0] for path in folder.glob("*-*/record.json")}
+    assert jobs == {"none-seed1", "none-seed2", "both-seed1", "both-seed2"}  # what varies, to be read
+    assert len(list(folder.glob("pretrained/*/record.json"))) == 2
+    started = {path.parent: len(read_json(path)["sessions"]) for path in folder.rglob("record.json")}
+    assert len(started) == 10  # four jobs, their fine-tunings, two pretrainings
+    # Twice were started at most the job that was killed and its fine-tuning: of two sweeps at once one makes each run.
+    assert sorted(started.values())[-3:] in ([1, 2, 2], [1, 1, 1])
+    assert "finished before, skipped" in outputs[0] + outputs[1]
+    for path in folder.glob("*-*/record.json"):
+        record = read_json(path)
+        assert record["results"]["f1"] == read_json(path.parent / "finetune" / "record.json")["results"]["f1"]
+        assert record["tokenizer"]["kind"] == "character"
+        assert record["config"]["seed"] == record["seed"] in (1, 2)
+        assert read_json(Path(record["results"]["pretraining"]["run"]) / "record.json")["seed"] == 5
+
+
+def test_a_job_that_fails_is_named_and_the_others_go_on(repository: Path, tmp_path: Path) -> None:
+    call = (*TINY, "train.steps=1", "tokenizer=syllable", "entities=none", f"data.cache={tmp_path}/cache")
+    process = start(repository, "pretrain", *call, "model.num_heads=3,2", f"run_dir={tmp_path}/sweep")
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode == 1
+    end = output[output.index("error: 1 jobs of this sweep failed") :]
+    assert "num_heads3-" in end
+    assert "model.hidden_size=32 is not a multiple of model.num_heads=3" in end
+    assert [path.parent.name[:10] for path in tmp_path.glob("sweep/*/record.json")] == ["num_heads2"]
+    assert "Traceback" not in output
+
+
+def test_an_unexpected_error_in_a_job_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = OmegaConf.create({"run_dir": str(tmp_path)})
+
+    def fail(_: Any) -> None:
+        raise RuntimeError("the disk is on fire")
+
+    monkeypatch.setattr(composition, "in_sweep", lambda: True)
+    assert run_door(fail, config) is None
+    assert "the disk is on fire" in read_json(tmp_path / "failure.json")["error"]
+    monkeypatch.setattr(composition, "in_sweep", lambda: False)
+    with pytest.raises(RuntimeError):
+        run_door(fail, config)
+
+
+def test_a_finished_run_is_what_was_asked_for_and_made_from_the_same_files(
+    conf: None, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    (tmp_path / "root").mkdir()
+    questions = tmp_path / "root" / "dev.json"
+    shutil.copy(repository / "data" / "sample" / "KorQuAD_sample_dev.json", questions)
+
+    def run(*more: str) -> dict[str, Any]:
+        given = ["task.test='{root}/dev.json'", f"data.root={tmp_path}/root", f"data.cache={tmp_path}/cache", *more]
+        return lexical_baseline(compose_config("lexical_baseline", [f"run_dir={tmp_path}/run", *given]))
+
+    first = run()
+    assert first["inputs"]["{root}/dev.json"] == hashlib.sha256(questions.read_bytes()).hexdigest()
+    assert run("runtime.workers=5") == first == read_json(tmp_path / "run" / "record.json")
+    with pytest.raises(ConfigError, match=r"finished, with another configuration.*analyser was 'mecab', is 'kiwi'"):
+        run("analyser=kiwi")
+    shutil.move(tmp_path / "root", tmp_path / "elsewhere")
+    assert run(f"data.root={tmp_path}/elsewhere") == first  # the same files in another place
+    with (tmp_path / "elsewhere" / "dev.json").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    with pytest.raises(ConfigError, match=r"has changed; choose another folder: \{root\}/dev\.json"):
+        run(f"data.root={tmp_path}/elsewhere")
+    store = RecordStore(Path(os.environ["KORBERT_RECORDS"]))
+    assert [run.record for run in store.runs() if run.folder.resolve() == (tmp_path / "run").resolve()] == [first]
+
+
+def test_a_run_that_stopped_leaves_what_it_cost(conf: None, repository: Path, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    @run_once
+    def task(config: BaselineConfig) -> dict[str, Any]:
+        folder = start_run(config)
+        calls.append(1)
+        if len(calls) < 3:
+            raise KorbertError("stopped")
+        return finish_run(folder, "lexical_baseline", config, {"f1": 1.0})
+
+    config = compose_config("lexical_baseline", [f"run_dir={tmp_path}/run", f"data.cache={tmp_path}/cache"])
+    for _ in range(2):
+        with pytest.raises(KorbertError, match="stopped"):
+            task(config)
+    with (tmp_path / "run" / "sessions.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"date": "2026", "commit": "x"}) + '\n{"da')  # one that was killed, while it wrote this
+        file.write("\n")
+    record = task(config)
+    assert [set(session) >= {"date", "cost"} for session in record["sessions"]] == [True, True, False, True]
+    assert record["cost"]["wall_seconds"] == pytest.approx(
+        sum(session["cost"]["wall_seconds"] for session in record["sessions"] if "cost" in session), abs=0.02
+    )
+    assert task(config) == record
+    assert len(calls) == 3
+
+
+# ---- names of folders ----
+
+
+def name(*overrides: str, door: str = "pretrain") -> str:
+    return job_folder(_root_=compose(door, list(overrides), return_hydra_config=True))
+
+
+def test_folders_are_the_same_for_the_same_results(conf: None, tmp_path: Path) -> None:
+    place = f"run_dir={tmp_path}"
+    chosen = ["tokenizer=syllable", "entities.mode=split", "seed=3", "train.budget=5s", place]
+    first = name(*chosen)
+    assert first.startswith("syllable-split-seed3-5s-")
+    shuffled = random.Random(0).sample(chosen, len(chosen))
+    free = [
+        "runtime.threads=1", "tracker=wandb", "data.cache=elsewhere", "data.records=null", "train.log_every=1",
+        "train.checkpoint_every=7", "train.steps=null",
+    ]  # fmt: skip
+    same = {name(*shuffled, *free), name(*chosen, "model=mini"), name(*chosen, "model.num_layers=4")}
+    assert {other.rpartition("-")[2] for other in same} == {first.rpartition("-")[2]}
+    other = ["seed=4", "train.budget=6s", "entities.mode=both", "model.hidden_dropout=0.2", "corpus.holdout=0.1"]
+    digests = {name(*chosen, more).rpartition("-")[2] for more in other}
+    assert len(digests | {first.rpartition("-")[2]}) == len(other) + 1
+    (tmp_path / first).mkdir()  # however it is asked for: what is there is found
+    assert name(*shuffled, "model=mini") == first
+
+
+def test_names_can_be_read_and_written(conf: None) -> None:
+    found = name(
+        "init=runs/some/mini/", "task.train=['a b.json']", "task.fold=0", "run_dir=x", door="finetune_korquad"
+    )  # fmt: skip
+    assert found.rpartition("-")[0] == "mini-a-b.json-fold0"
+    assert name("run_dir=x").startswith("run-")
+    words = ("corpus.files=['{}']", "entities.annotator='{}'", "tokenizer.kind='{}'", "model.norm='{}'", "init='{}'")
+    long = name(*(word.format("한글" * 40) for word in words), "run_dir=x")
+    assert len(long.encode()) < 255
+    assert "/" not in long
+
+
+# ---- locks ----
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from korbert.files import exclusive
+with exclusive(Path(sys.argv[1]), "x"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_ends_with_its_process(repository: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lock = tmp_path / "deep" / ".lock"
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    killed: list[float] = []
+
+    def kill() -> None:
+        killed.append(time.monotonic())
+        process.kill()
+
+    timer = threading.Timer(0.5, kill)
+    timer.start()
+    with caplog.at_level(logging.INFO), exclusive(lock, "runs/x"):
+        assert killed  # not before
+        assert time.monotonic() >= killed[0]
+    process.wait()
+    assert "runs/x: another process is at work on it; waiting" in caplog.text
+    with exclusive(lock), pytest.raises(KorbertError):  # free again after an error, in this process, too
+        raise KorbertError("x")
+    with exclusive(lock):
+        pass
