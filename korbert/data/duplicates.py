@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +82,8 @@ class Signatures:
             with atomic_file(folder / f"{name}.minima.npy", scratch) as file:
                 np.save(file, self.minima)
         with atomic_file(folder / f"{name}.npz", scratch) as file:
-            np.savez(file, reasons=self.reasons, exact=self.exact, **arrays)
+            columns: dict[str, Any] = {"reasons": self.reasons, "exact": self.exact, **arrays}
+            np.savez(file, **columns)
 
 
 class SignatureStore:

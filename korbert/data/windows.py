@@ -190,7 +190,7 @@ class WindowMaker:
         special, stride = self.tokenizer.special, self.config.doc_stride
         if self.entities.max_entities is None:
             for start, end in window_ranges(len(context), room, stride):
-                keep = slice(start, end)
+                keep: slice | IntArray = slice(start, end)
                 if self.entities.mode.has_markers:
                     keep = start + balanced(context.token_ids[start:end], special)
                 yield keep, context.take(keep)
@@ -201,10 +201,10 @@ class WindowMaker:
         edges = np.append(text, len(context))  # a part ends where the next one's text would begin, markers and all
         for start, end in window_ranges(len(text), room, stride):
             begin = int(edges[start - 1]) + 1 if start else 0
-            keep = begin + balanced(context.token_ids[begin : int(edges[end])], special)
-            part = context.take(keep)
+            whole = begin + balanced(context.token_ids[begin : int(edges[end])], special)
+            part = context.take(whole)
             few, entity_ids = self.entities.limited(part.token_ids, part.entity_ids, special)
-            yield keep[few], replace(part.take(few), entity_ids=entity_ids)
+            yield whole[few], replace(part.take(few), entity_ids=entity_ids)
 
     def _limited(self, encoding: Encoding) -> Encoding:
         keep, entity_ids = self.entities.limited(encoding.token_ids, encoding.entity_ids, self.tokenizer.special)

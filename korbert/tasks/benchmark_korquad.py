@@ -101,11 +101,10 @@ def measure_alone(dataset: KorquadDataset, tokenizer: Tokenizer, window: WindowC
         features = validation_features(fast, examples, window)
         for name, slope in _SLOPES.items():
             logits = random_logits(windows, len(features), window.max_length, slope, config.seed)
+            starts, ends = (list(side) for side in zip(*logits, strict=True))
             contenders[f"postprocessing, {name}"] = {
                 _OURS: functools.partial(_answers, windows, [Logits(*said) for said in logits[: len(windows)]]),
-                _PADDED: functools.partial(
-                    postprocessed, examples, features, *map(list, zip(*logits, strict=True)), DecodingConfig()
-                ),
+                _PADDED: functools.partial(postprocessed, examples, features, starts, ends, DecodingConfig()),
             }
     rows = []
     for name, works in contenders.items():
