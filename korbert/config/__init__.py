@@ -1,6 +1,7 @@
 """Typed schemas under the Hydra YAML in `conf/`: a typo in a key or a value of the wrong type fails at once."""
 
 from korbert.config.composition import as_overrides, compose_config, run_door, typed
+from korbert.config.demo import DemoConfig, DemoLimits
 from korbert.config.doors import (
     AnnotateConfig,
     AnnotatorsConfig,
@@ -52,6 +53,8 @@ __all__ = [
     "CorpusConfig",
     "CurriculumStage",
     "DataConfig",
+    "DemoConfig",
+    "DemoLimits",
     "DownstreamConfig",
     "EntitiesConfig",
     "ErrorsConfig",

@@ -15,13 +15,16 @@ _TEMPERATURES = np.geomspace(0.05, 50.0, 400)
 Floats = npt.NDArray[np.float64]
 
 
-def confidence(scores: Sequence[float], temperature: float = 1.0) -> float:
-    """The best answer's share in the softmax of the n-best scores; 0 without an answer."""
-    if not len(scores):
-        return 0.0
+def shares(scores: Sequence[float], temperature: float = 1.0) -> Floats:
+    """Each answer's share in the softmax of the n-best scores, (N,)."""
     values = np.asarray(scores, dtype=np.float64) / temperature
-    weights = np.exp(values - values.max())
-    return float(weights[int(values.argmax())] / weights.sum())
+    weights = np.exp(values - values.max(initial=-np.inf))
+    return weights / weights.sum()
+
+
+def confidence(scores: Sequence[float], temperature: float = 1.0) -> float:
+    """The best answer's share; 0 without an answer."""
+    return float(shares(scores, temperature).max(initial=0.0))
 
 
 def fit_temperature(scores: Sequence[Sequence[float]], right: Sequence[bool]) -> float:

@@ -1,0 +1,16 @@
+"""A local page to play with: what trained models and tokenizers do with a text that you type."""
+
+from korbert.demo.playground import Cutter, Example, Limits, Playground, Question, read_examples
+from korbert.demo.server import DemoServer, Refusal, open_server
+
+__all__ = [
+    "Cutter",
+    "DemoServer",
+    "Example",
+    "Limits",
+    "Playground",
+    "Question",
+    "Refusal",
+    "open_server",
+    "read_examples",
+]
