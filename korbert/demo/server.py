@@ -7,6 +7,7 @@ request is logged, and of an error nothing that could hold the user's text.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import json
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 _WAITING = 8
 _SECONDS = 30  # without a byte from the other side
 _ESCAPED = 12  # bytes at most of a character in JSON: two escaped surrogates
-_DRAINED = 16 << 20  # bytes of a body that is too long are read, so that the answer arrives
+_UNREAD = 64 << 20  # bytes that are still taken from the other side after a refusal
 _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/demo.css": ("demo.css", "text/css; charset=utf-8"),
@@ -174,6 +175,17 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+        if status >= 400:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Take what is still being sent for a moment: a connection closed on unread bytes loses the answer."""
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(1)
+            left = _UNREAD
+            while left > 0 and (taken := len(self.rfile.read1(1 << 16))):
+                left -= taken
 
     def _check_host(self) -> None:
         hosts = self.headers.get_all("Host") or []
@@ -206,8 +218,6 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(411, "length", "wanted Content-Length, a number of bytes")
         length, most = int(given[:20]), self.server.most_bytes
         if length > most:
-            for start in range(0, min(length, _DRAINED), 1 << 16):
-                self.rfile.read(min(1 << 16, length - start))
             message = f"{length:,} bytes are too many, wanted at most {most:,}"
             raise Refusal(413, "too_long", message, field="body", limit=most, found=length)
         body = self.rfile.read(length)

@@ -169,7 +169,7 @@ function candidates(answer, draw) {
 function showMark(context) {
   const mark = context.querySelector("mark");
   if (!mark) return;
-  const top = mark.offsetTop - context.offsetTop;
+  const top = mark.offsetTop; // within the box, which is its offsetParent
   if (top < context.scrollTop || top + mark.offsetHeight > context.scrollTop + context.clientHeight)
     context.scrollTop = top - context.clientHeight / 3;
 }
