@@ -88,10 +88,10 @@ EVIL = "<script>alert(1)<img src=x onerror=alert(2)>"  # the name of a run
 
 @pytest.fixture(scope="session")
 def demo_config(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> DemoConfig:
-    """Runs of the smallest kind, made without training: two that answer, one with a name to be escaped; masked words."""
+    """Small runs, made without training: two that answer, one of them with a name to be escaped, and one for masks."""
     folder = tmp_path_factory.mktemp("demo")
     lines = (sample / "corpus.txt").read_text("utf-8").splitlines()
-    SentencePieceTokenizer.train(iter(lines), vocab_size=900, model_type="bpe").save(folder / "bpe")
+    SentencePieceTokenizer.train(iter(lines), vocab_size=1200, model_type="bpe").save(folder / "bpe")
     CharacterTokenizer.train(iter(lines[:20]), vocab_size=300).save(folder / "syllables")
     write_run(folder / "plain", "span", folder / "bpe", EntityMode.NONE, seed=1)
     write_run(folder / "base", "pretraining", folder / "bpe", EntityMode.BOTH, seed=3, objectives=("mlm",))

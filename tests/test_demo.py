@@ -62,7 +62,12 @@ class Reply:
 
 
 def send(
-    server: DemoServer, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, raw: bytes = b""
+    server: DemoServer,
+    method: str,
+    path: str,
+    body: Any = None,
+    headers: dict[str, str] | None = None,
+    raw: bytes = b"",
 ) -> Reply:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
     content = raw or (b"" if body is None else json.dumps(body).encode())
@@ -154,8 +159,8 @@ def test_tokens_can_be_drawn_in_any_text(playground: Playground, text: str, mark
     """In order, without overlap, inside the text: drawing them and what lies between gives the text."""
     try:
         rows = playground.cut(text, marked)["rows"]
-    except Refusal as refusal:
-        assert refusal.code == "blank"
+    except Refusal:  # blank
+        assert not any(map(str.isalnum, text))
         return
     for row in rows:
         drawn, at = "", 0
@@ -195,22 +200,22 @@ def test_masked_words_are_the_librarys(demo_server: DemoServer, demo_config: Dem
 
 def test_limits(demo_server: DemoServer) -> None:
     limits = Limits()
-    for call, values, field in (
-        ("answer", {"text": "가" * (limits.text + 1), "question": "누구?"}, "text"),
-        ("answer", {"text": "가", "question": "누" * (limits.question + 1)}, "question"),
-        ("cut", {"text": "👍" * (limits.cut + 1), "marked": True}, "text"),
-        ("fill", {"text": "[MASK]" * limits.cut}, "text"),
+    for call, values, field, limit in (
+        ("answer", {"text": "가" * (limits.text + 1), "question": "누구?"}, "text", limits.text),
+        ("answer", {"text": "가", "question": "누" * (limits.question + 1)}, "question", limits.question),
+        ("cut", {"text": "👍" * (limits.cut + 1), "marked": True}, "text", limits.cut),
+        ("fill", {"text": "[MASK]" * limits.cut}, "text", limits.cut),
     ):
         reply = send(demo_server, "POST", f"/api/{call}", values)
-        assert (reply.status, reply.code, reply.json["error"]["field"]) == (413, "too_long", field)
-        assert reply.json["error"]["limit"] == getattr(limits, {"fill": "cut"}.get(call, field) if call != "cut" else "cut")
+        error = reply.json["error"]
+        assert (reply.status, error["code"], error["field"], error["limit"]) == (413, "too_long", field, limit)
         assert reply.headers["content-type"] == "application/json"
     # The longest that is allowed, in its longest form, is read.
     assert ask(demo_server, "cut", text="가" * limits.cut, marked=False)["rows"]
     assert ask(demo_server, "answer", text="😀" * (limits.text - 2) + "서울", question="어디")["answers"]
     for values in ({"text": " \n", "question": "누구?"}, {"text": "세종", "question": "?"}):
         assert send(demo_server, "POST", "/api/answer", values).code == "blank"
-    with pytest.raises(ConfigError, match="limits.text: wanted 1 or more"):
+    with pytest.raises(ConfigError, match=r"limits\.text: wanted 1 or more"):
         Limits(text=0)
 
 
@@ -341,7 +346,10 @@ def stub_server() -> Iterator[DemoServer]:
 
 
 def test_nothing_of_the_text_is_logged(
-    stub_server: DemoServer, demo_server: DemoServer, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    stub_server: DemoServer,
+    demo_server: DemoServer,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("DEBUG")
     secret = "비밀스러운 이름"
@@ -390,7 +398,7 @@ def test_many_at_once_say_the_same(demo_server: DemoServer) -> None:
 def test_what_cannot_be_started(demo_config: DemoConfig, demo_server: DemoServer, tmp_path: Path) -> None:
     plain, base = demo_config.runs[0], str(demo_config.pretrain)
     for wrong, message in (
-        (replace(demo_config, runs=[str(tmp_path / "none")]), "none holds no trained model: run `make quickstart` first"),
+        (replace(demo_config, runs=[str(tmp_path / "none")]), "none holds no trained model: run `make quickstart`"),
         (replace(demo_config, pretrain=str(tmp_path)), "run `make quickstart` first"),
         (replace(demo_config, runs=[base]), "was not fine-tuned for questions"),
         (replace(demo_config, pretrain=plain), "wanted a pretraining run"),

@@ -89,7 +89,7 @@ class DemoServer(ThreadingHTTPServer):
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
-        return self.host == "localhost" or _is_ip(self.host) and ipaddress.ip_address(self.host).is_loopback
+        return self.host == "localhost" or (_is_ip(self.host) and ipaddress.ip_address(self.host).is_loopback)
 
     def allows(self, host: str) -> bool:
         """Whether a Host header can be meant for this server.
@@ -139,15 +139,15 @@ class Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "korbert", ""
     timeout = _SECONDS
 
-    def do_GET(self) -> None:  # noqa: N802  # the name is http.server's
+    def do_GET(self) -> None:  # the name is http.server's
         """Send a file of the page, or what there is to choose from."""
         self._answer(self._file)
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         """The same without its content."""
         self._answer(self._file)
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Compute something."""
         self._answer(self._computed)
 

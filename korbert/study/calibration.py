@@ -16,15 +16,15 @@ Floats = npt.NDArray[np.float64]
 
 
 def shares(scores: Sequence[float], temperature: float = 1.0) -> Floats:
-    """Each answer's share in the softmax of the n-best scores, (N,)."""
+    """Each answer's share in the softmax of the n-best scores, (N,), of one answer at least."""
     values = np.asarray(scores, dtype=np.float64) / temperature
-    weights = np.exp(values - values.max(initial=-np.inf))
+    weights = np.exp(values - values.max())
     return weights / weights.sum()
 
 
 def confidence(scores: Sequence[float], temperature: float = 1.0) -> float:
     """The best answer's share; 0 without an answer."""
-    return float(shares(scores, temperature).max(initial=0.0))
+    return float(shares(scores, temperature).max()) if len(scores) else 0.0
 
 
 def fit_temperature(scores: Sequence[Sequence[float]], right: Sequence[bool]) -> float:

@@ -33,7 +33,7 @@ def demo(config: DemoConfig) -> None:
 def prepare_demo(config: DemoConfig) -> DemoServer:
     """The server, listening already.
 
-    Raises KorbertError for a run that is missing or of the wrong kind, a file that cannot be used, a port that is taken.
+    Raises KorbertError for a run that is missing or of the wrong kind, a file that cannot be used, a taken port.
     """
     for run in (*config.runs, *([] if config.pretrain is None else [config.pretrain])):
         if not any((Path(run) / inner / "model.json").exists() for inner in ("model", ".")):

@@ -86,7 +86,7 @@ def is_path(name: str) -> bool:
 
 
 def named_tokenizer(name: str) -> TokenizerConfig:
-    """What NAME@SIZE means, a file of conf/tokenizer and a vocabulary size, or a path; ConfigError for anything else."""
+    """What NAME@SIZE means, a file of conf/tokenizer and a vocabulary size, or a path. Raises ConfigError otherwise."""
     if is_path(name):
         described = Path(name) / "tokenizer.json"
         own = described.exists() and "fingerprint" in read_text(described)
