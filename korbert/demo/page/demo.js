@@ -9,6 +9,8 @@ let setup;
 // The last results, to be said again in another language.
 const shown = { ask: null, cut: null, fill: null };
 let pending = 0;
+const EASY = 120; // characters
+const WORD = /[\p{L}\p{N}]/u;
 
 class Problem extends Error {
   constructor(about) {
@@ -34,7 +36,7 @@ async function call(path, body) {
 function check(field, text, limit) {
   const found = characters(text).length;
   if (found > limit) throw new Problem({ code: "too_long", field, found, limit });
-  if (!/[\p{L}\p{N}]/u.test(text)) throw new Problem({ code: "blank", field });
+  if (!WORD.test(text)) throw new Problem({ code: "blank", field });
 }
 
 /** Make something that only the latest call of may finish, with its status said; `work` returns what to do at the end. */
@@ -74,31 +76,43 @@ const ask = latest($("status"), async (gold = null) => {
   check("text", text, setup.limits.text);
   const asked = setup.readers.length > 0;
   if (asked) check("question", question, setup.limits.question);
-  const letters = characters(text).slice(0, setup.limits.cut);
-  const cutText = letters.join("");
-  const marked = $("marked").checked;
-  const [answered, cuts] = await Promise.all([
-    asked ? call("/api/answer", { text, question }) : null,
-    call("/api/cut", { text: cutText, marked }),
-  ]);
+  const [answered, cuts] = await Promise.all([asked ? call("/api/answer", { text, question }) : null, cut(text)]);
   return () => {
     shown.ask = answered && { ...answered, text, gold };
-    shown.cut = { ...cuts, marked, text: cutText, shortened: cutText.length < text.length };
+    shown.cut = cuts;
     drawAnswers();
     drawCuts();
     announce();
-    if (marked !== $("marked").checked) recut();
+    if (cuts.marked !== $("marked").checked || cuts.whole !== $("whole").checked) recut();
   };
 });
 
+/** How a text, or its beginning, is cut, with the switches as they are. */
+async function cut(source) {
+  const [marked, whole] = [$("marked").checked, $("whole").checked];
+  const text = whole ? characters(source).slice(0, setup.limits.cut).join("") : beginning(source);
+  return { source, marked, whole, text, ...(await call("/api/cut", { text, marked })) };
+}
+
+/** The first sentences, as many as are easy to compare. */
+function beginning(text) {
+  const letters = characters(text);
+  const most = Math.min(EASY, setup.limits.cut);
+  if (letters.length <= most) return text;
+  const last = (fits) => letters.slice(0, most).findLastIndex((letter, i) => i > 0 && fits(letter, letters[i - 1]));
+  const space = (letter) => /\s/.test(letter);
+  const ends = [last((letter, before) => space(letter) && /[.!?。]/.test(before)), last(space), most];
+  const first = letters.slice(0, ends.find((end) => end > 0)).join("");
+  return WORD.test(first) ? first : letters.slice(0, setup.limits.cut).join("");
+}
+
 const recut = latest($("status"), async () => {
-  const { text } = shown.cut ?? {};
-  if (text === undefined) return () => {};
-  const marked = $("marked").checked;
-  const cuts = await call("/api/cut", { text, marked });
+  const source = shown.cut?.source;
+  if (source === undefined) return () => {};
+  const cuts = await cut(source);
   return () => {
-    if (shown.cut.text !== text) return;
-    shown.cut = { ...shown.cut, ...cuts, marked };
+    if (shown.cut.source !== source) return;
+    shown.cut = cuts;
     drawCuts();
   };
 });
@@ -178,7 +192,8 @@ function showMark(context) {
 
 function drawCuts() {
   if (!shown.cut) return;
-  const { text, entities, rows, shortened } = shown.cut;
+  const { source, whole, text, entities, rows } = shown.cut;
+  const shortened = whole && text.length < source.length;
   const letters = characters(text);
   const words = text.split(/\s+/).filter(Boolean).length;
   $("cut-note").hidden = !shortened;
@@ -324,7 +339,7 @@ function listen() {
   $("text").addEventListener("input", count);
   $("example").addEventListener("change", pickExample);
   $("masked-example").addEventListener("change", pickMasked);
-  $("marked").addEventListener("change", recut);
+  for (const id of ["marked", "whole"]) $(id).addEventListener("change", () => recut());
   $("insert").addEventListener("click", insertMask);
   for (const button of document.querySelectorAll("[data-language]"))
     button.addEventListener("click", () => {

@@ -48,7 +48,7 @@ export function entityText(letters, entities) {
   for (const entity of entities) {
     if (at < entity.start) nodes.push(...pieces(letters, at, entity.start, []));
     const [shown] = pieces(letters, entity.start, entity.end, [entity]);
-    nodes.push(make("span", { class: "named" }, shown, make("small", { class: entity.type }, say("types")[entity.type])));
+    nodes.push(make("span", { class: "named" }, shown, make("small", { class: `kind-${entity.type}` }, say("types")[entity.type])));
     at = entity.end;
   }
   if (at < letters.length) nodes.push(...pieces(letters, at, letters.length, []));
