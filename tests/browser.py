@@ -64,8 +64,8 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = Chrome(options=options, service=Service(executable_path=str(driver)))
-        self.driver.set_script_timeout(60)
-        self.driver.set_page_load_timeout(60)
+        self.driver.set_script_timeout(120)
+        self.driver.set_page_load_timeout(120)
 
     def __enter__(self) -> Browser:
         return self
@@ -98,7 +98,7 @@ class Browser:
         )
         return found
 
-    def wait(self, condition: str, *values: Any, seconds: float = 20) -> Any:
+    def wait(self, condition: str, *values: Any, seconds: float = 60) -> Any:
         """Until a script's value is true; returns it."""
         from selenium.webdriver.support.ui import WebDriverWait
 

@@ -95,6 +95,7 @@ def test_what_there_is_to_choose(demo_server: DemoServer, demo_config: DemoConfi
         (EVIL, "both", "mecab"),
     ]
     assert setup["cutters"] == ["plain", EVIL, "syllables"]
+    assert setup["local"] is True
     examples = setup["examples"]
     dev = [example for example in examples if example["trained_on"]]
     assert 0 < len(dev) < len(examples)
@@ -453,6 +454,7 @@ def test_hosts_of_an_open_server() -> None:
     playground = Playground({}, (), make_annotator("none"), "none")
     with open_server(playground, "0.0.0.0", 0) as server:
         assert not server.is_local
+        assert json.loads(server.files["/api/setup"][0])["local"] is False
         assert server.allows("192.0.2.7:8000")  # an address cannot be pointed elsewhere
         assert server.allows(socket.gethostname())
         assert not server.allows("evil.example")
@@ -473,7 +475,7 @@ def test_a_user_starts_and_ends_it(repository: Path, demo_config: DemoConfig, tm
         assert process.stdout is not None
         said = process.stdout.readline()
         found = re.fullmatch(r"korbert demo: http://127\.0\.0\.1:(\d+)  \(Ctrl-C ends it\)\n", said)
-        assert found, said + process.communicate(timeout=20)[1]
+        assert found, said + process.communicate(timeout=120)[1]
         connection = http.client.HTTPConnection("127.0.0.1", int(found.group(1)), timeout=30)
         connection.request("GET", "/api/setup")
         setup = json.loads(connection.getresponse().read())
@@ -481,7 +483,7 @@ def test_a_user_starts_and_ends_it(repository: Path, demo_config: DemoConfig, tm
         assert len(setup["masked_examples"]) == 3
         # The connection is still open: it must not hold up the end.
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 0, err
@@ -490,7 +492,7 @@ def test_a_user_starts_and_ends_it(repository: Path, demo_config: DemoConfig, tm
     assert out == ""
     missing = subprocess.run(
         [sys.executable, "experiments/demo.py", f"runs=[{tmp_path}]"], cwd=repository, capture_output=True, text=True,
-        check=False, timeout=60,
+        check=False, timeout=120,
     )  # fmt: skip
     assert missing.returncode == 1
     assert "run `make quickstart` first" in missing.stderr

@@ -74,7 +74,7 @@ class Cutter:
 class Playground:
     """Models by name, tokenizers, and the annotator whose entities are shown.
 
-    Not thread-safe: `korbert.demo.server` asks one thing at a time. Every method raises Refusal for what the user can
+    For one thread, which `korbert.demo.server` sees to. Every method raises Refusal for what the user can
     put right.
     """
 

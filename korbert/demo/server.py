@@ -18,6 +18,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -71,9 +72,10 @@ class DemoServer(ThreadingHTTPServer):
         }
         folder = resources.files("korbert.demo").joinpath("page")
         self.files = {path: (folder.joinpath(name).read_bytes(), kind) for path, (name, kind) in _PAGE.items()}
-        self.files["/api/setup"] = (_as_json(playground.setup()), "application/json")
+        self.files["/api/setup"] = (_as_json(playground.setup() | {"local": self.is_local}), "application/json")
         self._room = threading.BoundedSemaphore(_WAITING)
-        self._one_at_a_time = threading.Lock()
+        # One thread for all that is computed: models and analysers are not made for several.
+        self._worker = ThreadPoolExecutor(1)
         super().__init__((host, port), Handler)
 
     def server_bind(self) -> None:
@@ -109,8 +111,7 @@ class DemoServer(ThreadingHTTPServer):
         if not self._room.acquire(blocking=False):
             raise Refusal(503, "busy", "too many requests at once: try again in a moment")
         try:
-            with self._one_at_a_time:
-                return work(**values)
+            return self._worker.submit(work, **values).result()
         finally:
             self._room.release()
 
@@ -121,14 +122,16 @@ class DemoServer(ThreadingHTTPServer):
             _report(error)
 
     def run(self) -> None:
-        """Serve until Ctrl-C, and let what is being computed end."""
+        """Serve until Ctrl-C."""
         try:
             self.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
             log.info("stopped")
-        finally:
-            self.server_close()
-            self._one_at_a_time.acquire(timeout=10)
+
+    def server_close(self) -> None:
+        """Close, and let what is being computed end."""
+        super().server_close()
+        self._worker.shutdown(cancel_futures=True)
 
 
 class Handler(BaseHTTPRequestHandler):

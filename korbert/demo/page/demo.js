@@ -316,6 +316,7 @@ function insertMask() {
 }
 
 function drawAll() {
+  if (!setup.local) $("footer").textContent = say("remote");
   $("submit").textContent = say(setup.readers.length ? "find" : "cut");
   drawExamples();
   count();
