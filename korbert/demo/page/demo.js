@@ -1,7 +1,8 @@
 // The page: what was typed goes to the server as it stands in the field, and spans that come back are drawn on the very
 // same string.
 
-import { arrowKeys, bar, characters, entityText, inspectable, make, markedText, percent, tokenText } from "/draw.js";
+import { characters, make, percent } from "/draw.js";
+import { drawAnswers, drawCuts, drawLegend, drawProposals } from "/results.js";
 import { say, sayProblem, speak } from "/words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -80,8 +81,8 @@ const ask = latest($("status"), async (gold = null) => {
   return () => {
     shown.ask = answered && { ...answered, text, gold };
     shown.cut = cuts;
-    drawAnswers();
-    drawCuts();
+    showAnswers();
+    showCuts();
     announce();
     if (cuts.marked !== $("marked").checked || cuts.whole !== $("whole").checked) recut();
   };
@@ -113,113 +114,28 @@ const recut = latest($("status"), async () => {
   return () => {
     if (shown.cut.source !== source) return;
     shown.cut = cuts;
-    drawCuts();
+    showCuts();
   };
 });
+
+function showAnswers() {
+  if (shown.ask) drawAnswers($("answer-cards"), shown.ask, setup.readers);
+}
+
+function showCuts() {
+  if (!shown.cut) return;
+  const { source, whole, text } = shown.cut;
+  const shortened = whole && text.length < source.length;
+  $("cut-note").hidden = !shortened;
+  $("cut-note").textContent = shortened ? say("shortened", setup.limits.cut) : "";
+  drawLegend($("legend"), shown.cut, setup.types);
+  drawCuts($("cut-rows"), shown.cut, setup.annotator);
+}
 
 /** Say the answers to those who do not see them. */
 function announce() {
   const answers = (shown.ask?.answers ?? []).filter((answer) => !answer.problem);
   $("announced").textContent = answers.map((a) => say("answered", a.name, a.text, percent(a.confidence))).join("; ");
-}
-
-function drawAnswers() {
-  if (!shown.ask) return;
-  const { text, gold, answers } = shown.ask;
-  const letters = characters(text);
-  $("answer-cards").replaceChildren(...answers.map((answer) => answerCard(answer, letters, gold)));
-  for (const context of document.querySelectorAll(".context")) showMark(context);
-}
-
-function answerCard(answer, letters, gold) {
-  const about = setup.readers.find((reader) => reader.name === answer.name);
-  const head = make("div", { class: "head" },
-    make("h3", {}, answer.name),
-    make("span", { class: "badge", title: say("parameters", about.parameters) }, say("modes")[about.mode]));
-  if (answer.problem) return make("article", { class: "card" }, head, make("p", { class: "problem" }, answer.problem));
-  const context = make("div", { class: "context", tabindex: 0, role: "region", "aria-label": say("contextOf", answer.name) });
-  const draw = (span) => {
-    context.replaceChildren(...markedText(letters, span, answer.entities));
-    showMark(context);
-  };
-  draw(answer);
-  const right = gold === null ? null : gold === answer.text;
-  return make("article", { class: "card answer", "aria-label": say("answered", answer.name, answer.text, percent(answer.confidence)) },
-    head,
-    make("p", { class: "best" }, answer.text),
-    make("p", { class: "sure" }, `${say("confidence")} ${percent(answer.confidence)} `, bar(answer.confidence, say("confidence"))),
-    right === null ? null : make("p", { class: right ? "gold right" : "gold" },
-      `${right ? "✓" : "✗"} ${say(right ? "right" : "wrong")}`, right ? "" : ` (${say("gold")}: ${gold})`),
-    context,
-    make("h4", {}, say("nbest")),
-    candidates(answer, draw));
-}
-
-/** The n-best: pointing at one shows it, choosing one keeps it shown. */
-function candidates(answer, draw) {
-  let kept = answer.nbest[0];
-  const list = make("ol", { class: "nbest", "aria-label": say("nbestOf", answer.name) });
-  const buttons = answer.nbest.map((candidate) => {
-    const button = make("button", { type: "button", "aria-pressed": String(candidate === kept) },
-      make("span", { class: "words" }, candidate.text), bar(candidate.share, null), make("span", { class: "share" }, percent(candidate.share)));
-    const keep = () => {
-      kept = candidate;
-      buttons.forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
-      draw(kept);
-    };
-    button.addEventListener("click", keep);
-    button.addEventListener("mouseenter", () => draw(candidate));
-    button.addEventListener("mouseleave", () => draw(kept));
-    button.addEventListener("focus", () => draw(candidate));
-    button.addEventListener("blur", () => draw(kept));
-    return button;
-  });
-  list.append(...buttons.map((button) => make("li", {}, button)));
-  arrowKeys(list);
-  return list;
-}
-
-/** Scroll the box, not the page, until the mark is in sight. */
-function showMark(context) {
-  const mark = context.querySelector("mark");
-  if (!mark) return;
-  const top = mark.offsetTop; // within the box, which is its offsetParent
-  if (top < context.scrollTop || top + mark.offsetHeight > context.scrollTop + context.clientHeight)
-    context.scrollTop = top - context.clientHeight / 3;
-}
-
-// ---- tokens ----
-
-function drawCuts() {
-  if (!shown.cut) return;
-  const { source, whole, text, entities, rows } = shown.cut;
-  const shortened = whole && text.length < source.length;
-  const letters = characters(text);
-  const words = text.split(/\s+/).filter(Boolean).length;
-  $("cut-note").hidden = !shortened;
-  $("cut-note").textContent = shortened ? say("shortened", setup.limits.cut) : "";
-  const types = new Set([...entities, ...rows.flatMap((row) => row.entities)].map((entity) => entity.type));
-  $("legend").replaceChildren(...setup.types.filter((type) => types.has(type)).map((type) =>
-    make("li", {}, make("span", { class: `entity ${type}` }, say("types")[type]))));
-  $("cut-rows").replaceChildren(
-    make("div", { class: "cut" },
-      make("div", { class: "head" }, make("h3", {}, say("entitiesBy", setup.annotator))),
-      make("p", { class: "tokens entities" }, ...(entities.length ? entityText(letters, entities) : [say("noEntities")]))),
-    ...rows.map((row) => cutRow(row, letters, words)));
-}
-
-function cutRow(row, letters, words) {
-  const { nodes, boxes } = tokenText(letters, row.tokens, row.entities);
-  const unknown = row.tokens.filter((token) => token.kind === "unknown").length;
-  const rate = (row.tokens.length / Math.max(1, words)).toFixed(1);
-  const figures = [say("tokens", row.tokens.length, rate), say("entries", row.vocabulary)];
-  const detail = make("p", { class: "detail soft", "aria-live": "polite" });
-  const line = make("div", { class: "tokens", tabindex: 0, role: "group", "aria-label": `${row.name}: ${figures[0]}` }, ...nodes);
-  inspectable(line, boxes, row.tokens, detail);
-  return make("div", { class: "cut" },
-    make("div", { class: "head" }, make("h3", {}, row.name), make("span", { class: "soft" }, figures.join(" · "),
-      unknown ? make("span", { class: "lost" }, ` · ${say("unknownTokens", unknown)}`) : "")),
-    line, detail);
 }
 
 // ---- masked words ----
@@ -232,31 +148,19 @@ const fill = latest($("fill-status"), async () => {
   const { places } = await call("/api/fill", { text });
   return () => {
     shown.fill = { text, places, chosen: places.map(() => 0) };
-    drawFill();
+    showFill();
   };
 });
 
-function drawFill() {
+function showFill() {
   if (!shown.fill) return;
   const { text, places, chosen } = shown.fill;
-  const parts = text.split(MASK);
-  $("filled").replaceChildren(...parts.flatMap((part, number) =>
+  $("filled").replaceChildren(...text.split(MASK).flatMap((part, number) =>
     number < places.length ? [part, make("mark", {}, places[number][chosen[number]].text)] : [part]));
-  $("places").replaceChildren(...places.map((proposals, place) => {
-    const list = make("ol", { class: "nbest", "aria-label": say("placeOf", place + 1) });
-    list.append(...proposals.map((proposal, number) => {
-      const button = make("button", { type: "button", "aria-pressed": String(number === chosen[place]), title: proposal.piece },
-        make("span", { class: "words" }, proposal.text), bar(proposal.probability, null), make("span", { class: "share" }, percent(proposal.probability)));
-      button.addEventListener("click", () => {
-        shown.fill.chosen[place] = number;
-        drawFill();
-        $("places").querySelectorAll("ol")[place].querySelectorAll("button")[number].focus();
-      });
-      return make("li", {}, button);
-    }));
-    arrowKeys(list);
-    return make("div", {}, make("h3", {}, say("placeOf", place + 1)), list);
-  }));
+  drawProposals($("places"), shown.fill, (number, rank) => {
+    chosen[number] = rank;
+    showFill();
+  });
 }
 
 // ---- choosing ----
@@ -320,9 +224,9 @@ function drawAll() {
   $("submit").textContent = say(setup.readers.length ? "find" : "cut");
   drawExamples();
   count();
-  drawAnswers();
-  drawCuts();
-  drawFill();
+  showAnswers();
+  showCuts();
+  showFill();
 }
 
 function listen() {
