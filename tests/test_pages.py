@@ -221,6 +221,38 @@ def test_narrow_windows_have_no_overflow(browser: Browser, demo_server: DemoServ
     assert background == ("rgb(16, 22, 28)" if dark else "rgb(244, 246, 248)")
 
 
+# Text whose contrast with what lies behind it is below 4.5 to 1 (WCAG 2.2, 1.4.3 and its definition of contrast).
+PALE = """
+const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+const luminance = (color) => {
+  const shares = channels(color).slice(0, 3).map((channel) => channel / 255);
+  const [r, g, b] = shares.map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const behind = (element) => {
+  for (let e = element; e; e = e.parentElement) {
+    const color = getComputedStyle(e).backgroundColor;
+    if (channels(color)[3] !== 0) return color;
+  }
+};
+const shown = [...document.querySelectorAll("body *")].filter((element) => element.checkVisibility() &&
+  [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim()));
+return shown.map((element) => {
+  const [a, b] = [getComputedStyle(element).color, behind(element)].map(luminance);
+  return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), element.outerHTML.slice(0, 80)];
+});
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_can_be_read(browser: Browser, demo_server: DemoServer, dark: bool) -> None:
+    browser.open(demo_server.url, dark=dark)
+    browser.wait(IDLE)
+    found = browser.js(PALE)
+    assert len(found) > 200
+    assert [element for contrast, element in found if contrast < 4.5] == []
+
+
 # ---- report pages, from a file ----
 
 
