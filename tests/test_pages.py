@@ -155,8 +155,15 @@ def test_keyboard(page: Browser) -> None:
     find = page.driver.find_element
     question = find("id", "question")
     question.clear()
-    question.send_keys("어디에서 태어났는가?", Keys.CONTROL, Keys.ENTER)
-    page.wait(IDLE)
+    question.send_keys("어디에서 태어났는가?", Keys.ENTER)
+    page.wait("document.getElementById('status').textContent.endsWith('걸렸습니다.')")
+    assert question.get_attribute("value") == "어디에서 태어났는가?"
+    text = find("id", "text")
+    text.send_keys(Keys.END, " 끝.", Keys.ENTER)
+    assert text.get_attribute("value").endswith("\n")
+    assert not page.texts(".context")[0].endswith("\n")
+    text.send_keys(Keys.CONTROL, Keys.ENTER)
+    page.wait("document.querySelector('.context').textContent.endsWith('\\n')")
     first = find("css selector", ".nbest button")
     page.js("arguments[0].focus()", first)
     first.send_keys(Keys.ARROW_DOWN)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from korbert.api import Reader
+from korbert.api import Filling, Reader
 from korbert.data.decoding import DecodingConfig
 from korbert.data.korquad import read_korquad
 from korbert.demo.refusal import Refusal
@@ -21,10 +21,10 @@ from korbert.entities import EntityAnnotator
 from korbert.entities.types import TYPES, type_id
 from korbert.errors import ConfigError, KorbertError
 from korbert.study.calibration import shares
-from korbert.text import AnnotatedText, Span
+from korbert.text import WORD_START, AnnotatedText, Span
 from korbert.tokenizers import Tokenizer
 
-_MASK = "[MASK]"
+_MASK, _SPACE = "[MASK]", "␣"
 _ARTICLES, _QUESTIONS = 40, 3  # of each file of examples, and of each of its articles
 
 
@@ -126,16 +126,8 @@ class Playground:
             places = self.masked.fill_mask(text, _MASK)
         except KorbertError as error:
             raise Refusal(400, "model", str(error)) from None
-        decode = self.masked.bundle.tokenizer.decode
-        return {
-            "places": [
-                [
-                    {"piece": f.token, "text": decode([f.token_id]) or f.token, "probability": f.probability}
-                    for f in place
-                ]
-                for place in places
-            ]
-        }
+        tokenizer = self.masked.bundle.tokenizer
+        return {"places": [[_proposal(filling, tokenizer) for filling in place] for place in places]}
 
 
 def _check(name: str, text: str, limit: int) -> None:
@@ -144,6 +136,15 @@ def _check(name: str, text: str, limit: int) -> None:
         raise Refusal(413, "too_long", message, field=name, limit=limit, found=len(text))
     if not any(map(str.isalnum, text)):
         raise Refusal(400, "blank", f"{name}: wanted text", field=name)
+
+
+def _proposal(filling: Filling, tokenizer: Tokenizer) -> dict[str, Any]:
+    text = tokenizer.decode([filling.token_id]) or filling.token
+    return {
+        "piece": filling.token,
+        "text": _SPACE if text == WORD_START else text,
+        "probability": filling.probability,
+    }
 
 
 def _described(name: str, reader: Reader) -> dict[str, Any]:

@@ -236,7 +236,10 @@ function listen() {
       send();
     });
     form.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
+      // In the text Enter is a new line; everywhere else, and there with Ctrl, it sends. An input method's own Enter is not ours.
+      const field = event.target instanceof HTMLTextAreaElement;
+      const sends = event.ctrlKey || event.metaKey || (event.target.id !== "text" && !event.shiftKey);
+      if (event.key !== "Enter" || event.isComposing || !field || !sends) return;
       event.preventDefault();
       send();
     });

@@ -114,7 +114,7 @@ export function bar(share, label) {
   return make("span", label ? { class: "bar", ...about } : { class: "bar", "aria-hidden": "true" }, filled);
 }
 
-export const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+export const percent = (share) => (share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
 
 /** Up and down arrows go from button to button. */
 export function arrowKeys(list) {
