@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help quickstart test check format clean
+.PHONY: help quickstart demo test check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -18,6 +18,9 @@ help: ## Show this list
 
 quickstart: .venv/installed ## Install, then run the whole path on the bundled sample and show scores
 	$(BIN)/python experiments/quickstart.py
+
+demo: .venv/installed ## Install, then serve a page to play with the quickstart's models, at http://127.0.0.1:8000
+	$(BIN)/python experiments/demo.py $(DEMO_FLAGS)
 
 test: .venv/installed ## Install, then run all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_FLAGS)

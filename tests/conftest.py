@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from browser import Browser, find_browser
+from models import write_run
 
+from korbert.config import DemoConfig
 from korbert.data.shards import ShardedCorpus, build_shards
-from korbert.tokenizers import CharacterTokenizer, Tokenizer, load_tokenizer
+from korbert.demo import DemoServer
+from korbert.encoding import EntityMode
+from korbert.files import write_json_atomically
+from korbert.tasks.demo import prepare_demo
+from korbert.tokenizers import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -66,3 +74,58 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium, for pages of a server or of a file.
+
+    Skips where none is installed, unless KORBERT_REQUIRE_BROWSER=1 (as in CI) says that its absence is a failure.
+    """
+    found = find_browser()
+    if isinstance(found, str):
+        if os.environ.get("KORBERT_REQUIRE_BROWSER") == "1":
+            pytest.fail(found)
+        pytest.skip(found)
+    with Browser(*found) as opened:
+        yield opened
+
+
+EVIL = "<script>alert(1)<img src=x onerror=alert(2)>"  # the name of a run
+
+
+@pytest.fixture(scope="session")
+def demo_config(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> DemoConfig:
+    """Small runs, made without training: two that answer, one of them with a name to be escaped, and one for masks."""
+    folder = tmp_path_factory.mktemp("demo")
+    lines = (sample / "corpus.txt").read_text("utf-8").splitlines()
+    SentencePieceTokenizer.train(iter(lines), vocab_size=1200, model_type="bpe").save(folder / "bpe")
+    CharacterTokenizer.train(iter(lines[:20]), vocab_size=300).save(folder / "syllables")
+    write_run(folder / "plain", "span", folder / "bpe", EntityMode.NONE, seed=1)
+    write_run(folder / "base", "pretraining", folder / "bpe", EntityMode.BOTH, seed=3, objectives=("mlm",))
+    evil = folder / EVIL
+    write_run(evil, "span", folder / "bpe", EntityMode.BOTH, seed=2)
+    dev = sample / "KorQuAD_sample_dev.json"
+    for run in (folder / "plain", evil):
+        write_json_atomically(run / "config.json", {"task": {"train": [str(dev)]}})
+    examples = [str(dev), str(sample / "KorQuAD_sample_train.json")]
+    return DemoConfig(
+        runs=[str(folder / "plain"), str(evil)],
+        pretrain=str(folder / "base"),
+        tokenizers=[str(folder / "syllables")],
+        annotator="expressions-mecab+mecab",
+        examples=examples,
+        masked_examples=["세종은 [MASK]의 제4대 [MASK]이다."],
+        port=0,
+    )
+
+
+@pytest.fixture(scope="session")
+def demo_server(demo_config: DemoConfig) -> Iterator[DemoServer]:
+    """The demo, served from this process."""
+    with prepare_demo(demo_config) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from korbert.data.batching import PretrainingBatch, SpanBatch
+from korbert.encoding import EntityInput, EntityMode
 from korbert.model import IGNORE_INDEX, ModelConfig, Padded
+from korbert.tokenizers import load_tokenizer
+from korbert.training.bundle import Description, make_model, write_description
+from korbert.training.state import save_tensors
 
 VOCABULARY = 97
 CONFIG = ModelConfig(VOCABULARY, 48, 3, 4, 80, max_positions=40)
@@ -80,3 +85,14 @@ def row(batch: Any, number: int) -> Any:
         mine = batch.mlm_positions // width == number
         keep |= {"mlm_positions": batch.mlm_positions[mine] % width, "mlm_labels": batch.mlm_labels[mine]}
     return type(batch)(**keep)
+
+
+def write_run(folder: Path, kind: str, tokenizer: Path, mode: EntityMode, seed: int = 0, **more: Any) -> None:
+    """A run's folder with a small model whose weights are random: "span" or "pretraining"."""
+    sizes = dataclasses.replace(CONFIG, vocab_size=len(load_tokenizer(tokenizer)), max_positions=384)
+    annotator = "mecab" if mode.cuts else "none"
+    description = Description(kind, sizes, annotator, EntityInput(mode), 384, **more)
+    write_description(folder / "model", description, tokenizer)
+    torch.manual_seed(seed)
+    weights = shaken(make_model(description), seed).state_dict()
+    save_tensors(folder / "model" / "model.safetensors", weights, {})

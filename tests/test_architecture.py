@@ -20,7 +20,7 @@ DOORS = sorted((REPOSITORY / "experiments").glob("*.py"))
 LAYERS = [
     {"experiments"},
     {"korbert.tasks"},
-    {"korbert.export"},
+    {"korbert.export", "korbert.demo"},
     {"korbert.api", "korbert.tagger", "korbert.prediction", "korbert.__init__"},
     {"korbert.config"},
     {"korbert.study", "korbert.training", "korbert.comparison"},

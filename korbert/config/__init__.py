@@ -2,6 +2,7 @@
 
 from korbert.config.composition import as_overrides, compose_config, run_door, typed
 from korbert.config.corpora import BuildCorpusConfig
+from korbert.config.demo import DemoConfig, DemoLimits
 from korbert.config.doors import (
     AnnotateConfig,
     AnnotatorsConfig,
@@ -58,6 +59,8 @@ __all__ = [
     "CorpusConfig",
     "CurriculumStage",
     "DataConfig",
+    "DemoConfig",
+    "DemoLimits",
     "DownstreamConfig",
     "EntitiesConfig",
     "ErrorsConfig",

@@ -8,6 +8,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from korbert.config.demo import DemoConfig
 from korbert.config.parts import CorpusConfig, DataConfig, EntitiesConfig, ModelSize, TokenizerConfig
 from korbert.config.reports import ReportConfig
 from korbert.config.tasks import KorquadTask, PretrainingTask, TaggingTask
@@ -383,6 +384,7 @@ SCHEMAS: dict[str, type] = {
     "predict_schema": PredictConfig,
     "errors_schema": ErrorsConfig,
     "quickstart_schema": QuickstartConfig,
+    "demo_schema": DemoConfig,
     "tagger_schema": TaggerConfig,
     "reproduce_schema": ReproduceConfig,
     "export_schema": ExportConfig,

@@ -17,6 +17,13 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 
+def shares(scores: Sequence[float], temperature: float = 1.0) -> Floats:
+    """Each answer's share in the softmax of the n-best scores, (N,), of one answer at least."""
+    values = np.asarray(scores, dtype=np.float64) / temperature
+    weights = np.exp(values - values.max())
+    return weights / weights.sum()
+
+
 def confidence(scores: Sequence[float], temperature: float = 1.0) -> float:
     """The best answer's share in the softmax of the n-best scores; 0 without an answer."""
     return float(confidences([scores], temperature)[0])

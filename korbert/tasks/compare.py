@@ -31,7 +31,7 @@ from korbert.files import digest, read_text, write_text_atomically
 from korbert.morphology import Analyser, RememberingAnalyser, make_analyser
 from korbert.study.results import make_stamp
 from korbert.tasks.finetune import finetune_korquad
-from korbert.tasks.prepare import PUBLISHED, corpus_identity, named_tokenizer, prepare_tokenizer
+from korbert.tasks.prepare import corpus_identity, is_path, named_tokenizer, prepare_tokenizer
 from korbert.tasks.pretrain import pretrain
 from korbert.tasks.runs import as_dict, finish_run, run_once, start_run
 from korbert.tasks.stages import stage
@@ -97,11 +97,8 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
 
 def named(name: str, config: CompareConfig) -> list[Candidate]:
     """The tokenizers that an entry of `tokenizers` means: one for each size."""
-    if "/" in name or Path(name).suffix in (".txt", ".json", ".model"):
-        described = TokenizerConfig(kind=PUBLISHED, path=name)
-        if (Path(name) / "tokenizer.json").exists() and "fingerprint" in read_text(Path(name) / "tokenizer.json"):
-            described = TokenizerConfig(kind="given", path=name)
-        return [Candidate(Path(name).name, described)]
+    if is_path(name):
+        return [Candidate(Path(name).name, named_tokenizer(name))]
     names = [name] if "@" in name else [f"{name}@{size}" for size in config.vocab_sizes]
     return [Candidate(one, named_tokenizer(one)) for one in names]
 

@@ -30,7 +30,7 @@ from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.encoding import EntityInput
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError
-from korbert.files import checksum, digest, exclusive, read_json, write_json_atomically
+from korbert.files import checksum, digest, exclusive, read_json, read_text, write_json_atomically
 from korbert.text import Normalizer
 from korbert.tokenizers import (
     CharacterTokenizer,
@@ -75,8 +75,17 @@ def corpus_identity(files: list[Path], cache: Path) -> list[list[str]]:
     return identity
 
 
+def is_path(name: str) -> bool:
+    """Whether a tokenizer's name is the path of a trained or a published one, not that of a strategy."""
+    return "/" in name or Path(name).suffix in (".txt", ".json", ".model")
+
+
 def named_tokenizer(name: str) -> TokenizerConfig:
-    """What NAME@SIZE means: a file of conf/tokenizer and a vocabulary size. Raises ConfigError for anything else."""
+    """What NAME@SIZE means, a file of conf/tokenizer and a vocabulary size, or a path. Raises ConfigError otherwise."""
+    if is_path(name):
+        described = Path(name) / "tokenizer.json"
+        own = described.exists() and "fingerprint" in read_text(described)
+        return TokenizerConfig(kind="given" if own else PUBLISHED, path=name)
     strategy, _, size = name.partition("@")
     if not size.isdecimal():
         raise ConfigError(f"tokenizers: {name!r}: wanted NAME@SIZE, a name of conf/tokenizer and a number")
