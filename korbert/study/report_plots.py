@@ -114,7 +114,7 @@ def forest_picture(scored: Scored, name: str) -> Picture | None:
         gain = -one.difference if one.measure.better == "low" else one.difference
         shade = color(0 if gain >= 0 else 3)
         if one.low is not None and one.high is not None:
-            axes.plot([one.low, one.high], [place, place], color=shade, linewidth=2.2, alpha=1 if clear else 0.5)
+            axes.plot([one.low, one.high], [place, place], color=shade, linewidth=2.2, alpha=1 if clear else 0.7)
         face = shade if clear else "none"
         axes.plot([one.difference], [place], "o", color=shade, markerfacecolor=face, markersize=7)
     axes.axvline(0, color="#000000", linewidth=0.8)

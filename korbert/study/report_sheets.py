@@ -20,7 +20,7 @@ from korbert.study.contrasts import (
     score,
 )
 from korbert.study.grouping import Group, Measure, Table, shown
-from korbert.study.sheets import Cell, Sheet
+from korbert.study.sheets import Cell, Sheet, without_empty_columns
 
 _SOURCES = {
     BOTH: "drawn are seeds and whole articles of questions together (multi-bootstrap)",
@@ -79,14 +79,14 @@ def scores_sheet(scored: Scored) -> Sheet:
             interval = _interval(found.low, found.high, measure)
             letter = letters.get(found.source, "") if interval else ""
             row.append(Cell(_mean(found, measure), found.mean))
-            row += [Cell(interval + letter, note=_SOURCES[found.source])] if letters else []
+            row.append(Cell(interval + letter, note=_SOURCES[found.source]))
         seeds = list(group.units())
         row.append(Cell(str(len(group.runs)), len(group.runs)))
         row.append(Cell(str(len(seeds)), len(seeds), note=listed(seeds)) if group.is_seeded() else Cell("–"))
         row += [Cell(_folds(group), len({run.fold for run in group.runs}))] if has_folds(table) else []
         rows.append(row)
     for measure in table.measures:
-        head += [measure.title, "95 % interval"] if letters else [measure.title]
+        head += [measure.title, "95 % interval"]
     head += ["runs", "seeds", *(["folds"] if has_folds(table) else [])]
     notes = [f"Intervals{letter}: {_SOURCES[source]}." for source, letter in letters.items()]
     if any(found.spread is not None for found in scored.scores.values()):
@@ -98,7 +98,8 @@ def scores_sheet(scored: Scored) -> Sheet:
     intro = (
         "Not to be compared with scores of another protocol." if table.protocol else "As the runs themselves scored it."
     )
-    return Sheet(title_of(table), head, rows, [intro], notes, texts=len(first) + len(table.columns))
+    texts = len(first) + len(table.columns)
+    return without_empty_columns(Sheet(title_of(table), head, rows, [intro], notes, texts))
 
 
 def _letters(sources: Sequence[str]) -> dict[str, str]:
@@ -142,28 +143,29 @@ def contrasts_sheet(scored: Scored) -> Sheet | None:
     for one in scored.contrasts:
         rows.append(
             [
-                Cell(one.group.label, note=one.group.name), Cell(one.baseline.label, note=one.baseline.name),
-                Cell(one.measure.title),
+                Cell(one.group.label, note=one.group.name), Cell(one.measure.title),
                 Cell(one.measure.shown(one.difference, "+") + one.marks, one.difference, note=_apart(table, one)),
                 Cell(_interval(one.low, one.high, one.measure, "+")),
                 Cell(_p(one.p), one.p), Cell(_p(one.corrected), one.corrected),
                 Cell("; ".join([one.source, *(_SAID[warning] for warning in one.warnings)])),
+                Cell(one.baseline.label, note=one.baseline.name),
             ]
         )  # fmt: skip
     tested = sum(one.p is not None for one in scored.contrasts)
     used = {one.source for one in scored.contrasts}
     notes = [f"Named by {' · '.join(table.columns)}."] if not table.of_single_runs() else []
-    notes += [f"{source}: {text}." for source, text in _SOURCES.items() if source in used]
-    notes.append(
-        f"Holm: corrected for all {tested} comparisons of this table. * below 0.05, ** below 0.01, *** below 0.001, "
-        "after correction."
-    )
+    notes += [f"{source}: {text}." for source, text in _SOURCES.items() if source in used - {NOTHING}]
+    if tested:
+        notes.append(
+            f"Holm: corrected for all {tested} comparisons of this table. * below 0.05, ** below 0.01, *** below "
+            "0.001, after correction."
+        )
     if any(ONE_SEED in one.warnings for one in scored.contrasts):
         notes.append("One seed: another seed of the same settings may move the score by more than this difference.")
     if any(ONE_PRETRAINING in one.warnings for one in scored.contrasts):
         notes.append("One pretraining seed: seeds of fine-tuning alone were repeated, not what the arms differ in.")
-    head = ["runs", "baseline", "measure", "difference", "95 % interval", "p", "p (Holm)", "from"]
-    return Sheet(f"Differences, {title_of(table)}", head, rows, notes=notes, texts=3)
+    head = ["runs", "measure", "difference", "95 % interval", "p", "p (Holm)", "from", "baseline"]
+    return without_empty_columns(Sheet(f"Differences, {title_of(table)}", head, rows, notes=notes, texts=2))
 
 
 def _apart(table: Table, one: Contrast) -> str:

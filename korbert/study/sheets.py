@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from korbert.study.page import table
@@ -41,6 +41,12 @@ class Sheet:
     intro: Sequence[str] = field(default=())
     notes: Sequence[str] = field(default=())
     texts: int = 1
+
+
+def without_empty_columns(sheet: Sheet) -> Sheet:
+    """The sheet without columns of numbers that no row has."""
+    kept = [n for n in range(len(sheet.head)) if n < sheet.texts or any(row[n].text for row in sheet.rows)]
+    return replace(sheet, head=[sheet.head[n] for n in kept], rows=[[row[n] for n in kept] for row in sheet.rows])
 
 
 def sheet_as_markdown(sheet: Sheet, level: int = 3) -> list[str]:
