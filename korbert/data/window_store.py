@@ -118,11 +118,13 @@ def _windows(columns: Columns, dataset: KorquadDataset, special: SpecialTokens) 
     windows = []
     for row, end, context_end in zip(table.tolist(), ends.tolist(), context_ends.tolist(), strict=True):
         number, length, head, first, last, before, behind = row
+        question_id, text = questions[number]
         every = slice(end - length, end)
         context = slice(context_end - (length - head - 1), context_end)
         windows.append(
             Window(
-                *questions[number],
+                question_id,
+                text,
                 columns["tokens"][every],
                 shared.segments(head, length),
                 shared.zeros[:length] if entities is None else entities[every],
