@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from browser import Browser
 from conftest import EVIL
+from studies import study
 from test_report import row
 
 from korbert.comparison.report import as_html
-from korbert.config import DemoConfig, ErrorsConfig
+from korbert.config import DemoConfig, ErrorsConfig, ReportConfig
 from korbert.data.korquad import read_korquad, write_predictions
 from korbert.demo import DemoServer
 from korbert.tasks.predictions import report_errors
+from korbert.tasks.report import make_report
 
 IDLE = "document.getElementById('main').getAttribute('aria-busy') === 'false'"
 # Every n-best entry: what the button says, and what is marked while it is pointed at, chosen, and left.
@@ -310,3 +312,31 @@ def test_error_page(browser: Browser, sample: Path, tmp_path: Path) -> None:
         widths = browser.js("return [...document.querySelectorAll('.bar')].map(e => e.getBoundingClientRect().width)")
         assert max(widths) > 50
         assert browser.overflow() <= 0
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_study_page(browser: Browser, tmp_path: Path, dark: bool) -> None:
+    runs = study(tmp_path / "runs", seeds=(1, 2))
+    config = ReportConfig(
+        runs=[str(runs)], folder=str(tmp_path / "report"), title="보고서", baseline="entities.mode:none"
+    )
+    make_report(config)
+    file = tmp_path / "report" / "report.html"
+    for width in (1280, 390, 320):
+        browser.open(file, width=width, dark=dark)
+        assert browser.complaints() == []
+        assert fetched(browser, file) == []
+        assert browser.overflow() <= 0
+        assert browser.draws_hangul()
+        assert browser.texts("h1") == ["보고서"]
+        assert len(browser.texts("table.sortable")) >= 6
+        sizes = browser.js("return [...document.querySelectorAll('.plots svg')].map(e => e.clientHeight)")
+        assert len(sizes) == 4
+        assert min(sizes) > 80
+        assert [element for contrast, element in browser.js(PALE) if contrast < 4.5] == []
+    head = "document.querySelector('table.sortable').tHead.rows[0].cells[2]"
+    rows = "[...document.querySelector('table.sortable').tBodies[0].rows]"
+    values = f"return {rows}.map(r => parseFloat(r.cells[2].dataset.value))"
+    for direction in (True, False):
+        browser.js(f"{head}.click()")
+        assert browser.js(values) == sorted(browser.js(values), reverse=direction)

@@ -90,8 +90,8 @@ class KorquadDataset:
 
     @property
     def is_korquad_1(self) -> bool:
-        """Whether the file says so: by the official script's rule, with all of its version but the last _part."""
-        return self.version.rpartition("_")[0] == VERSION
+        """Whether the file says so, as "KorQuAD_v1.0_dev"; the official script asks for no more of it either."""
+        return self.version.startswith(f"{VERSION}_")
 
     def subset(self, articles: Sequence[int]) -> KorquadDataset:
         """The articles with these indices, in the given order."""
@@ -306,6 +306,8 @@ def read_predictions(path: Path) -> dict[str, str]:
         raise DataError(path, f"line {error.lineno} column {error.colno}", f"broken JSON ({error.msg})") from None
     if not isinstance(value, dict):
         raise DataError(path, "top level", f"wanted an object of question id to answer text, found {_kind(value)}")
+    if isinstance(value.get("data"), list):
+        raise DataError(path, "data", "this is a file of questions; wanted an object of question id to answer text")
     for id, answer in value.items():
         if not isinstance(answer, str):
             raise DataError(path, f"question {id!r}", f"wanted the answer's text, found {_kind(answer)}")

@@ -100,10 +100,10 @@ def measure_alone(dataset: KorquadDataset, tokenizer: Tokenizer, window: WindowC
         windows, _ = _maker(tokenizer, window).dataset(dataset)
         features = validation_features(fast, examples, window)
         for name, slope in _SLOPES.items():
-            logits = random_logits(windows, len(features), window.max_length, slope, config.seed)
-            starts, ends = (list(side) for side in zip(*logits, strict=True))
+            said = random_logits(windows, len(features), window.max_length, slope, config.seed)
+            starts, ends = ([getattr(of_window, side) for of_window in said] for side in ("start", "end"))
             contenders[f"postprocessing, {name}"] = {
-                _OURS: functools.partial(_answers, windows, [Logits(*said) for said in logits[: len(windows)]]),
+                _OURS: functools.partial(_answers, windows, said[: len(windows)]),
                 _PADDED: functools.partial(postprocessed, examples, features, starts, ends, DecodingConfig()),
             }
     rows = []
@@ -113,9 +113,7 @@ def measure_alone(dataset: KorquadDataset, tokenizer: Tokenizer, window: WindowC
     return rows
 
 
-def random_logits(
-    windows: Sequence[Window], count: int, length: int, slope: float, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def random_logits(windows: Sequence[Window], count: int, length: int, slope: float, seed: int) -> list[Logits]:
     """Start and end logits of windows, each (length,) float32: noise that falls by `slope` a token from some place on.
 
     count: at least so many; transformers' side may have a few more windows, for it normalises text in another way.
@@ -125,7 +123,7 @@ def random_logits(
     for of_window, window in zip(logits, windows, strict=False):
         place = window.context_start + rng.integers(max(1, len(window.starts)))
         of_window -= np.float32(slope) * np.abs(np.arange(length, dtype=np.float32) - place)
-    return [(start, end) for start, end in logits]
+    return [Logits(start, end) for start, end in logits]
 
 
 def _answers(windows: Sequence[Window], logits: Sequence[Logits]) -> np.ndarray:
