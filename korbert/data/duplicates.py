@@ -76,7 +76,7 @@ class Signatures:
 
     def save(self, folder: Path, name: str, scratch: Path) -> None:
         """Write it, the file that says it is complete last."""
-        arrays: dict[str, Hashes] = {}
+        arrays: dict[str, Any] = {}
         if self.minima is not None:
             arrays = {f"band{number}": values for number, values in enumerate(bands(self.minima))}
             with atomic_file(folder / f"{name}.minima.npy", scratch) as file:
