@@ -128,6 +128,11 @@ def test_damage_is_named(tmp_path: Path, source: Path, tokenizer_folder: Path) -
     (folder / "00000-00000.tokens.npy").unlink()
     with pytest.raises(DataError, match=r"00000-00000\.tokens\.npy: (missing|wanted)"):
         ShardedCorpus(folder)
+    whole = json.loads((folder / "manifest.json").read_text("utf-8"))
+    for broken in ({"names": ["../kept/00000-00000"]}, {"files": {"/etc/passwd": [1, ""]}}, {"files": 3}):
+        (folder / "manifest.json").write_text(json.dumps(whole | broken), "utf-8")
+        with pytest.raises(DataError, match=r"manifest\.json: content: not whole"):
+            ShardedCorpus(folder)
     (folder / "manifest.json").write_text(json.dumps({"format": 99}), "utf-8")
     with pytest.raises(DataError, match="format: wanted 1 or 2, found 99"):
         ShardedCorpus(folder)

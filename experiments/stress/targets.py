@@ -322,7 +322,7 @@ def shard_reader(rng: random.Random) -> None:
     victim = rng.choice(sorted(path for path in broken.rglob("*") if path.is_file()))
     victim.write_bytes(hostile.changed_bytes(rng, victim.read_bytes()))
     try:
-        corpus = ShardedCorpus(broken, fingerprint)
+        corpus = ShardedCorpus(broken, fingerprint, verify=True)
         for document in range(len(corpus)):
             part = corpus.tokens(document, 0, corpus.document_length(document))
             assert len(part.ids) == len(part.entities) == corpus.document_length(document)

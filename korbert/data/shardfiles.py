@@ -74,8 +74,10 @@ class Manifest:
             found["sources"] = tuple(raw["sources"])
             found["names"] = tuple(raw.get("names") or (f"{number:05d}" for number in range(raw["shards"])))
             found["files"] = {name: (int(size), str(digest)) for name, (size, digest) in raw.get("files", {}).items()}
+            if outside := [name for name in (*found["names"], *found["files"]) if Path(name).name != name]:
+                raise ValueError(f"{outside[0]!r} is no name of a file in this folder")
             return cls(**found)
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise DataError(path, "content", f"not whole ({error!r}): build the shards again") from error
 
     def verify(self, folder: Path, contents: bool = False) -> None:
