@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from studies import COMMIT, REPOSITORY, asked, finetuned, pretrained, study
+from studies import COMMIT, REPOSITORY, SAMPLE, asked, finetuned, pretrained, study
 
-from korbert.config import PublishConfig, ReportConfig
+from korbert.config import DataConfig, PublishConfig, ReportConfig
 from korbert.data.korquad import read_predictions
 from korbert.errors import ConfigError, DataError
 from korbert.files import read_json, write_json_atomically
@@ -309,6 +309,22 @@ def test_predictions_of_something_else_are_not_believed(tmp_path: Path) -> None:
     change(run, exact_match=99.0)
     said = report(tmp_path / "report", tmp_path / "runs")["md"].replace("\\", "")
     assert re.search(r"predictions.json has an EM of [\d.]+ on KorQuAD_sample_dev.json, its record 99.0", said)
+
+
+def test_questions_are_found_where_the_data_lies_now(tmp_path: Path) -> None:
+    """Runs from another machine: their data.root is not here, the report's is."""
+    for seed in (1, 2):
+        run = finetuned(tmp_path / "runs" / str(seed), 0.5, seed=seed)
+        record = read_json(run / "record.json")
+        record["config"]["task"]["test"] = "{root}/KorQuAD_sample_dev.json"
+        record["config"]["data"]["root"] = str(tmp_path / "elsewhere")
+        write_json_atomically(run / "record.json", record)
+    said = report(tmp_path / "report", tmp_path / "runs")["md"]
+    assert "questions are not at hand" in said
+    assert "Intervals: Student's t over seeds" in said
+    said = report(tmp_path / "report", tmp_path / "runs", data=DataConfig(root=str(SAMPLE.parent)))["md"]
+    assert "not at hand" not in said
+    assert "(multi-bootstrap)" in said
 
 
 # ---- protocols ----
