@@ -176,7 +176,7 @@ class _Watch:
             log.info("%s: %s documents, %s characters", done.stage, *(f"{counts[k]:,}" for k in _SHOWN))
 
     def results(self) -> dict[str, Any]:
-        """Seconds of this session, and of processors with its workers; memory in megabytes, a line now and then, of all."""
+        """Seconds of this session, and of processors, workers too; memory in megabytes, some lines of all sessions."""
         lines = [json.loads(line) for line in read_text(self.path).splitlines()] if self.path.exists() else []
         step = -(-max(1, len(lines)) // _POINTS)
         peak = max((line["main_peak"] + line["workers_peak"] for line in lines), default=None)
