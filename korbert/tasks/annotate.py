@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import resource
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from korbert.config import AnnotateConfig, expand_root
 from korbert.data.corpus import Document, read_documents
 from korbert.entities import CachedAnnotator, EntityAnnotator, make_annotator, with_cache
 from korbert.errors import ConfigError
-from korbert.parallel import ordered_map
+from korbert.parallel import megabytes, ordered_map
 from korbert.tasks.prepare import corpus_files, progress_bar
 from korbert.tasks.runs import finish_run, run_once, start_run
 from korbert.text import AnnotatedText
@@ -82,7 +81,7 @@ def annotate_corpus(config: AnnotateConfig) -> dict[str, Any]:
             bar.update()
             if counts["documents"] % 1000 == 1:
                 bar.set_postfix_str(f"{labels.total():,} entities", refresh=False)
-                peak.append((counts["documents"], _megabytes()))
+                peak.append((counts["documents"], megabytes()[1]))
     if config.output:
         part.replace(folder / "entities.jsonl")
     else:
@@ -106,8 +105,3 @@ def _write(out: IO[str], number: int, paragraphs: list[AnnotatedText]) -> None:
         entities = [[e.start, e.end, e.label, e.of(text.text)] for e in text.entities]
         line = {"file": str(number), "text": text.text, "entities": entities}
         out.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def _megabytes() -> float:
-    """The largest memory that this process has had; its workers are processes of their own."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

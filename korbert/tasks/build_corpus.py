@@ -176,12 +176,13 @@ class _Watch:
             log.info("%s: %s documents, %s characters", done.stage, *(f"{counts[k]:,}" for k in _SHOWN))
 
     def results(self) -> dict[str, Any]:
-        """Seconds of this session; memory in megabytes, a line now and then, of all sessions."""
+        """Seconds of this session, and of processors, workers too; memory in megabytes, some lines of all sessions."""
         lines = [json.loads(line) for line in read_text(self.path).splitlines()] if self.path.exists() else []
         step = -(-max(1, len(lines)) // _POINTS)
         peak = max((line["main_peak"] + line["workers_peak"] for line in lines), default=None)
         return {
             "seconds": round(time.perf_counter() - self._began, 1),
+            "cpu_seconds": round(sum(os.times()[:4]), 1),
             "stages": {stage: dict(counts) for stage, counts in self._done.items()},
             "peak_megabytes": peak,
             "memory": lines[::step],
