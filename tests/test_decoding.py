@@ -28,6 +28,8 @@ from korbert.tokenizers.lookup import CharacterTokenizer
 from korbert.tokenizers.subwords import SentencePieceTokenizer
 from korbert.training.runtime import Runtime
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def syllables(sample: Path) -> Tokenizer:
