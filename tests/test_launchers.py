@@ -30,7 +30,7 @@ def search(repository: Path, folder: Path, *overrides: str) -> str:
         "hydra.sweeper.direction=minimize", "train.optimizer.learning_rate=tag(log, interval(1e-4, 1e-1))",
         f"data.cache={folder}/cache", f"run_dir={folder}/runs", *overrides,
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False, timeout=280)
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "deprecated" not in done.stderr
     return done.stdout + done.stderr

@@ -47,7 +47,7 @@ def writer(repository: Path, store: Path, name: str, count: int) -> subprocess.P
 def test_two_writers_of_a_thousand_records_each_lose_none(repository: Path, tmp_path: Path) -> None:
     store = tmp_path / "records.sqlite"
     both = [writer(repository, store, name, 1000) for name in ("a", "b")]
-    errors = [process.communicate(timeout=200)[1] for process in both]
+    errors = [process.communicate(timeout=900)[1] for process in both]
     assert errors == ["", ""]  # no warning that a record could not be kept
     found = [(run.record["results"]["by"], run.record["results"]["n"]) for run in RecordStore(store).runs()]
     assert sorted(found) == [(name, number) for name in ("a", "b") for number in range(1000)]
