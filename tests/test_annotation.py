@@ -71,7 +71,9 @@ def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         chosen = "annotators=[none,mecab,expressions-mecab,'gazetteer:nowhere.txt']"
         record = evaluate_annotators(compose_config("evaluate_annotators", [*basic, chosen, "held_out=0.5"]))
         with pytest.raises(ConfigError, match="wanted at least one"):
-            evaluate_annotators(compose_config("evaluate_annotators", [*basic, "annotators=[]"]))
+            evaluate_annotators(
+                compose_config("evaluate_annotators", [*basic, "annotators=[]", f"run_dir={tmp_path / 'none'}"])
+            )
     results = record["results"]
     found = {row["annotator"]: row for row in results["gold names"]}
     assert [found[name]["f1"] for name in ("none", "mecab", "expressions-mecab")] == [0, 100, 0]

@@ -72,7 +72,11 @@ def test_workers_end_with_the_process_that_is_stopped(tmp_path: Path, number: si
         f"    list(ordered_map(make, ({str(tmp_path)!r},), range(500), 2, chunk=1))\n",
         "utf-8",
     )
-    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, start_new_session=True, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stderr=subprocess.PIPE, start_new_session=True, text=True,
+        # As from a terminal: what a shell starts in the background ignores Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     end = time.monotonic() + 60
     while len(workers := [int(path.stem) for path in tmp_path.glob("*.pid")]) < 2 and time.monotonic() < end:
         time.sleep(0.05)
