@@ -89,4 +89,5 @@ def test_one_pretraining_for_several_fine_tunings(tmp_path: Path, one_thread: No
         assert read_json(tmp_path / str(seed) / "finetune" / "record.json")["seed"] == seed
         assert all((tmp_path / str(seed) / name).exists() for name in record["refers_to"])
         assert "finetune/predictions.json" in record["refers_to"]
+        assert record["stages"] == [str(pretrained), "finetune"]  # a report takes these for it
         assert {"data/sample/corpus.txt", "data/sample/KorQuAD_sample_dev.json"} <= record["inputs"].keys()

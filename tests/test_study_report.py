@@ -173,6 +173,17 @@ def test_losses_have_the_t_interval_over_seeds(tmp_path: Path) -> None:
     assert row["MLM nats / character, interval"] == f"{found.low:.3f} to {found.high:.3f}"
 
 
+def test_equal_scores_of_two_seeds_prove_nothing(tmp_path: Path) -> None:
+    """Student's t would take them for certain."""
+    for norm, loss in (("post", 2.0), ("pre", 2.5)):
+        for seed in (1, 2):
+            pretrained(tmp_path / "runs" / f"{norm}-{seed}", f"model.norm={norm}", seed=seed, loss=loss)
+    said = report(tmp_path / "report", tmp_path / "runs", baseline="model.norm:post")["md"]
+    assert all("MLM nats / character, interval" not in row for row in rows_of(said, "pretrain"))
+    assert "no spread to test against" in said
+    assert "\\*\\*\\*" not in said
+
+
 def scores_by_hand(run: Path, key: str) -> list[float]:
     gold = asked(None).gold()
     return [

@@ -16,7 +16,7 @@ from korbert.study.significance import Difference, holm, summarise, t_difference
 
 # What an interval was made from.
 BOTH, SEEDS, FOLDS, QUESTIONS, NOTHING = "seeds and questions", "seeds", "folds of one seed", "questions", "one run"
-ONE_SEED, ONE_PRETRAINING = "one seed", "one pretraining seed"
+ONE_SEED, ONE_PRETRAINING, NO_SPREAD = "one seed", "one pretraining seed", "no spread to test against"
 _MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
@@ -91,6 +91,8 @@ def score(group: Group, measure: Measure, folds: Sequence[int | None], answers: 
         return replace(found, low=drawn.low, high=drawn.high, source=source)
     if len(group.runs) == 1 and source == NOTHING:
         return _own_interval(group.runs[0], measure, found)
+    if found.low is not None and found.low == found.high:  # seeds of the same score promise nothing
+        return replace(found, low=None, high=None)
     return found
 
 
@@ -176,6 +178,8 @@ def _contrast(
     tested, source = _by_scores(group, base, measure, ours, theirs, paired)
     if tested is None:
         return found
+    if tested.low == tested.high and tested.difference:  # two seeds of the same score prove nothing
+        return replace(found, warnings=(*warnings, NO_SPREAD))
     return replace(found, low=tested.low, high=tested.high, p=tested.p, source=source)
 
 

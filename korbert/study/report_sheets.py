@@ -9,6 +9,7 @@ from korbert.study.answers import Answers
 from korbert.study.contrasts import (
     BOTH,
     FOLDS,
+    NO_SPREAD,
     NOTHING,
     ONE_PRETRAINING,
     ONE_SEED,
@@ -33,6 +34,7 @@ _MOST_LISTED = 8  # settings in a note
 _SAID = {
     ONE_SEED: "⚠ one seed",
     ONE_PRETRAINING: "⚠ one pretraining seed",
+    NO_SPREAD: "⚠ no spread to test against",
 }
 
 

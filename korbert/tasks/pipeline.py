@@ -48,5 +48,5 @@ def run_pipeline(config: PipelineConfig) -> dict[str, Any]:
     results = {**last["results"], "pretraining": {"run": str(pretrained), **first["results"]}}
     return finish_run(
         folder, "pipeline", config, results, tokenizer=last["tokenizer"], inputs=first["inputs"] | last["inputs"],
-        refers_to=[f"{_FINETUNING}/{name}" for name in last["refers_to"]],
+        refers_to=[f"{_FINETUNING}/{name}" for name in last["refers_to"]], stages=[str(pretrained), _FINETUNING],
     )  # fmt: skip
