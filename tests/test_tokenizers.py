@@ -134,6 +134,13 @@ def check_spans(tokenizer: Tokenizer, text: str) -> None:
 LATER = {"jamo": "".join(map(chr, range(0x1161, 0x11C3))), "bytes": "".join(byte_signs()[0x7F:0xBF])}
 
 
+def test_bytes_melt_into_syllables_and_words(trained: dict[str, Tokenizer], corpus: list[str]) -> None:
+    """The signs of a syllable's three bytes are of different scripts, at whose borders SentencePiece would cut."""
+    text = " ".join(corpus)
+    by_bytes, by_characters = (len(trained[name].encode(text)) for name in ("byte_bpe", "bpe"))
+    assert by_bytes < 1.5 * by_characters
+
+
 def squeezed(text: str) -> str:
     """Text without white space, decomposed: jamo that nobody wrote as a syllable come back as one."""
     return unicodedata.normalize("NFD", "".join(text.split()))

@@ -84,6 +84,9 @@ class SentencePieceTokenizer(TrainedTokenizer):
             "byte_fallback": byte_fallback,
             "input_format": "tsv" if sentences.counted else "",
         }
+        given = {key: value for key, value in special.items() if value}
+        if pretokenizer.symbols == "bytes":  # their signs are of several scripts, and a syllable of three of them
+            given |= {"split_by_unicode_script": False, "split_by_number": False}
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=lines,
@@ -101,7 +104,7 @@ class SentencePieceTokenizer(TrainedTokenizer):
                 pad_id=-1,
                 num_threads=2,  # a constant: the unigram trainer's sums depend on it
                 minloglevel=2,
-                **{key: value for key, value in special.items() if value},
+                **given,
             )
         except (RuntimeError, OSError) as error:
             if not sentences.count:
