@@ -94,7 +94,7 @@ def read_windows(
         with safe_open(path, framework="pt") as file:  # torch's tensors lie in the file's map, numpy's are copies
             metadata = file.metadata() or {}
             columns: Columns = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118 - no dict
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:  # the last where it was removed while it was opened
         raise DataError(path, "content", f"damaged ({error})") from error
     if metadata.get("key") != key:
         raise DataError(path, "key", f"wanted {key}, found {metadata.get('key')}")
