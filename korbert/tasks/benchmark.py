@@ -29,13 +29,13 @@ from korbert.errors import ConfigError, KorbertError
 from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
 from korbert.tasks.benchmark_korquad import benchmark_korquad
 from korbert.tasks.benchmark_tokenizers import benchmark_tokenizers
-from korbert.tasks.contenders import timed, update
+from korbert.tasks.contenders import our_training_step, timed, update
 from korbert.tasks.prepare import corpus_files, prepare_tokenizer
 from korbert.tasks.profile import MATRIX_PRODUCTS, step_profile
 from korbert.tasks.runs import finish_run, run_once, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.optimizer import OptimizerConfig, make_optimizers
-from korbert.training.runtime import Runtime, compile_layers, keep_freed_memory, make_runtime, seed_everything
+from korbert.training.runtime import Runtime, keep_freed_memory, make_runtime, seed_everything
 
 log = logging.getLogger(__name__)
 _OURS = "korbert"
@@ -215,19 +215,7 @@ def useful_flops(examples: Sequence[PretrainingExample], sizes: ModelConfig) -> 
 
 def our_step(sizes: ModelConfig, runtime: Runtime) -> Callable[[PretrainingBatch], None]:
     """A training step of korbert, as `korbert.training.loop` makes it."""
-    model = PretrainingModel(sizes).to(runtime.device).train()
-    compile_layers(model, runtime)
-    (optimizer,) = make_optimizers(model, OptimizerConfig())
-
-    def step(batch: PretrainingBatch) -> None:
-        with runtime.autocast():
-            losses = model(batch)
-        counts = batch.target_counts()
-        loss = torch.stack([value / counts[name] for name, value in losses.items()]).sum()
-        loss.backward()
-        update(model, optimizer)
-
-    return step
+    return our_training_step(PretrainingModel(sizes), runtime)
 
 
 def their_step(sizes: ModelConfig, runtime: Runtime) -> Callable[[dict[str, Tensor]], None]:

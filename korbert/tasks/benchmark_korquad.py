@@ -32,7 +32,7 @@ from korbert.entities import make_annotator
 from korbert.errors import ConfigError, KorbertError
 from korbert.model import ModelConfig, SpanModel
 from korbert.study.calibration import confidences
-from korbert.tasks.contenders import timed, timed_alone, update
+from korbert.tasks.contenders import our_training_step, timed, timed_alone, update
 from korbert.tasks.prepare import prepare_tokenizer
 from korbert.tasks.run_qa import as_examples, postprocessed, training_features, validation_features
 from korbert.tasks.runs import finish_run, start_run
@@ -226,23 +226,16 @@ def batches(windows: Sequence[Window], batch_size: int, count: int, seed: int, b
 
 def our_model(sizes: ModelConfig, work: str, runtime: Runtime) -> Callable[[SpanBatch], object]:
     """A training step as `korbert.training.loop` makes it, or logits as `korbert.prediction` does."""
-    model = SpanModel(sizes).to(runtime.device).train(work == "training")
+    if work == "training":
+        return our_training_step(SpanModel(sizes), runtime)
+    model = SpanModel(sizes).to(runtime.device).eval()
     compile_layers(model, runtime)
-    (optimizer,) = make_optimizers(model, OptimizerConfig())
-
-    def step(batch: SpanBatch) -> None:
-        with runtime.autocast():
-            losses = model(batch)
-        counts = batch.target_counts()
-        loss = torch.stack([value / counts[name] for name, value in losses.items()]).sum()
-        loss.backward()
-        update(model, optimizer)
 
     def infer(batch: SpanBatch) -> list[np.ndarray]:
         with torch.inference_mode(), runtime.autocast():
             return [part.float().cpu().numpy() for part in model.logits(batch)]
 
-    return step if work == "training" else infer
+    return infer
 
 
 def their_model(sizes: ModelConfig, work: str, runtime: Runtime) -> Callable[[dict[str, Tensor]], object]:

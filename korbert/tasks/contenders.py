@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
-from korbert.training.runtime import Runtime
+from korbert.training.optimizer import OptimizerConfig, make_optimizers
+from korbert.training.runtime import Runtime, compile_layers
 
 
 def timed(work: Callable[[], object], runtime: Runtime) -> float:
@@ -30,6 +32,23 @@ def timed_alone(work: Callable[[], object]) -> float:
     started = time.process_time()
     work()
     return time.process_time() - started
+
+
+def our_training_step(model: nn.Module, runtime: Runtime) -> Callable[[Any], None]:
+    """A training step of a model of korbert's, as `korbert.training.loop` makes it."""
+    model.to(runtime.device).train()
+    compile_layers(model, runtime)
+    (optimizer,) = make_optimizers(model, OptimizerConfig())
+
+    def step(batch: Any) -> None:
+        with runtime.autocast():
+            losses = model(batch)
+        counts = batch.target_counts()
+        loss = torch.stack([value / counts[name] for name, value in losses.items()]).sum()
+        loss.backward()
+        update(model, optimizer)
+
+    return step
 
 
 def update(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

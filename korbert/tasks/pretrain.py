@@ -73,7 +73,7 @@ def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[st
         collate_pretraining, pad_id=tokenizer.special.pad, packed=runtime.packed,
         sharing=tokenizer.special if entities.shared_positions else None,
     )  # fmt: skip
-    validation = Validation(config, corpus, tokenizer, held_out, collate, runtime)
+    validation = Validation(config, corpus, tokenizer, held_out, collate, runtime) if ranks.is_first else None
     fixed = fixed_config(config, tokenizer=tokenizer.fingerprint, annotator=corpus.manifest.annotator)
     with Tracker(folder, config.tracker if ranks.is_first else TrackerConfig(), fixed) as tracker:
         trainer = Trainer(
@@ -86,7 +86,7 @@ def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[st
             fixed_config=fixed,
             seed=config.seed,
             ranks=ranks,
-            evaluate=lambda: validation(model),
+            evaluate=None if validation is None else functools.partial(validation, model),
         )
         scores = trainer.run()
         if not ranks.is_first:

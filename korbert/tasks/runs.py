@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from korbert.study.records import keep_record
 from korbert.study.results import Meter, add_costs, make_record, make_stamp
 from korbert.tasks.inputs import changed_files, input_files
 from korbert.tokenizers import Tokenizer
+from korbert.training.distributed import own_place
 from korbert.training.state import differences
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any
     def run(config: C) -> dict[str, Any]:
         folder = Path(config.run_dir)
         asked = as_dict(config)  # tasks fill in what is inherited
-        rank, size = (int(os.environ.get(key, default)) for key, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+        rank, size = own_place()
         if rank > 0:
             return task(config) if finished(folder, asked, config.data) is None else {}
         with exclusive(folder / ".lock", folder, wait=size == 1):

@@ -98,17 +98,21 @@ class Ranks:
         return {name: sums[i].double() for i, name in enumerate(names) if there[i]}
 
 
+def own_place() -> tuple[int, int]:
+    """This process's rank and how many there are, as torchrun has put it into the environment; 0 of 1 without it."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
     """The ranks of this run, as torchrun has put them into the environment; without it, this process alone.
 
     On a GPU each rank takes the card of its local number. Ranks behind the first log warnings only.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, size = own_place()
     if size == 1:
         yield Ranks()
         return
-    rank = int(os.environ["RANK"])
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("nccl", timeout=_PATIENCE)
