@@ -8,10 +8,11 @@ Every analyser is imported and started at its first use: a JVM must not exist be
 from __future__ import annotations
 
 import importlib
+import itertools
 import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -105,17 +106,44 @@ class MecabAnalyser(Analyser):
     def _analyse(self, text: str) -> list[Morpheme]:
         # Leading white space shifts MeCab's spans, so it never sees any.
         offset = len(text) - len(text.lstrip())
-        found = self.parse(text[offset:])
-        return [Morpheme(m.span.start + offset, m.span.end + offset, m.feature.pos.split("+")[0]) for m in found]
+        if (lattice := self._lattice(text[offset:])) is None:
+            found = [(m.span, m.feature.pos) for m in self.parse(text[offset:])]
+        else:
+            found = [(span, node.feature[: node.feature.index(",")]) for span, node in lattice]
+        return [Morpheme(start + offset, end + offset, tag.split("+", 1)[0]) for (start, end), tag in found]
 
     def edges(self, text: str) -> set[int]:
         """From the spans alone."""
         offset = len(text) - len(text.lstrip())
-        found: set[int] = set()
-        if text.strip():
-            for morpheme in self.parse(text[offset:]):
-                found.update(morpheme.span)
+        if not text.strip():
+            return set()
+        if (lattice := self._lattice(text[offset:])) is None:
+            spans = [morpheme.span for morpheme in self.parse(text[offset:])]
+        else:
+            spans = [span for span, _ in lattice]
+        found = set(itertools.chain.from_iterable(spans))
         return {edge + offset for edge in found} if offset else found
+
+    def _lattice(self, text: str) -> Any | None:
+        """MeCab's own best path, pairs of span and node.
+
+        `parse` takes as much time again to read all eight features of each morpheme, of which one is wanted. None where
+        MeCab fails, or where another version of the package is made differently: then `parse` is the way.
+        """
+        if self._lattices is None:
+            return None
+        make_lattice, tagger = self._lattices
+        lattice = make_lattice(text)
+        return lattice if tagger.parse(lattice) else None
+
+    @cached_property
+    def _lattices(self) -> tuple[Callable[[str], Any], Any] | None:
+        tagger = getattr(self._tagger, "_tagger", None)
+        try:
+            from mecab.utils import create_lattice
+        except ImportError:
+            return None
+        return None if tagger is None else (create_lattice, tagger)
 
 
 class KiwiAnalyser(Analyser):

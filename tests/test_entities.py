@@ -94,6 +94,23 @@ def test_entities_are_apart_trimmed_and_repeatable(name: str, text: str) -> None
     assert annotator.annotate(text) == annotated
 
 
+@settings(max_examples=300, deadline=None)
+@given(text=TEXTS)
+def test_mecabs_lattice_says_what_its_parse_says(text: str) -> None:
+    quick, slow = make_analyser("mecab"), make_analyser("mecab")
+    slow.__dict__["_lattices"] = None  # as with a package that is made differently
+    assert quick.analyse(text) == slow.analyse(text)
+    assert quick.edges(text) == slow.edges(text) == {e for m in slow.analyse(text) for e in (m.start, m.end)}
+
+
+def test_mecabs_lattice_on_the_sample() -> None:
+    quick, slow = make_analyser("mecab"), make_analyser("mecab")
+    slow.__dict__["_lattices"] = None
+    assert quick._lattices is not None  # type: ignore[attr-defined]
+    for line in Path("data/sample/corpus.txt").read_text("utf-8").splitlines():
+        assert quick.analyse(line) == slow.analyse(line)
+
+
 _STARTED: dict[str, EntityAnnotator] = {}
 
 
