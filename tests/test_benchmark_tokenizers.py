@@ -53,6 +53,11 @@ def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
         chosen = "tokenizers=[sentencepiece_unigram@1100,morpheme_mecab@1100]"
         record = benchmark(compose_config("benchmark", [*basic, chosen, "paragraphs=40"]))
+        # Interrupted, it goes on from what was measured.
+        (tmp_path / "run" / "record.json").unlink()
+        monkeypatch.setattr(module, "measure", lambda *_: pytest.fail("measured again"))
+        again = benchmark(compose_config("benchmark", [*basic, chosen, "paragraphs=40"]))
+        assert again["results"] == record["results"]
         basic[2] = f"run_dir={tmp_path / 'wrong'}"
         with pytest.raises(ConfigError, match="wanted NAME@SIZE"):
             benchmark(compose_config("benchmark", [*basic, "tokenizers=[word]"]))

@@ -13,7 +13,7 @@ import itertools
 import logging
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from korbert.tasks.benchmark_tokenizers import benchmark_tokenizers
 from korbert.tasks.contenders import our_training_step, timed, update
 from korbert.tasks.prepare import corpus_files, prepare_tokenizer
 from korbert.tasks.profile import MATRIX_PRODUCTS, step_profile
-from korbert.tasks.runs import finish_run, run_once, start_run
+from korbert.tasks.runs import finish_run, kept, run_once, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.optimizer import OptimizerConfig, make_optimizers
 from korbert.training.runtime import Runtime, keep_freed_memory, make_runtime, seed_everything
@@ -75,7 +75,8 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     seed_everything(config.seed)
     steps, shares = [], []
     for case in config.cases:
-        rows, profile = measure_case(case, texts, tokenizer, config, runtime)
+        measure = functools.partial(measure_case, case, texts, tokenizer, config, runtime)
+        rows, profile = kept(config, asdict(case), measure)
         steps += rows
         shares.append(profile)
     return finish_run(folder, "benchmark", config, {"suite": config.suite, "steps": steps, "time of a step": shares})

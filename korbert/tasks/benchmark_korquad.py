@@ -14,7 +14,7 @@ import logging
 import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from korbert.study.calibration import confidences
 from korbert.tasks.contenders import our_training_step, timed, timed_alone, update
 from korbert.tasks.prepare import prepare_tokenizer
 from korbert.tasks.run_qa import as_examples, postprocessed, training_features, validation_features
-from korbert.tasks.runs import finish_run, start_run
+from korbert.tasks.runs import finish_run, kept, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.tokenizers.conversion import as_fast_tokenizer
 from korbert.training.optimizer import OptimizerConfig, make_optimizers
@@ -74,11 +74,12 @@ def benchmark_korquad(config: BenchmarkConfig) -> dict[str, Any]:
     steps: Rows = []
     for length in sorted({case.length for case in config.korquad.cases}):
         window = WindowConfig(length, config.korquad.doc_stride, config.korquad.max_question_length)
-        alone += measure_alone(dataset, tokenizer, window, config)
+        alone += kept(config, length, functools.partial(measure_alone, dataset, tokenizer, window, config))
         windows, _ = _maker(tokenizer, window).dataset(dataset)
         for case in config.korquad.cases:
             if case.length == length:
-                steps += measure_models(case, windows, tokenizer, config, runtime)
+                measure = functools.partial(measure_models, case, windows, tokenizer, config, runtime)
+                steps += kept(config, asdict(case), measure)
     results = {"suite": config.suite, "questions": len(dataset), "one thread": alone, "models": steps}
     return finish_run(folder, "benchmark", config, {key: value for key, value in results.items() if value != []})
 

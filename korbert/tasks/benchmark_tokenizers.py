@@ -6,6 +6,7 @@ What is compared is what a user would get: korbert a text at a time, Hugging Fac
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import os
@@ -18,7 +19,7 @@ from korbert.config import BenchmarkConfig
 from korbert.data.corpus import read_documents
 from korbert.errors import ConfigError, KorbertError
 from korbert.tasks.prepare import corpus_files, named_tokenizer, prepare_tokenizer
-from korbert.tasks.runs import finish_run, start_run
+from korbert.tasks.runs import finish_run, kept, start_run
 from korbert.tokenizers import SentencePieceTokenizer, load_tokenizer
 from korbert.tokenizers.conversion import sentencepiece_model
 from korbert.tokenizers.trained import TrainedTokenizer
@@ -35,7 +36,9 @@ def benchmark_tokenizers(config: BenchmarkConfig) -> dict[str, Any]:
     contenders = {name: _contenders(name, config) for name in config.tokenizers}
     folder = start_run(config)
     texts = list(itertools.islice(_paragraphs(config), config.paragraphs))
-    rows = [row for name, works in contenders.items() for row in measure(name, works, texts, config.rounds)]
+    rows = []
+    for name, works in contenders.items():
+        rows += kept(config, name, functools.partial(measure, name, works, texts, config.rounds))
     return finish_run(folder, "benchmark", config, {"suite": config.suite, "tokenizers": rows})
 
 

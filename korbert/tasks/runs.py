@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from korbert.config import BaseConfig, DataConfig, RunConfig, decisive
 from korbert.errors import ConfigError
-from korbert.files import exclusive, read_json, read_text, write_json_atomically
+from korbert.files import digest, exclusive, read_json, read_text, write_json_atomically
 from korbert.study.records import keep_record
 from korbert.study.results import Meter, add_costs, make_record, make_stamp
 from korbert.tasks.inputs import changed_files, input_files
@@ -22,6 +22,7 @@ from korbert.training.state import differences
 
 log = logging.getLogger(__name__)
 C = TypeVar("C", bound=RunConfig)
+R = TypeVar("R")
 # A line for each time the run was started: it may have moved to other hardware. A line with its cost where it ended
 # without a record, unless it was killed.
 _SESSIONS = "sessions.jsonl"
@@ -127,6 +128,16 @@ def finish_run(
     write_json_atomically(folder / "record.json", record)
     keep_record(config.data.records, folder, record)
     return record
+
+
+def kept(config: RunConfig, what: object, measure: Callable[[], R]) -> R:
+    """What `measure` returns, JSON-able, or returned in this run before it was interrupted; `what` tells it apart."""
+    path = Path(config.run_dir) / "kept" / f"{digest([what, decisive(as_dict(config))])}.json"
+    if path.exists():
+        return read_json(path)["result"]
+    result = measure()
+    write_json_atomically(path, {"what": what, "result": result})
+    return result
 
 
 def described(tokenizer: Tokenizer) -> dict[str, Any]:
