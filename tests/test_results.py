@@ -84,6 +84,22 @@ def test_publish_and_write_again(tmp_path: Path) -> None:
     assert before == {name: (tmp_path / name).read_bytes() for name in before}
 
 
+def test_memory_is_drawn_and_shown_in_part(tmp_path: Path) -> None:
+    """Twenty-five lines of a build's memory: every third or second one in the table, all in the picture."""
+    run, path = tmp_path / "build", page(tmp_path)
+    lines = [{"seconds": 60.0 * n, "main": 100.0 + n, "workers": 500.0} for n in range(25)]
+    record = make_record("build_corpus", {"seed": 3}, {"memory": lines, "tokens": 7})
+    write_json_atomically(run / "record.json", record | {"commit": "0" * 40})
+    publish_results(PublishConfig("page", [str(run)], str(tmp_path)))
+    shown = [line for line in path.read_text("utf-8").splitlines() if line.endswith(" 500.0 |")]
+    assert [line.split(" | ")[1] for line in shown] == [
+        f"{100.0 + n:.1f}" for n in (2, 4, 7, 9, 12, 14, 17, 19, 22, 24)
+    ]
+    drawn = (tmp_path / "page.svg").read_text("utf-8")
+    assert drawn.count("<!-- workers together -->") == 1
+    assert "<!-- memory (MB) -->" in drawn
+
+
 def test_unfinished_or_uncommitted_runs_are_refused(tmp_path: Path) -> None:
     page(tmp_path)
     changed = run_folder(tmp_path / "changed", "0" * 40 + "+changes")

@@ -11,6 +11,7 @@ from korbert.errors import DataError, KorbertError
 BEGIN, END = "<!-- records: written by experiments/publish_results.py -->", "<!-- end of records -->"
 _POINTS, _ROWS = 100, 10  # of a curve: kept and drawn, shown in the table
 _COLUMNS = 3  # of panels in a picture
+_MEMORY = "memory"  # a table of results that is drawn, and only shown in part
 
 
 def curve(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -48,7 +49,7 @@ def _thin(points: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any
 
 
 def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the loss curves of all records, and several pretrainings by time, as an SVG file.
+    """Draw the loss curves of all records, several pretrainings by time, and memory over time, as an SVG file.
 
     It is the same for the same records; without a curve there is none.
 
@@ -62,7 +63,8 @@ def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     trained = [record for record in records if record["curve"]]
     together = {record["name"]: _points(record, "minutes", "mlm_loss_per_character") for record in trained}
     together = {name: points for name, points in together.items() if len(points) > 1}
-    panels = len(trained) + (len(together) > 1)
+    watched = [record for record in records if record["results"].get(_MEMORY)]
+    panels = len(trained) + len(watched) + (len(together) > 1)
     if not panels:
         return
     columns = min(panels, _COLUMNS)
@@ -73,12 +75,23 @@ def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
             axes = figure.add_subplot(rows, columns, panels)
             axes.set(title="held-out masked LM", xlabel="training minutes", ylabel="loss (nats a character)")
             _plot(axes, together)
-        for number, record in enumerate(trained, start=1):
+        for number, record in enumerate([*trained, *watched], start=1):
             axes = figure.add_subplot(rows, columns, number)
-            axes.set(title=record["name"], xlabel="optimizer step", ylabel="loss (nats)")
-            lines = (("training_loss", "training, all objectives"), ("mlm_loss", "held-out, masked LM"))
-            _plot(axes, {label: _points(record, "step", key) for key, label in lines})
+            if number <= len(trained):
+                axes.set(title=record["name"], xlabel="optimizer step", ylabel="loss (nats)")
+                lines = (("training_loss", "training, all objectives"), ("mlm_loss", "held-out, masked LM"))
+                _plot(axes, {label: _points(record, "step", key) for key, label in lines})
+            else:
+                axes.set(title=record["name"], xlabel="minutes", ylabel="memory (MB)")
+                _plot(axes, _memory(record["results"][_MEMORY]))
+                axes.set_ylim(bottom=0)
         figure.savefig(path, metadata={"Date": None})
+
+
+def _memory(lines: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Megabytes of the main process and of its workers together, by minutes."""
+    parts = {"main process": "main", "workers together": "workers"}
+    return {label: [(line["seconds"] / 60, line[key]) for line in lines] for label, key in parts.items()}
 
 
 def _points(record: Mapping[str, Any], x: str, y: str) -> list[tuple[float, float]]:
@@ -128,7 +141,11 @@ def _render_record(record: Mapping[str, Any]) -> list[str]:
         "",
         *table(["result", ""], [[_words(k), _number(v)] for k, v in results.items() if not _is_table(v)]),
     ]
-    for rows in filter(_is_table, results.values()):
+    for name, rows in results.items():
+        if not _is_table(rows):
+            continue
+        if name == _MEMORY:
+            rows = [rows[-(-len(rows) * place // _ROWS) - 1] for place in range(1, min(_ROWS, len(rows)) + 1)]
         keys = list(dict.fromkeys(key for row in rows for key in row))
         lines += table(map(_words, keys), ([_number(row.get(key, "")) for key in keys] for row in rows))
     if points := _thin(record["curve"], _ROWS):
