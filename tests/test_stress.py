@@ -59,3 +59,19 @@ def conf(repository: Path) -> Iterator[None]:
 def test_overrides_that_cannot_be(override: str) -> None:
     with pytest.raises(ConfigError, match=r"\w"):
         compose_config("pretrain", [override, "run_dir=x"])
+
+
+@pytest.mark.slow
+def test_building_in_several_ways(tmp_path: Path, repository: Path) -> None:
+    """Other bytes would be an error; here one way is killed, and the other uses two processes."""
+    where = [f"run_dir={tmp_path / 'run'}", f"output={tmp_path / 'out'}", f"data.cache={tmp_path / 'cache'}"]
+    small = ["tokenizer=syllable", "piece_characters=3000", "documents=20"]
+    done = run(repository, "building", *where, *small, "ways=[{workers: 1}, {workers: 2, kills: 1}]")
+    assert done.returncode == 0, done.stderr
+    results = read_json(tmp_path / "run" / "record.json")["results"]
+    one, other = results["ways"]
+    assert one["digest"] == other["digest"]
+    assert one["same_bytes"] is other["same_bytes"] is True
+    assert (one["kills"], other["kills"]) == (0, 1)
+    assert one["documents"] > 0
+    assert {"seconds", "main", "workers"} <= results["memory"][0].keys()
