@@ -72,6 +72,45 @@ def test_search_through_joblib_goes_on_through_submitit(repository: Path, tmp_pa
     assert all(path.with_name("sessions.jsonl").read_text("utf-8").count('"date"') == 1 for path in second)
 
 
+def door(repository: Path, name: str, *overrides: str) -> str:
+    command = [sys.executable, f"experiments/{name}.py", *overrides]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def built(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample's corpus, built by one process, and its tokenizer."""
+    folder = tmp_path_factory.mktemp("built")
+    overrides = (*BUILD, f"data.cache={folder}/cache", f"output={folder}/corpus", f"run_dir={folder}/runs")
+    door(repository, "build_corpus", *overrides)
+    return folder
+
+
+BUILD = ("tokenizer=syllable", "entities=none", "runtime.workers=1", "piece_characters=4000", "filters=none")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["submitit_local", "ray"])
+def test_corpus_array_and_pretraining_sweep(repository: Path, built: Path, tmp_path: Path, launcher: str) -> None:
+    """Two jobs build one corpus, byte for byte the one of a single process; two jobs pretrain on it."""
+    where = (f"hydra/launcher={launcher}", f"data.cache={tmp_path}/cache", f"data.records={tmp_path}/records.sqlite")
+    parts = ("part=0,1", "parts=2", "wait=5", f"output={tmp_path}/corpus", f"run_dir={tmp_path}/build")
+    door(repository, "build_corpus", "-m", *BUILD, *parts, *where)
+    assert content(tmp_path / "corpus") == content(built / "corpus")
+    shards = f"corpus.shards={tmp_path}/corpus"
+    door(repository, "pretrain", "-m", *TINY, shards, "seed=1,2", f"run_dir={tmp_path}/pre", *where)
+    records = [read_json(path) for path in tmp_path.glob("pre/*/record.json")]
+    assert {record["config"]["seed"] for record in records} == {1, 2}
+    assert len({record["results"]["mlm_loss"] for record in records}) == 2
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """The finished corpus's files; what the jobs kept on the way is not among them."""
+    return {path.name: path.read_bytes() for path in folder.glob("*") if path.is_file()}
+
+
 @pytest.fixture
 def conf(repository: Path) -> Iterator[Path]:
     assert "PipelineConfig" in korbert.config.__all__
@@ -87,8 +126,7 @@ def test_launchers_compose(conf: Path, launcher: str, door: str) -> None:
     preset = yaml.safe_load((conf / "launcher" / f"{launcher}.yaml").read_text("utf-8"))
     assert made._target_ == preset["_target_"]
     assert set(preset) <= set(made)
-    if launcher != "ray":  # an extra of its own
-        assert get_class(made._target_).__module__.startswith("hydra_plugins")
+    assert get_class(made._target_).__module__.startswith("hydra_plugins")
 
 
 def test_every_preset_is_tested(conf: Path) -> None:
