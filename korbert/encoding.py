@@ -163,6 +163,8 @@ def encode(
     if not given.mode.has_markers and not given.mode.has_embedding:
         return encoding
     marked = _marked(annotated, encoding, tokenizer.special)
+    if given.mode is EntityMode.BOTH and given.typed and not given.embeds_markers:
+        return marked  # all of it is shown
     keep, shown = given.shown(marked.token_ids, marked.entity_ids, tokenizer.special)
     return Encoding(marked.token_ids[keep], shown, marked.starts[keep], marked.ends[keep])
 
@@ -180,12 +182,15 @@ def _mentions(annotated: AnnotatedText, encoding: Encoding) -> list[tuple[int, i
 
     An entity that shares all its tokens with the one before has none.
     """
+    if not annotated.entities:
+        return []
     starts, ends = encoding.starts, encoding.ends
+    firsts = ends.searchsorted([entity.start for entity in annotated.entities], side="right").tolist()
+    lasts = starts.searchsorted([entity.end for entity in annotated.entities], side="left").tolist()
     mentions: list[tuple[int, int, int]] = []
     previous = 0
-    for entity in annotated.entities:
-        first = max(int(np.searchsorted(ends, entity.start, side="right")), previous)
-        last = int(np.searchsorted(starts, entity.end, side="left"))
+    for entity, first, last in zip(annotated.entities, firsts, lasts, strict=True):
+        first = max(first, previous)
         while last < len(ends) and starts[last] == ends[last] == entity.end:
             last += 1  # the rest of an expanded character, which has no characters of its own
         if first < last:
@@ -198,18 +203,19 @@ def _insert_markers(encoding: Encoding, mentions: list[tuple[int, int]], special
     if not mentions:
         return encoding
     edges = np.array(mentions, dtype=np.int32)
-    # np.insert keeps the order of values given for one place: a closing marker must precede the next opening one.
-    at = edges.reshape(-1)
-    markers = np.tile(np.array([special.ent, special.ent_end], dtype=np.int32), len(mentions))
-    places = np.empty(len(at), dtype=np.int32)
-    places[0::2] = encoding.starts[edges[:, 0]]
-    places[1::2] = encoding.ends[edges[:, 1] - 1]
-    return Encoding(
-        np.insert(encoding.token_ids, at, markers),
-        np.insert(encoding.entity_ids, at, OUTSIDE),
-        np.insert(encoding.starts, at, places),
-        np.insert(encoding.ends, at, places),
-    )
+    count = len(encoding) + edges.size
+    # Markers come in the order of their places: a closing one before an opening one that has the same.
+    places = edges.reshape(-1) + np.arange(edges.size)
+    is_token = np.ones(count, dtype=np.bool_)
+    is_token[places] = False
+    opens, closes = places[0::2], places[1::2]
+    token_ids, entity_ids, starts, ends = (np.empty(count, dtype=np.int32) for _ in range(4))
+    token_ids[is_token], token_ids[opens], token_ids[closes] = encoding.token_ids, special.ent, special.ent_end
+    entity_ids[is_token], entity_ids[places] = encoding.entity_ids, OUTSIDE
+    starts[is_token], ends[is_token] = encoding.starts, encoding.ends
+    starts[opens] = ends[opens] = encoding.starts[edges[:, 0]]
+    starts[closes] = ends[closes] = encoding.ends[edges[:, 1] - 1]
+    return Encoding(token_ids, entity_ids, starts, ends)
 
 
 def balanced(token_ids: IntArray, special: SpecialTokens) -> IntArray:
