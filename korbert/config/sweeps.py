@@ -18,12 +18,14 @@ class PipelineConfig(RunConfig):
 
     pretraining_seed: null for `seed`, which fine-tuning has; with another one, fine-tunings over seeds share one
     pretraining. pretrained: the folder of pretrainings, one for each that is needed, whichever sweep asks for it.
+    fold: of korquad-dev-5fold, for fine-tuning; null: what its overrides say.
     """
 
     pretraining: list[str] = field(default_factory=list)
     finetuning: list[str] = field(default_factory=list)
     pretraining_seed: int | None = None
     pretrained: str = "runs/pretrained"
+    fold: int | None = None
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     entities: EntitiesConfig = field(default_factory=EntitiesConfig)

@@ -34,8 +34,9 @@ def run_pipeline(config: PipelineConfig) -> dict[str, Any]:
     pretrained = shared_folder(pretraining, tokenizer, Path(config.pretrained))
     pretraining.run_dir = str(pretrained)
     folder = Path(config.run_dir)
+    fold = [] if config.fold is None else [f"task.fold={config.fold}"]
     finetuning = stage(
-        "finetune_korquad", config.finetuning, **shared, seed=config.seed, init=str(pretrained),
+        "finetune_korquad", [*config.finetuning, *fold], **shared, seed=config.seed, init=str(pretrained),
         run_dir=str(folder / _FINETUNING),
     )  # fmt: skip
     finetuning.tracker.name = finetuning.tracker.name or f"{folder.name}/{_FINETUNING}"

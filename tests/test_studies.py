@@ -1,0 +1,97 @@
+"""The studies' sweeps: every value of every axis composes, and the shapes run for a few steps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from korbert.config import FinetuneConfig, PipelineConfig, PretrainConfig, compose_config
+from korbert.files import read_json
+from korbert.tasks.stages import stage
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+STUDIES = ("study_main", "study_arms", "study_masking", "study_scale", "study_tokenizers")
+LARGE = {
+    "pretraining": "['experiment=study_pretrain','model=base','train.tokens=2_000_000_000','train.batch_size=256']",
+    "finetuning": "['task=korquad','train.epochs=2','train.batch_size=32','train.optimizer.learning_rate=5e-5']",
+    "fold": "null",
+}
+
+
+@pytest.fixture(autouse=True)
+def conf() -> Iterator[None]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def axes(study: str) -> dict[str, list[str]]:
+    """Key → the values that the sweep gives it."""
+    params = compose("pipeline", [f"experiment={study}", "run_dir=x"], return_hydra_config=True).hydra.sweeper.params
+    parser = OverridesParser.create()
+    found = {}
+    for key, values in params.items():
+        override = parser.parse_override(f"{key}={values}")
+        found[key] = list(override.sweep_string_iterator()) if override.is_sweep_override() else [str(override.value())]
+    return found
+
+
+def stages(config: PipelineConfig) -> tuple[PretrainConfig, FinetuneConfig]:
+    parts = {"tokenizer": config.tokenizer, "entities": config.entities, "corpus": config.corpus}
+    fold = [] if config.fold is None else [f"task.fold={config.fold}"]
+    return (
+        stage("pretrain", config.pretraining, **parts, seed=1, run_dir="x"),
+        stage("finetune_korquad", [*config.finetuning, *fold], seed=1, init="x", run_dir="y"),
+    )
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_value_of_a_study_composes(study: str) -> None:
+    """At this size, and with the full-size commands of the README."""
+    made = axes(study)
+    first = {key: values[0] for key, values in made.items()}
+    chosen = [first, *({**first, key: value} for key, values in made.items() for value in values[1:] if key != "seed")]
+    for number, choice in enumerate(chosen):
+        overrides = [f"{key}={value}" for key, value in choice.items()]
+        large = LARGE if number == 0 else {}
+        overrides = [o for o in overrides if o.partition("=")[0] not in large]
+        overrides += [f"{key}={value}" for key, value in large.items()]
+        config = compose_config("pipeline", [f"experiment={study}", "run_dir=x", "data.root=/data", *overrides])
+        pretraining, finetuning = stages(config)
+        assert pretraining.entities.mode == config.entities.mode
+        assert pretraining.task.selection.share == 1.0
+        assert pretraining.train.steps is None
+        assert finetuning.task.fold == config.fold
+        assert finetuning.task.test.endswith("KorQuAD_v1.0_dev.json")
+    assert {"seed"} < made.keys()
+
+
+def test_main_contrast_is_what_was_decided() -> None:
+    made = axes("study_main")
+    assert made == {"arm": ["none", "split", "both"], "fold": list("01234"), "seed": list("123")}
+    assert set(axes("study_arms")["arm"]) == {path.stem for path in (CONF / "arm").glob("*.yaml")}
+
+
+@pytest.mark.slow
+def test_a_study_runs_for_a_few_steps(repository: Path, tmp_path: Path) -> None:
+    """Two arms on the sample: one pretraining each, folders named after what varies."""
+    small = "'model=tiny','model.hidden_size=32','model.num_layers=1','train.batch_size=4'"
+    command = [
+        sys.executable, "experiments/pipeline.py", "-m", "experiment=study_main", "arm=none,both", "fold=null",
+        "seed=1", "corpus=sample", "tokenizer=syllable", "tokenizer.vocab_size=1500", f"run_dir={tmp_path}/runs",
+        f"pretrained={tmp_path}/pretrained", f"data.cache={tmp_path}/cache", f"data.records={tmp_path}/records.sqlite",
+        f"pretraining=['experiment=study_pretrain','train.epochs=null','train.steps=2',{small}]",
+        "finetuning=['experiment=finetune_mini','task=korquad_sample','train.epochs=null','train.steps=2']",
+        "runtime.threads=1", "runtime.workers=1",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = {path.parent.name: read_json(path) for path in (tmp_path / "runs").glob("*/record.json")}
+    assert sorted(name.partition("-")[0] for name in records) == ["both", "none"]
+    assert {record["config"]["entities"]["mode"] for record in records.values()} == {"none", "both"}
+    assert len(list((tmp_path / "pretrained").iterdir())) == 2
