@@ -17,11 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from test_training import make_trainer
 
+from korbert.config import run_door
 from korbert.data.batching import BatchStream, FixedSource
 from korbert.data.loading import BatchLoader
 from korbert.errors import ConfigError
+from korbert.tasks.finetune import finetune_korquad
+from korbert.tasks.pretrain import pretrain
 from korbert.training.distributed import Ranks, joined
 from korbert.training.state import load_tensors
 
@@ -228,3 +232,13 @@ def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on(tmp_path: Path, repo
     assert record["results"]["steps"] == 40
     log = (tmp_path / "cut" / "log.txt").read_text("utf-8")
     assert "resumed at step" in log
+
+
+def test_doors_that_are_for_one_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two processes would do the same work twice, over each other's files."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        run_door(lambda config: pytest.fail("it runs"), OmegaConf.create({}))
+    assert "done by one: start it with python" in capsys.readouterr().err
+    assert pretrain.by_ranks
+    assert finetune_korquad.by_ranks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ def run_door(task: Callable[[Any], object], config: DictConfig) -> float | None:
     """
     noted = in_sweep() and "run_dir" in config
     try:
+        if os.environ.get("WORLD_SIZE", "1") != "1" and not getattr(task, "by_ranks", False):
+            raise ConfigError("torchrun starts several processes, but this is done by one: start it with python")
         if HydraConfig.initialized() and "run_dir" in config:
             _set_place(config)
             _let_named_length_win(config, HydraConfig.get().overrides.task)

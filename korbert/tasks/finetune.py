@@ -31,7 +31,7 @@ from korbert.study.calibration import calibration_error, confidence, fit_tempera
 from korbert.study.significance import bootstrap_interval
 from korbert.tasks.evaluate import other_version
 from korbert.tasks.prepare import progress_bar
-from korbert.tasks.runs import described, finish_run, fixed_config, run_once, start_run
+from korbert.tasks.runs import by_ranks, described, finish_run, fixed_config, run_once, start_run
 from korbert.tasks.starting import model_sizes, starting_point
 from korbert.tokenizers import load_tokenizer
 from korbert.training.bundle import Bundle, Description, copy_shared, write_description
@@ -44,6 +44,7 @@ from korbert.training.tracking import Tracker, TrackerConfig
 log = logging.getLogger(__name__)
 
 
+@by_ranks
 @run_once
 def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
     """Run (or go on with) one fine-tuning, score it, and return its record; under torchrun the first rank's."""

@@ -24,7 +24,7 @@ from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError
 from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel
 from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
-from korbert.tasks.runs import described, finish_run, fixed_config, run_once, start_run
+from korbert.tasks.runs import by_ranks, described, finish_run, fixed_config, run_once, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.bundle import Description, copy_shared, load_bundle, make_model, write_description
 from korbert.training.distributed import Ranks, joined
@@ -35,6 +35,7 @@ from korbert.training.tracking import Tracker, TrackerConfig
 log = logging.getLogger(__name__)
 
 
+@by_ranks
 @run_once
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
     """Run (or go on with) one pretraining and return its record; under torchrun, the first rank's, {} elsewhere."""

@@ -62,6 +62,12 @@ def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any
     return run
 
 
+def by_ranks(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any]]:
+    """Mark a task as one that torchrun's processes do together; `run_door` refuses to start others so."""
+    task.by_ranks = True  # type: ignore[attr-defined]
+    return task
+
+
 def finished(folder: Path, asked: Mapping[str, Any], data: DataConfig) -> dict[str, Any] | None:
     """The record of a finished run, None for one that is not. Raises ConfigError where it is not what was asked for."""
     if not (folder / "record.json").exists():
