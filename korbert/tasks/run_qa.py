@@ -135,7 +135,10 @@ def postprocessed(
     for example in examples:
         found: list[dict[str, Any]] = []
         for number in of_question[example["id"]]:
-            found += _candidates(starts[number], ends[number], features[number]["offset_mapping"], config)
+            spans = features[number]["offset_mapping"]
+            # A column that run_qa does not make, but asks for: the row is read a second time.
+            most_context = features[number].get("token_is_max_context", None)
+            found += _candidates(starts[number], ends[number], spans, most_context, config)
         best = sorted(found, key=lambda candidate: candidate["score"], reverse=True)[: config.n_best]
         for candidate in best:
             start, end = candidate.pop("offsets")
@@ -154,7 +157,11 @@ def postprocessed(
 
 
 def _candidates(
-    start: FloatArray, end: FloatArray, spans: list[tuple[int, int] | None], config: DecodingConfig
+    start: FloatArray,
+    end: FloatArray,
+    spans: list[tuple[int, int] | None],
+    most_context: dict[str, bool] | None,
+    config: DecodingConfig,
 ) -> list[dict[str, Any]]:
     found = []
     firsts = np.argsort(start)[-1 : -config.n_best - 1 : -1].tolist()
@@ -167,6 +174,8 @@ def _candidates(
             if begin is None or stop is None:
                 continue
             if last < first or last - first + 1 > config.max_answer_length:
+                continue
+            if most_context is not None and not most_context.get(str(first), False):
                 continue
             found.append(
                 {
