@@ -25,6 +25,6 @@ class DataError(KorbertError):
     def __reduce__(self) -> tuple[type[DataError], tuple[Path | str, str, str]]:
         return type(self), (self.path, self.where, self.problem)  # or one from a worker could not be unpickled
 
+
 class WriteError(DataError):
     """A file or folder that cannot be written: there is no room, or it only can be read."""
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -122,10 +122,8 @@ class Command:
 
 def kill(process: subprocess.Popen[bytes], alone: bool) -> None:
     """kill -9, of all its processes or of the first one alone."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGKILL) if alone else os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
@@ -165,7 +163,7 @@ def _build_corpus(place: Path, material: Material) -> list[str]:
 
 def _train_tokenizer(place: Path, material: Material) -> list[str]:
     return _door(
-        "train_tokenizer", *_corpus(material), "tokenizer=sentencepiece_unigram", "tokenizer.vocab_size=1000",
+        "train_tokenizer", *_corpus(material), "tokenizer=sentencepiece_unigram", "tokenizer.vocab_size=1300",
         f"output={place}/tokenizer", f"data.cache={place}/cache",
     )  # fmt: skip
 
@@ -220,7 +218,9 @@ COMMANDS = {
             ("training", "cache/checksums.json"), ("saving", "cache/tokenizers/*/tokenizer.json"),
             ("complete", "tokenizer/tokenizer.json"),
         )),
-        Command("download", _download, (("downloading", "downloads/*.part"), ("complete", "downloads/file.bin")), ("downloads/",)),
+        Command("download", _download, (
+            ("downloading", "downloads/*.part"), ("complete", "downloads/file.bin"),
+        ), ("downloads/",)),
         Command("sweep", _sweep, (
             ("first pretraining", "pretrained/*"), ("first job", "pretrained/*/record.json"),
             ("second job", "sweep/*/record.json"), ("second pretraining", "pretrained/*-both-*"),
@@ -243,7 +243,7 @@ _BLOCK, _PAUSE = 1 << 18, 0.05  # a block of bytes, and the seconds that pass be
 class _Handler(BaseHTTPRequestHandler):
     """Sends CONTENT, or what is left of it, slowly."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         if start >= len(CONTENT):
@@ -263,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def slow_server() -> Iterator[int]:
     """A server on this machine; its port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)

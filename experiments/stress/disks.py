@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
 from commands import REPOSITORY, Command, Material, kill
 from kills import Whole, tail
 from outcomes import differences, outcome

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 FAULTS = ("kills", "full", "readonly", "damage")
 _CHUNK = 75  # damages that a process does before another case is written down
 _CASES = "cases.jsonl"
+_TRIES = 20  # starts of a command that may have ended before they are killed
 
 
 @dataclass
@@ -102,7 +103,10 @@ class Harness:
                 self._do(f"damage/{store}/{first}")
 
     def _kill_enough(self) -> None:
-        """Rounds of kills, the command with the fewest so far first, until there are enough."""
+        """Rounds of kills, the command with the fewest so far first, until there are enough.
+
+        Raises KorbertError for a command that cannot be caught.
+        """
         while True:
             counts, rounds = Counter(dict.fromkeys(self.config.targets, 0)), Counter[str]()
             for name, case in self.cases.items():
@@ -113,6 +117,8 @@ class Harness:
             if counts.total() >= self.config.kills:
                 return
             target = min(self.config.targets, key=lambda name: (counts[name], rounds[name]))
+            if rounds[target] > _TRIES + counts[target]:
+                raise KorbertError(f"{target} is always faster than the kills")
             self._do(f"kills/{target}/{rounds[target]}")
 
     def _do(self, name: str) -> None:
@@ -177,14 +183,14 @@ def summary(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             found[fault] = {"skipped": case["skipped"]}
             continue
         row = found.setdefault(fault, {"targets": {}})["targets"].setdefault(target, Counter())
-        row.update(cases=1, problems=bool(case["problem"]))
+        row.update(cases=1, problems=int(bool(case["problem"])))
         if fault == "kills":
             row.update({f"killed at {stage}": count for stage, count in case["kills"].items()})
             row.update(kills=sum(case["kills"].values()), half_written=case["half_written"])
         elif fault == "damage":
             row.update(case["ends"])
         else:
-            row.update(refused=bool(case["refusal"]) and not case["refusal"].startswith("none"))
+            row.update(refused=int(case["refusal"].startswith("error: ")))
     for counts in found.values():
         for row in counts.get("targets", {}).values():
             for key in row:

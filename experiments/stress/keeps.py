@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -55,18 +55,22 @@ def kept_files(material: Material) -> dict[str, Kept]:
     """All of them, by name."""
     trained = {
         "character": lambda: CharacterTokenizer.train(_LINES, 700),
-        "sentencepiece": lambda: SentencePieceTokenizer.train(iter(_LINES), 1000, byte_fallback=True),
-        "wordpiece": lambda: WordPieceTokenizer.train(iter(_LINES), 1000),
+        "sentencepiece": lambda: SentencePieceTokenizer.train(iter(_LINES), 1500),
+        "wordpiece": lambda: WordPieceTokenizer.train(iter(_LINES), 1500),
         "jamo": lambda: CharacterTokenizer.train(_LINES, 300, pretokenizer=Pretokenizer("mecab", True, "jamo")),
     }
-    each = [Kept(f"tokenizer_{name}", _saving(train), _read_tokenizer, ("tokenizer/*",)) for name, train in trained.items()]
+    each = [
+        Kept(f"tokenizer_{name}", _saving(train), _read_tokenizer, ("tokenizer/*",)) for name, train in trained.items()
+    ]
     each += [
         Kept("shards", _make_shards, _read_shards, ("shards/*",)),
         *(
             Kept(f"build_{stage}", _building(material, stage, count), _finishing(material), ("shards/**/*",))
             for stage, count in (("sign", 6), ("encode", 1), ("encode", 9))
         ),
-        Kept("cache", _preparing(material), _preparing(material), ("cache/tokenizers/*/*", "cache/shards/*/*", "cache/*.json")),
+        Kept("cache", _preparing(material), _preparing(material), (
+            "cache/tokenizers/*/*", "cache/shards/*/*", "cache/*.json",
+        )),
         Kept("annotations", _annotate, _annotate, ("annotations/*",)),
         Kept("store", _make_store, _read_store, ("store.sqlite*",)),
         Kept("records", _make_records, _read_records, ("records.sqlite",)),
@@ -97,7 +101,11 @@ def _saving(train: Callable[[], Tokenizer]) -> Callable[[Path], None]:
 
 def _read_tokenizer(folder: Path) -> object:
     tokenizer = load_tokenizer(folder / "tokenizer")
-    return tokenizer.fingerprint, tokenizer.vocabulary, _digest([tokenizer.encode_ids(text).tolist() for text in _TEXTS])
+    return (
+        tokenizer.fingerprint,
+        tokenizer.vocabulary,
+        _digest([tokenizer.encode_ids(text).tolist() for text in _TEXTS]),
+    )
 
 
 def _make_shards(folder: Path) -> None:
@@ -135,10 +143,8 @@ def _building(material: Material, stage: str, count: int) -> Callable[[Path], No
             if sum(one.stage == stage for one in seen) == count:
                 raise _Stop
 
-        try:
+        with contextlib.suppress(_Stop):
             Builder(folder / "shards", _recipe(folder, material), progress=watch).build()
-        except _Stop:
-            pass
 
     return make
 
@@ -208,7 +214,9 @@ def _windows(material: Material) -> Callable[[Path], Any]:
         windows, statistics = stored_windows(maker, read_korquad(material.folder / "dev.json"), folder)
         fields = [field.name for field in dataclasses.fields(windows[0])]
         columns = [[getattr(window, name) for name in fields] for window in windows]
-        return statistics, _digest([[getattr(value, "tolist", lambda v=value: v)() for value in row] for row in columns])
+        return statistics, _digest(
+            [[getattr(value, "tolist", lambda v=value: v)() for value in row] for row in columns]
+        )
 
     return make
 
@@ -217,7 +225,9 @@ def _gazetteer(material: Material) -> Callable[[Path], Any]:
     def make(folder: Path) -> object:
         names = material.folder / "names.tsv"
         if not names.exists():
-            names.write_text("".join(f"{word}\tPS\n" for word in sorted(set(" ".join(_LINES).split())) if word), "utf-8")
+            names.write_text(
+                "".join(f"{word}\tPS\n" for word in sorted(set(" ".join(_LINES).split())) if word), "utf-8"
+            )
         annotator = GazetteerAnnotator([names], GazetteerRules(common_length=0), folder / "gazetteers")
         return annotator.names, annotator.labels
 
@@ -261,7 +271,7 @@ def _pretraining(material: Material, cut_off: bool = False) -> Callable[[Path], 
         finally:
             Trainer._after_step = original  # type: ignore[method-assign]
         found = outcome(folder / "run")
-        lines = (folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
-        return {**found, "steps": str([json.loads(line)["step"] for line in lines])}
+        del found["metrics.jsonl"]  # what was logged before is not promised to outlast damage
+        return found
 
     return run

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import subprocess
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+
 from commands import Command, Material, kill
 from outcomes import differences, left_over, outcome
 
@@ -31,7 +32,7 @@ class Whole:
 class Round:
     """Kills of one command, one after another, and what its end came to. problem: "" where all is as it should be."""
 
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: dict[str, int] = field(default_factory=dict)
     half_written: int = 0
     problem: str = ""
 
@@ -94,7 +95,8 @@ def kill_round(
         if status is not None:  # it was faster
             break
         kill(process, alone=command.spared and rng.random() < 0.5)
-        done.kills[command.stage(place) if begun else "start-up"] += 1
+        stage = command.stage(place) if begun else "start-up"
+        done.kills[stage] = done.kills.get(stage, 0) + 1
         done.half_written += bool([name for name in left_over(place) if "/build/" not in name])
         left *= 0.75
     if status is None:
@@ -129,10 +131,8 @@ def _wait_for_moment(
 
 
 def _sleep(process: subprocess.Popen[bytes], seconds: float) -> None:
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        pass
 
 
 def _empty(place: Path) -> None:

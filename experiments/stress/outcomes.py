@@ -13,7 +13,16 @@ from typing import Any
 from korbert.files import digest
 from korbert.training.state import load_tensors
 
-_TIMED = {"seconds", "cpu_seconds", "memory", "peak_megabytes", "tokens_per_second", "waiting", "stages", "new_paragraphs"}
+_TIMED = {
+    "seconds",
+    "cpu_seconds",
+    "memory",
+    "peak_megabytes",
+    "tokens_per_second",
+    "waiting",
+    "stages",
+    "new_paragraphs",
+}
 _TIMED |= {"characters_per_second"}
 # Not what is asked for, and different every time: logs, times, locks, what SQLite needs while it is open.
 _IGNORED = re.compile(
@@ -86,7 +95,9 @@ def _tokenizer(path: Path) -> str:
 def _rows(path: Path) -> str:
     """Every row of every table."""
     with sqlite3.connect(path) as connection:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
+        tables = [
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")
+        ]
         rows = {table: sorted(map(repr, connection.execute(f"SELECT * FROM {table}"))) for table in tables}
     connection.close()
     return digest(rows)

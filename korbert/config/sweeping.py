@@ -80,6 +80,7 @@ class SweepEnd(Callback):
             print("the same command tries them again, and leaves alone what is finished", file=sys.stderr)
             sys.exit(1)
 
+
 def _check_writable(folder: Path) -> None:
     """End with a message where `folder` cannot be made or has no room for what Hydra writes into it."""
     try:
@@ -89,4 +90,3 @@ def _check_writable(folder: Path) -> None:
     except OSError as error:
         print(f"error: {folder}: cannot be written ({error.strerror})", file=sys.stderr)
         sys.exit(1)
-

@@ -59,6 +59,7 @@ class Builder:
         self.job = f"part-{part}-of-{parts}"
         self.folders = Folders(output, output / "build" / f"scratch-{self.job}")
         self.identity = recipe.identity()
+        self._whole: set[str] = set()
         self.reader = PieceReader(
             self.folders.build / "files", recipe.sources, recipe.piece_characters, recipe.max_documents, part, parts
         )
@@ -144,8 +145,8 @@ class Builder:
         return True
 
     def encode(self) -> None:
-        """Encode this part's pieces that are not there yet, or not whole."""
-        self._work(PieceEncoder, self._is_encoded)
+        """Encode this part's pieces that are not there yet, or not as they were written."""
+        self._work(PieceEncoder, self._is_whole)
 
     def merge(self) -> Manifest | None:
         """Write the manifest, if all pieces of all parts are there."""
@@ -209,6 +210,17 @@ class Builder:
             log.warning("%s; the piece is made again", error)
             return False
         return all(_size(self.folders.output / file) == size for file, (size, _) in files.items())
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether a piece is encoded, and all its bytes are as they were written; looked at once."""
+        if name not in self._whole and self._is_encoded(name):
+            files = read_sealed_json(self.folders.pieces / f"{name}.json")["files"]
+            bad = [file for file, (_, digest) in files.items() if checksum(self.folders.output / file) != digest]
+            if bad:
+                log.warning("%s: damaged; the piece is made again", self.folders.output / bad[0])
+                return False
+            self._whole.add(name)
+        return name in self._whole
 
     def _manifest(self, names: list[str]) -> Manifest:
         counts = Counter[str]()

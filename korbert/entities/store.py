@@ -49,7 +49,7 @@ class AnnotationFile:
                     (FORMAT, name, fingerprint),
                 )
             found = self._connection.execute("SELECT format, name, fingerprint FROM annotator").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:  # the latter where SQLite's own message is damaged
             raise self._unusable(error) from error
         if found is None or found[0] != FORMAT:
             raise DataError(path, "format", f"wanted a store of annotations of format {FORMAT}")
@@ -80,7 +80,7 @@ class AnnotationFile:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?)", rows)
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise self._unusable(error) from error
 
     def __len__(self) -> int:

@@ -48,7 +48,7 @@ class RecordStore:
             # Two processes that both turn a new file into one with a log disturb each other.
             with exclusive(path.with_name(f"{path.name}.lock")):
                 self._connection = self._connect()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise self._unusable(error) from error
 
     def _connect(self) -> sqlite3.Connection:
@@ -68,7 +68,7 @@ class RecordStore:
         row = (identity, place, record.get("task"), record.get("date"), text, _sum(place))
         try:
             self._connection.execute(_INSERT, row)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise self._unusable(error) from error
 
     def runs(self) -> Iterator[StoredRun]:

@@ -66,7 +66,9 @@ def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any
                 return task(config)
             finally:
                 if meter := _meters.pop(folder, None):
-                    with contextlib.suppress(KorbertError, OSError):  # where the disk is full, that is what is to be said
+                    with contextlib.suppress(
+                        KorbertError, OSError
+                    ):  # where the disk is full, that is what is to be said
                         append_json(folder / _SESSIONS, {"cost": meter.read()})
 
     return run
