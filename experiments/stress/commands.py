@@ -79,7 +79,8 @@ class Command:
 
     stages: what is being done as long as no file of the next pattern is there, in order; tidy: folders in which nothing
     half-written is left at the end; spared: whether only its first
-    process is killed, now and then, and its workers are left to see that they are orphans.
+    process is killed, now and then, and its workers are left to see that they are orphans; weight: of its kills among
+    those of others, because it takes longer.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Command:
     stages: tuple[tuple[str, str], ...]
     tidy: tuple[str, ...] = ("run/",)
     spared: bool = False
+    weight: float = 1.0
     environment: dict[str, str] = field(default_factory=dict)
 
     def start(self, place: Path, material: Material, output: Path) -> subprocess.Popen[bytes]:
@@ -225,11 +227,11 @@ COMMANDS = {
             ("first pretraining", "pretrained/*"), ("first job", "pretrained/*/record.json"),
             ("second job", "sweep/*/record.json"), ("second pretraining", "pretrained/*-both-*"),
             ("last jobs", "pretrained/*-both-*/record.json"), ("at the end", "sweep/both-seed2-*/record.json"),
-        ), ("sweep/", "pretrained/")),
+        ), ("sweep/", "pretrained/"), weight=0.4),
         Command("annotate", _annotate, (
             ("annotating", "cache/annotations/*"), ("writing", "run/entities.jsonl"),
             ("after the record", "run/record.json"),
-        ), spared=True),
+        ), spared=True, weight=0.2),
     )
 }  # fmt: skip
 

@@ -54,9 +54,9 @@ class FaultsConfig(RunConfig):
     targets: list[str] = field(default_factory=lambda: list(COMMANDS))
     stores: list[str] | None = None
     kills: int = 200
-    kills_at_once: int = 5
-    disks: int = 4
-    damages: int = 150
+    kills_at_once: int = 8
+    disks: int = 3
+    damages: int = 75
     case: str | None = None
 
 
@@ -103,7 +103,7 @@ class Harness:
                 self._do(f"damage/{store}/{first}")
 
     def _kill_enough(self) -> None:
-        """Rounds of kills, the command with the fewest so far first, until there are enough.
+        """Rounds of kills, the command with the fewest so far first, by its weight, until there are enough.
 
         Raises KorbertError for a command that cannot be caught.
         """
@@ -116,7 +116,7 @@ class Harness:
                     rounds[target] += 1
             if counts.total() >= self.config.kills:
                 return
-            target = min(self.config.targets, key=lambda name: (counts[name], rounds[name]))
+            target = min(self.config.targets, key=lambda name: (counts[name] / COMMANDS[name].weight, rounds[name]))
             if rounds[target] > _TRIES + counts[target]:
                 raise KorbertError(f"{target} is always faster than the kills")
             self._do(f"kills/{target}/{rounds[target]}")
