@@ -12,12 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from nursery import REPOSITORY, Child, Nursery
+
+Running = subprocess.Popen[bytes] | Child
 SAMPLE = REPOSITORY / "data" / "sample"
 _RUNTIME = ("runtime=cpu", "runtime.threads=1", "runtime.workers=1")
 _TINY = (
@@ -25,18 +27,6 @@ _TINY = (
     "task.validation_examples=8", "task.max_length=64", "task.validation_length=64", "train.log_every=1",
 )  # fmt: skip
 _SYLLABLES = ("tokenizer=syllable", "tokenizer.vocab_size=600")
-_FETCH = """
-import sys
-from pathlib import Path
-from korbert.data.download import RemoteFile, fetch
-from korbert.errors import KorbertError
-address, digest, size, folder = sys.argv[1:]
-try:
-    fetch(RemoteFile("file.bin", address, digest, int(size)), Path(folder))
-except KorbertError as error:  # as a door does
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(1)
-"""
 
 
 @dataclass(frozen=True)
@@ -89,18 +79,20 @@ class Command:
     tidy: tuple[str, ...] = ("run/",)
     spared: bool = False
     weight: float = 1.0
-    environment: dict[str, str] = field(default_factory=dict)
 
-    def start(self, place: Path, material: Material, output: Path) -> subprocess.Popen[bytes]:
+    def start(self, place: Path, material: Material, output: Path, nursery: Nursery | None = None) -> Running:
         """Start it as the first process of a group of its own; what it says goes to `output`."""
         environment = {
             **os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY),
-            "KORBERT_RECORDS": str(place / "records.sqlite"), **self.environment,
+            "KORBERT_RECORDS": str(place / "records.sqlite"),
         }  # fmt: skip
         environment.pop("HYDRA_FULL_ERROR", None)
+        line = self.line(place, material)
+        if nursery is not None:
+            return nursery.start(line, environment, output)
         with output.open("wb") as out:
             return subprocess.Popen(
-                self.line(place, material), cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=out,
+                line, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=out,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
@@ -122,7 +114,7 @@ class Command:
         return now
 
 
-def kill(process: subprocess.Popen[bytes], alone: bool) -> None:
+def kill(process: Running, alone: bool) -> None:
     """kill -9, of all its processes or of the first one alone."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGKILL) if alone else os.killpg(process.pid, signal.SIGKILL)
@@ -194,7 +186,14 @@ def _sweep(place: Path, material: Material) -> list[str]:
 def _download(place: Path, material: Material) -> list[str]:
     address = f"http://127.0.0.1:{material.port}/file.bin"
     digest = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
-    return [sys.executable, "-c", _FETCH, address, digest, str(len(CONTENT)), str(place / "downloads")]
+    return [
+        sys.executable,
+        str(Path(__file__).with_name("fetch.py")),
+        address,
+        digest,
+        str(len(CONTENT)),
+        str(place / "downloads"),
+    ]
 
 
 _RUN = (

@@ -28,6 +28,7 @@ from damage import attempt
 from hydra.core.config_store import ConfigStore
 from keeps import kept_files
 from kills import Whole, kill_round, undisturbed
+from nursery import Nursery
 from omegaconf import DictConfig
 
 from korbert.config import RunConfig, run_door
@@ -66,8 +67,8 @@ ConfigStore.instance().store(name="faults_schema", node=FaultsConfig)
 class Harness:
     """Does the cases of a run that are not done yet. Each is made from its name and the run's seed alone."""
 
-    def __init__(self, config: FaultsConfig, folder: Path, port: int) -> None:
-        self.config, self.folder = config, folder.resolve()
+    def __init__(self, config: FaultsConfig, folder: Path, port: int, nursery: Nursery) -> None:
+        self.config, self.folder, self.nursery = config, folder.resolve(), nursery
         # Always the same place, because some files hold its name.
         self.place, self.output = self.folder / "place", self.folder / "output.txt"
         self.material = Material(self.folder / "material", port)
@@ -132,7 +133,7 @@ class Harness:
         else:
             given = (rng, COMMANDS[target], self._undisturbed(target), self.place, self.material, self.output)
             if fault == "kills":
-                found = asdict(kill_round(*given, self.config.kills_at_once))
+                found = asdict(kill_round(*given, self.config.kills_at_once, self.nursery))
             else:
                 found = asdict((disks.full_disk if fault == "full" else disks.read_only)(*given))
         self.cases[name] = {"case": name, **found, "seconds": round(time.perf_counter() - began, 1)}
@@ -205,9 +206,11 @@ def faults(config: FaultsConfig) -> dict[str, Any]:
         if unknown := [name for name in names if name not in known]:
             raise KorbertError(f"{key}: {', '.join(unknown)}: wanted some of {', '.join(known)}")
     folder = start_run(config)
+    nursery = Nursery()
     with slow_server() as port:
-        harness = Harness(config, folder, port)
+        harness = Harness(config, folder, port, nursery)
         harness.run()
+    nursery.close()
     problems = {name: case["problem"] for name, case in harness.cases.items() if case["problem"]}
     record = finish_run(folder, "faults", config, {**summary(harness.cases), "problems": problems})
     if problems:

@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from commands import Command, Material, kill
+from commands import Command, Material, Running, kill
+from nursery import Nursery
 from outcomes import differences, left_over, outcome
 
 _LOOK = 0.004  # seconds between two looks at the files
@@ -80,7 +81,14 @@ def undisturbed(command: Command, place: Path, material: Material, output: Path)
 
 
 def kill_round(
-    rng: random.Random, command: Command, whole: Whole, place: Path, material: Material, output: Path, most: int
+    rng: random.Random,
+    command: Command,
+    whole: Whole,
+    place: Path,
+    material: Material,
+    output: Path,
+    most: int,
+    nursery: Nursery,
 ) -> Round:
     """Start a command anew, kill it up to `most` times, let it come to its end, and compare."""
     _empty(place)
@@ -89,8 +97,10 @@ def kill_round(
     wanted = rng.randint(1, most)
     status: int | None = None
     for _ in range(wanted):
-        process = command.start(place, material, output)
-        begun = _wait_for_moment(rng, process, whole, Watch(place), left)
+        kind = rng.random()
+        watch = Watch(place)
+        process = command.start(place, material, output, None if kind < _AT_START else nursery)
+        begun = _wait_for_moment(rng, kind, process, whole, watch, left)
         status = process.poll()
         if status is not None:  # it was faster
             break
@@ -99,6 +109,8 @@ def kill_round(
         done.kills[stage] = done.kills.get(stage, 0) + 1
         done.half_written += bool([name for name in left_over(place) if "/build/" not in name])
         left *= 0.75
+        if stage == command.stages[-1][0]:  # what there is to come to is there
+            break
     if status is None:
         status = command.run(place, material, output)
     if status != 0:
@@ -111,10 +123,9 @@ def kill_round(
 
 
 def _wait_for_moment(
-    rng: random.Random, process: subprocess.Popen[bytes], whole: Whole, watch: Watch, left: float
+    rng: random.Random, kind: float, process: Running, whole: Whole, watch: Watch, left: float
 ) -> bool:
     """Wait until it is to be killed, or has ended; whether it had begun to work."""
-    kind = rng.random()
     if kind < _AT_START:
         _sleep(process, rng.uniform(0, whole.begin))
         return bool(watch.look())
@@ -130,7 +141,7 @@ def _wait_for_moment(
     return True
 
 
-def _sleep(process: subprocess.Popen[bytes], seconds: float) -> None:
+def _sleep(process: Running, seconds: float) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
 
