@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import REPOSITORY, Command, Material, kill
+from commands import Command, Material, kill
 from kills import Whole, tail
+from nursery import REPOSITORY
 from outcomes import differences, outcome
 
 _LEAST, _MOST = 96 << 10, 1 << 30  # bytes: with less, no folder can be begun; room enough

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from commands import REPOSITORY, SAMPLE, Material, pretrain
+from commands import SAMPLE, Material, pretrain
 from damage import Kept
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from nursery import REPOSITORY
 from outcomes import outcome
 
 from korbert.config import CorpusConfig, DataConfig, EntitiesConfig, TokenizerConfig, compose_config
@@ -238,7 +239,10 @@ def _gazetteer(material: Material) -> Callable[[Path], Any]:
 
 
 def _copying(material: Material) -> Callable[[Path], None]:
-    return lambda folder: shutil.copytree(material.base / "model", folder / "model") and None
+    def copy(folder: Path) -> None:
+        shutil.copytree(material.base / "model", folder / "model")
+
+    return copy
 
 
 def _read_model(folder: Path) -> object:
@@ -263,7 +267,7 @@ def _pretraining(material: Material, cut_off: bool = False) -> Callable[[Path], 
                 raise _Stop
 
         if cut_off:
-            Trainer._after_step = stopping  # type: ignore[method-assign]
+            Trainer._after_step = stopping  # type: ignore[method-assign, assignment]
         try:
             pretraining.pretrain(compose_config("pretrain", overrides))
         except _Stop:

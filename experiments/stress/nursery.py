@@ -62,6 +62,7 @@ class Nursery:
 
     def says(self, timeout: float | None) -> bool:
         """Whether it says something within so many seconds."""
+        assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], timeout)[0])
 
     def read(self) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class SweepEnd(Callback):
         """Stop before Hydra writes its own files where that cannot be."""
         _check_writable(Path(str(config.hydra.run.dir)))
 
-    def on_job_end(self, config: DictConfig, **_: Any) -> None:
+    def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
         """Stop before the next job, whose folder Hydra would have to make."""
         if in_sweep():
             _check_writable(Path(str(config.hydra.sweep.dir)))
