@@ -52,21 +52,27 @@ def run(repository: Path, folder: Path, *overrides: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_faults_in_short(repository: Path, tmp_path: Path) -> None:
-    """Kills of the two cheapest commands, and a few damages of what is read fastest."""
-    stores = ["tokenizer_sentencepiece", "shards", "build_encode", "annotations", "records", "windows", "model"]
+    """Kills of the two cheapest commands, a disk that is full, one that only can be read, and a few damages."""
     results = run(
-        repository, tmp_path / "run", "targets=[download,train_tokenizer]", "kills=4", "kills_at_once=2", "disks=1",
-        "damages=12", f"stores=[{','.join(stores)}]", "faults=[kills,full,damage]",
-    )  # fmt: skip
+        repository,
+        tmp_path / "kills",
+        "targets=[download,train_tokenizer]",
+        "kills=4",
+        "kills_at_once=2",
+        "damages=15",
+        "stores=[shards,annotations]",
+        "faults=[kills,damage]",
+    )
     assert results["problems"] == {}
     assert results["kills"]["kills"] >= 4
     assert results["kills"]["problems"] == results["damage"]["problems"] == 0
     ends = results["damage"]
-    assert sum(ends.get(key, 0) for key in ("refused", "refused_folder", "remade", "harmless", "nothing")) == 12 * 7
-    assert ends["refused"] > 20
+    assert sum(ends.get(key, 0) for key in ("refused", "refused_folder", "remade", "harmless", "nothing")) == 2 * 15
+    assert ends["refused"] > 10
+    results = run(repository, tmp_path / "disks", "targets=[download]", "disks=2", "faults=[full,readonly]")
+    assert results["problems"] == {}
     if "skipped" not in results["full"]:
-        assert results["full"]["refused"] >= 1
-        assert results["full"]["problems"] == 0
+        assert results["full"]["refused"] + results["readonly"]["refused"] >= 2
 
 
 # ---- writing ----

@@ -41,6 +41,7 @@ FAULTS = ("kills", "full", "readonly", "damage")
 _CHUNK = 75  # damages that a process does before another case is written down
 _CASES = "cases.jsonl"
 _TRIES = 20  # starts of a command that may have ended before they are killed
+_BEGIN_WITH_MODEL = ("finetune", "model")
 
 
 @dataclass
@@ -75,13 +76,7 @@ class Harness:
         path = self.folder / _CASES
         self.cases = {case["case"]: case for case in appended_json(path)} if path.exists() else {}
         self._whole: dict[str, Whole] = {}
-        if not self.material.base.exists():
-            self.material.write()
-            command = Command("base", lambda place, material: pretrain(place, material, steps=8), ())
-            shutil.rmtree(self.place, ignore_errors=True)
-            if command.run(self.place, self.material, self.output) != 0:
-                raise KorbertError(f"no model can be pretrained, see {self.output}")
-            (self.place / "run").rename(self.material.base)
+        self.material.write()
 
     def run(self) -> None:
         """All that is asked for."""
@@ -127,6 +122,8 @@ class Harness:
         if name in self.cases:
             return
         fault, target, number = name.split("/")
+        if target in _BEGIN_WITH_MODEL:
+            self._pretrained()
         rng, began = random.Random(f"{self.config.seed}/{name}"), time.perf_counter()
         if fault == "damage":
             found = self._damage(rng, target, min(_CHUNK, self.config.damages - int(number)))
@@ -148,6 +145,15 @@ class Harness:
                 return pool.submit(damages, *given).result()
             except BrokenProcessPool:
                 return {"ends": {"crashed": 1}, "problem": "the process that read it died"}
+
+    def _pretrained(self) -> None:
+        """Make the model that some begin with, if it is not there. Raises KorbertError where that fails."""
+        if not self.material.base.exists():
+            command = Command("base", lambda place, material: pretrain(place, material, steps=8), ())
+            shutil.rmtree(self.place, ignore_errors=True)
+            if command.run(self.place, self.material, self.output) != 0:
+                raise KorbertError(f"no model can be pretrained, see {self.output}")
+            (self.place / "run").rename(self.material.base)
 
     def _undisturbed(self, target: str) -> Whole:
         if target not in self._whole:
