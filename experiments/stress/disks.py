@@ -15,7 +15,7 @@ from kills import Whole, tail
 from nursery import REPOSITORY
 from outcomes import differences, outcome
 
-_LEAST, _MOST = 96 << 10, 1 << 30  # bytes: with less, no folder can be begun; room enough
+_LEAST, _MOST = 16 << 10, 1 << 30  # bytes: hardly any room, and enough
 _SHORT = (0.02, 0.97)  # share of what a command needs, that there is room for
 
 
