@@ -325,3 +325,10 @@ def test_damaged_checksums_are_made_again(tmp_path: Path) -> None:
         path.write_text(broken, "utf-8")
         assert corpus_identity([text], tmp_path) == expected
         assert path.read_text("utf-8") == content
+
+
+def test_an_emptied_store_of_records_is_no_empty_list(tmp_path: Path) -> None:
+    (tmp_path / "records.sqlite").touch()
+    with pytest.raises(DataError, match=r"records\.sqlite: file: empty; .* scan"):
+        RecordStore(tmp_path / "records.sqlite", must_exist=True)
+    RecordStore(tmp_path / "records.sqlite").close()  # one that was killed when it made the file has left it so

@@ -201,7 +201,7 @@ def _make_records(folder: Path) -> None:
 
 
 def _read_records(folder: Path) -> object:
-    store = RecordStore(folder / "records.sqlite")
+    store = RecordStore(folder / "records.sqlite", must_exist=True)
     try:
         return [(run.id, str(run.folder), run.record) for run in store.runs()]
     finally:

@@ -42,8 +42,9 @@ class RecordStore:
     def __init__(self, path: Path, must_exist: bool = False) -> None:
         """Open the file; make it where it does not exist, unless it must."""
         self.path = path
-        if must_exist and not path.is_file():
-            raise DataError(path, "file", "not found; `experiments/runs.py scan FOLDER` makes it from run folders")
+        if must_exist and not (path.is_file() and path.stat().st_size):  # SQLite takes an empty file for a new one
+            problem = "empty" if path.is_file() else "not found"
+            raise DataError(path, "file", f"{problem}; `experiments/runs.py scan FOLDER` makes it from run folders")
         try:
             # Two processes that both turn a new file into one with a log disturb each other.
             with exclusive(path.with_name(f"{path.name}.lock")):
