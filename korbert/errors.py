@@ -21,3 +21,10 @@ class DataError(KorbertError):
         self.path = path
         self.where = where
         self.problem = problem
+
+    def __reduce__(self) -> tuple[type[DataError], tuple[Path | str, str, str]]:
+        return type(self), (self.path, self.where, self.problem)  # or one from a worker could not be unpickled
+
+
+class WriteError(DataError):
+    """A file or folder that cannot be written: there is no room, or it only can be read."""

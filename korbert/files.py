@@ -8,14 +8,15 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from korbert.errors import ConfigError, DataError
+from korbert.errors import ConfigError, DataError, WriteError
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +24,18 @@ _UMASK = os.umask(0)
 os.umask(_UMASK)
 _BLOCK = 1 << 20
 _GLANCE, _BLINK = 0.2, 0.002  # seconds between two looks at a lock that another process has, for long or a moment
+_SEAL = "checksum"
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")  # what mkstemp makes of the prefix ".NAME."
+# Of what the user can put right: a full disk, a quota, a file system or folder that only can be read.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path, scratch: Path | None = None) -> Iterator[IO[bytes]]:
     """A file to write that becomes `path` when it is whole and on the disk; after any crash, `path` is as it was.
 
-    scratch: a folder of the same file system for what is not whole yet; else it lies beside `path`. Raises DataError
-    where the disk is full.
+    scratch: a folder of the same file system for what is not whole yet; else it lies beside `path`. Raises WriteError
+    where it cannot be written, see `raise_unwritable`.
     """
     folder = path.parent if scratch is None else scratch
     temporary = None
@@ -49,15 +54,54 @@ def atomic_file(path: Path, scratch: Path | None = None) -> Iterator[IO[bytes]]:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise_if_full(path, error)
+            raise_unwritable(path, error)
         raise
 
 
-def raise_if_full(path: Path, error: OSError) -> None:
-    """Raise DataError where `error` says that there was no room for `path`."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def raise_unwritable(path: Path | str, error: OSError) -> None:
+    """Raise WriteError where `error` says that there is no room for `path`, or that nobody may write it."""
+    if error.errno in _UNWRITABLE:
         problem = f"cannot be written ({error.strerror}); what was finished before is kept"
-        raise DataError(path, "file", problem) from error
+        raise WriteError(path, "file", problem) from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around the writing of `path`: raises WriteError naming it where it cannot be written, see `raise_unwritable`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename in (None, str(path)):  # else it is about another file
+            raise_unwritable(path, error)
+        raise
+
+
+def append_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Add a line to a file of JSON Lines; where a crash has cut the last one off, on a line of its own."""
+    with writing(path), path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(value).encode() + b"\n")
+
+
+def appended_json(path: Path) -> list[dict[str, Any]]:
+    """The objects that `append_json` has written, without lines that a crash has cut off."""
+    objects = []
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(ValueError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                objects.append(value)
+    return objects
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed have left in `folder`, where nobody else can be writing now."""
+    for path in folder.glob(".*"):
+        if _LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -116,6 +160,28 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(path, "top level", f"wanted a JSON object, found {type(value).__name__}")
     return value
+
+
+def write_sealed_json(path: Path, value: Mapping[str, Any], scratch: Path | None = None) -> None:
+    """Write a JSON object as `write_json_atomically` does, with a checksum of itself that `check_seal` compares."""
+    plain = json.loads(json.dumps(value))
+    write_json_atomically(path, {**plain, _SEAL: digest(plain)}, scratch)
+
+
+def check_seal(path: Path, value: Mapping[str, Any]) -> dict[str, Any]:
+    """What was sealed, of the object that `path` holds; one that never was is taken as it is.
+
+    Raises DataError where it is not what was written.
+    """
+    plain = {key: inner for key, inner in value.items() if key != _SEAL}
+    if _SEAL in value and value[_SEAL] != digest(plain):
+        raise DataError(path, _SEAL, "damaged, or changed by hand: this is not what was written")
+    return plain
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed_json` wrote. Raises DataError where it is missing, broken, or not what was written."""
+    return check_seal(path, read_json(path))
 
 
 def checksum(path: Path, digest: hashlib._Hash | None = None) -> str:

@@ -260,6 +260,7 @@ def test_stored_annotations_need_no_analyser(tmp_path: Path, monkeypatch: pytest
         stored.annotate("부산은 항구다.")
     with pytest.raises(DataError, match="these are annotations of 'mecab', wanted 'kiwi'"):
         make_annotator("kiwi", store)
+    store.with_name("store.sqlite.sha256").unlink()
     store.write_text("not a data base, but long enough to be looked at as one", "utf-8")
     with pytest.raises(DataError, match="cannot be used as a store of annotations"):
         make_annotator("mecab", store)

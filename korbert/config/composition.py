@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import traceback
@@ -18,7 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korbert.config.identity import outdone_lengths
 from korbert.config.sweeping import forget_failure, in_sweep, note_failure
-from korbert.errors import ConfigError, KorbertError
+from korbert.errors import ConfigError, KorbertError, WriteError
+from korbert.files import raise_unwritable
 from korbert.study.results import main_score
 from korbert.training.interrupt import Interrupted
 
@@ -30,30 +32,50 @@ def run_door(task: Callable[[Any], object], config: DictConfig) -> float | None:
     on; the sweep's end names them.
     """
     noted = in_sweep() and "run_dir" in config
+    logging.raiseExceptions = False  # a log on a full disk is silent, or each of its lines would be a traceback
     try:
         if os.environ.get("WORLD_SIZE", "1") != "1" and not getattr(task, "by_ranks", False):
             raise ConfigError("torchrun starts several processes, but this is done by one: start it with python")
         if HydraConfig.initialized() and "run_dir" in config:
             _set_place(config)
             _let_named_length_win(config, HydraConfig.get().overrides.task)
-        return main_score(task(typed(config)))
-    except Interrupted as error:  # ends the sweep, too
+        return main_score(_told(task, typed(config)))
+    except (Interrupted, WriteError) as error:  # ends the sweep, too: other jobs would fail alike
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KorbertError as error:
         print(f"error: {error}", file=sys.stderr)
         if not noted:
             sys.exit(1)
-        note_failure(Path(config.run_dir), str(error))
+        _note(config, str(error))
     except Exception as error:
         if not noted:
             raise
         traceback.print_exc()
-        note_failure(Path(config.run_dir), repr(error))
+        _note(config, repr(error))
     except KeyboardInterrupt:  # outside the training loop, which stops at a step's end
         print("interrupted; the same command begins this part anew", file=sys.stderr)
         sys.exit(130)
     return None
+
+
+def _told(task: Callable[[Any], object], config: Any) -> object:
+    """What the task returns. Raises WriteError where a file or folder cannot be written."""
+    try:
+        return task(config)
+    except OSError as error:
+        if error.filename is not None:
+            raise_unwritable(os.fsdecode(error.filename), error)
+        raise
+
+
+def _note(config: DictConfig, error: str) -> None:
+    """Leave word for the sweep's end; where that cannot be written either, this is it."""
+    try:
+        note_failure(Path(config.run_dir), error)
+    except (KorbertError, OSError) as unwritable:
+        print(f"error: {unwritable}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _set_place(config: DictConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, read_write
 from korbert.files import read_json, write_json_atomically
 
 _NOTE = "failure.json"
+_ROOM = 1 << 16  # bytes; Hydra writes less
 # The presets in conf/hydra have the names of what they are presets of, whose schemas they are checked by. That Hydra
 # 1.2 would end this, as it says, is not so.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema")
@@ -48,11 +50,21 @@ class SweepEnd(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Remember when, and let the jobs' folders be named after what varies, by Hydra's setting for such names."""
+        _check_writable(Path(str(config.hydra.sweep.dir)))
         self._started = time.time()
         parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         fixed = ",".join(f"'{override.key_or_group}'" for override in parsed if not override.is_sweep_override())
         with read_write(config):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]")
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Stop before Hydra writes its own files where that cannot be."""
+        _check_writable(Path(str(config.hydra.run.dir)))
+
+    def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
+        """Stop before the next job, whose folder Hydra would have to make."""
+        if in_sweep():
+            _check_writable(Path(str(config.hydra.sweep.dir)))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print what there is to say."""
@@ -67,3 +79,14 @@ class SweepEnd(Callback):
                 print(f"  {job}: {error}", file=sys.stderr)
             print("the same command tries them again, and leaves alone what is finished", file=sys.stderr)
             sys.exit(1)
+
+
+def _check_writable(folder: Path) -> None:
+    """End with a message where `folder` cannot be made or has no room for what Hydra writes into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ROOM))
+    except OSError as error:
+        print(f"error: {folder}: cannot be written ({error.strerror})", file=sys.stderr)
+        sys.exit(1)

@@ -9,6 +9,7 @@ until `manifest.json` says that all is there.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections import Counter
@@ -24,13 +25,14 @@ from filelock import FileLock, Timeout
 from korbert.data.duplicates import SignatureStore, decide
 from korbert.data.filters import Reason
 from korbert.data.pieces import Piece, PieceReader
-from korbert.data.piecework import Done, Folders, PieceEncoder, Recipe, Signer
+from korbert.data.piecework import COMPLETE, Done, Folders, PieceEncoder, Recipe, Signer
 from korbert.data.shardfiles import MANIFEST, Manifest
-from korbert.errors import ConfigError
-from korbert.files import atomic_file, read_json, write_json_atomically
+from korbert.errors import ConfigError, DataError
+from korbert.files import atomic_file, checksum, read_sealed_json, write_sealed_json
 from korbert.parallel import ordered_map
 
 _PLAN = "recipe.json"
+log = logging.getLogger(__name__)
 _PATIENCE = 1.0  # seconds: another job may look for a moment whether this part is at work
 _POLL = 1.0  # seconds between looks at what other jobs have done
 
@@ -57,6 +59,7 @@ class Builder:
         self.job = f"part-{part}-of-{parts}"
         self.folders = Folders(output, output / "build" / f"scratch-{self.job}")
         self.identity = recipe.identity()
+        self._whole: set[str] = set()
         self.reader = PieceReader(
             self.folders.build / "files", recipe.sources, recipe.piece_characters, recipe.max_documents, part, parts
         )
@@ -76,7 +79,7 @@ class Builder:
         plan = self.folders.build / _PLAN
         if (self.folders.output / MANIFEST).exists():
             return Manifest.open(self.folders.output).recipe == self.identity
-        return read_json(plan) == self.identity if plan.exists() else not self.folders.output.exists()
+        return read_sealed_json(plan) == self.identity if plan.exists() else not self.folders.output.exists()
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -86,11 +89,11 @@ class Builder:
             with FileLock(self.folders.build / f"{self.job}.lock", timeout=_PATIENCE):
                 plan = self.folders.build / _PLAN
                 with FileLock(self.folders.build / "recipe.lock"):
-                    begun = read_json(plan) if plan.exists() else None
+                    begun = read_sealed_json(plan) if plan.exists() else None
                     if begun not in (None, self.identity):
                         self._renew(begun)
                     if begun != self.identity:
-                        write_json_atomically(plan, self.identity)
+                        write_sealed_json(plan, self.identity)
                 shutil.rmtree(self.folders.scratch, ignore_errors=True)  # what a killed process left
                 for folder in (self.folders.scratch, self.folders.pieces, self.folders.signatures):
                     folder.mkdir(parents=True, exist_ok=True)
@@ -132,15 +135,18 @@ class Builder:
             if not self._is_decided():
                 store = SignatureStore(self.folders.signatures, names)
                 reasons = decide(store, self.recipe.filters)
+                sums: dict[str, str] = {}
                 for name, first, last in zip(names, store.first[:-1], store.first[1:], strict=True):
-                    with atomic_file(self.folders.reasons / f"{name}.npy") as file:
+                    path = self.folders.reasons / f"{name}.npy"
+                    with atomic_file(path) as file:
                         np.save(file, reasons[first:last])
-                write_json_atomically(self.folders.reasons / "complete.json", {"documents": len(reasons)})
+                    sums[name] = checksum(path)
+                write_sealed_json(self.folders.reasons / COMPLETE, {"documents": len(reasons), "checksums": sums})
         return True
 
     def encode(self) -> None:
-        """Encode this part's pieces that are not there yet, or not whole."""
-        self._work(PieceEncoder, self._is_encoded)
+        """Encode this part's pieces that are not there yet, or not as they were written."""
+        self._work(PieceEncoder, self._is_whole)
 
     def merge(self) -> Manifest | None:
         """Write the manifest, if all pieces of all parts are there."""
@@ -151,7 +157,7 @@ class Builder:
             manifest = self.finished()
             if manifest is None:
                 manifest = self._manifest(names)
-                write_json_atomically(self.folders.output / MANIFEST, asdict(manifest), self.folders.scratch)
+                write_sealed_json(self.folders.output / MANIFEST, asdict(manifest), self.folders.scratch)
         self._tidy()
         return manifest
 
@@ -192,14 +198,29 @@ class Builder:
                 self.progress(done)
 
     def _is_decided(self) -> bool:
-        return (self.folders.reasons / "complete.json").exists()
+        return (self.folders.reasons / COMPLETE).exists()
 
     def _is_encoded(self, name: str) -> bool:
         path = self.folders.pieces / f"{name}.json"
         if not path.exists():
             return False
-        files = read_json(path)["files"]
+        try:
+            files = read_sealed_json(path)["files"]
+        except DataError as error:
+            log.warning("%s; the piece is made again", error)
+            return False
         return all(_size(self.folders.output / file) == size for file, (size, _) in files.items())
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether a piece is encoded, and all its bytes are as they were written; looked at once."""
+        if name not in self._whole and self._is_encoded(name):
+            files = read_sealed_json(self.folders.pieces / f"{name}.json")["files"]
+            bad = [file for file, (_, digest) in files.items() if checksum(self.folders.output / file) != digest]
+            if bad:
+                log.warning("%s: damaged; the piece is made again", self.folders.output / bad[0])
+                return False
+            self._whole.add(name)
+        return name in self._whole
 
     def _manifest(self, names: list[str]) -> Manifest:
         counts = Counter[str]()
@@ -207,7 +228,7 @@ class Builder:
         files: dict[str, tuple[int, str]] = {}
         shards = []
         for name in names:
-            piece = read_json(self.folders.pieces / f"{name}.json")
+            piece = read_sealed_json(self.folders.pieces / f"{name}.json")
             dropped.update(piece.pop("dropped"))
             shards += [name] if piece["files"] else []
             files.update(piece.pop("files"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from korbert.errors import DataError, KorbertError
-from korbert.files import checksum
+from korbert.files import checksum, raise_unwritable
 
 _BLOCK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte
@@ -80,10 +80,12 @@ def fetch(remote: RemoteFile, folder: Path, progress: Callable[[int, int], None]
         return path
     if not remote.url.startswith(("https://", "http://")):
         raise KorbertError(f"{remote.url}: only http and https addresses are fetched")
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         _download(remote, part, progress)
     except (urllib.error.URLError, HTTPException, OSError) as error:
+        if isinstance(error, OSError):
+            raise_unwritable(part, error)
         reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
         raise KorbertError(
             f"{remote.url} cannot be downloaded ({reason}). Run the same command again to go on; or, on a machine "

@@ -8,6 +8,7 @@ number of documents by a few bytes each: signatures stay on disk, and are looked
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from korbert.data.filters import Filters, Reason
 from korbert.data.overlap import Hashes, ngram_hashes
 from korbert.errors import DataError, KorbertError
-from korbert.files import atomic_file
+from korbert.files import atomic_file, read_sealed_json, write_sealed_json
 
 MINIMA, BANDS = 128, 16
 _SEED = 1
@@ -76,14 +77,23 @@ class Signatures:
 
     def save(self, folder: Path, name: str, scratch: Path) -> None:
         """Write it, the file that says it is complete last."""
-        arrays: dict[str, Any] = {}
+        columns: dict[str, Any] = {"reasons": self.reasons, "exact": self.exact}
+        checksums = {}
         if self.minima is not None:
-            arrays = {f"band{number}": values for number, values in enumerate(bands(self.minima))}
+            columns |= {f"band{number}": values for number, values in enumerate(bands(self.minima))}
+            checksums["minima"] = _checksum(self.minima)
+        checksums |= {column: _checksum(values) for column, values in columns.items()}
+        write_sealed_json(folder / f"{name}.json", checksums, scratch)
+        if self.minima is not None:
             with atomic_file(folder / f"{name}.minima.npy", scratch) as file:
                 np.save(file, self.minima)
         with atomic_file(folder / f"{name}.npz", scratch) as file:
-            columns: dict[str, Any] = {"reasons": self.reasons, "exact": self.exact, **arrays}
             np.savez(file, **columns)
+
+
+def _checksum(values: npt.NDArray[np.generic]) -> str:
+    """Of type, shape and contents."""
+    return hashlib.sha256(f"{values.dtype}{values.shape}".encode() + values.tobytes()).hexdigest()
 
 
 class SignatureStore:
@@ -91,6 +101,7 @@ class SignatureStore:
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.folder, self.names = folder, names
+        self._checked: set[str] = set()  # whose minima are as they were written
         blocks = [self.read(name, "reasons") for name in names]
         self.reasons: Reasons = np.concatenate([*blocks, np.empty(0, dtype=np.uint8)])
         self.first = np.cumsum([0, *map(len, blocks)])
@@ -100,7 +111,7 @@ class SignatureStore:
         path = self.folder / f"{name}.npz"
         try:
             with np.load(path, allow_pickle=False) as file:
-                return file[column]
+                return self._checked_values(name, column, file[column])
         except Exception as error:  # zipfile has several
             raise DataError(path, column, f"missing or damaged ({error}): delete it, and it is made again") from error
 
@@ -117,11 +128,22 @@ class SignatureStore:
             rows = pieces == piece
             path = self.folder / f"{self.names[piece]}.minima.npy"
             try:
-                found[rows] = np.load(path, mmap_mode="r")[documents[rows] - self.first[piece]]
-            except (OSError, ValueError) as error:
+                stored = np.load(path, mmap_mode="r")
+                if path.name not in self._checked:
+                    self._checked_values(self.names[piece], "minima", stored)
+                    self._checked.add(path.name)
+                found[rows] = stored[documents[rows] - self.first[piece]]
+            except Exception as error:  # numpy parses a header, and damage there has many names
                 problem = f"missing or damaged ({error}): delete it and the .npz beside it, and they are made again"
                 raise DataError(path, "signatures", problem) from error
         return found
+
+    def _checked_values(self, name: str, column: str, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Raises ValueError where they are not what was written."""
+        path = self.folder / f"{name}.json"
+        if path.exists() and read_sealed_json(path).get(column) != _checksum(values):  # older ones have none
+            raise ValueError("not what was written")
+        return values
 
 
 def decide(store: SignatureStore, filters: Filters) -> Reasons:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 from korbert.data.corpus import Raw, read_raw
 from korbert.data.wikidump import Page
 from korbert.errors import DataError
-from korbert.files import read_json, write_json_atomically
+from korbert.files import read_sealed_json, write_sealed_json
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,13 @@ class PieceReader:
     def counts(self, file: int) -> list[int] | None:
         """Documents in each piece of a file, None where nobody has read it to its end."""
         path = self._path(file)
-        return [int(count) for count in read_json(path)["documents"]] if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return [int(count) for count in read_sealed_json(path)["documents"]]
+        except DataError as error:
+            log.warning("%s; the file is read again", error)
+            return None
 
     def names(self) -> list[str] | None:
         """All pieces of the corpus in order, None where not all are known yet."""
@@ -96,7 +105,7 @@ class PieceReader:
                     if self.is_own(file, piece.number) and not is_done(piece.name):
                         yield piece
                 if known is None:
-                    write_json_atomically(self._path(file), {"source": path.name, "documents": found})
+                    write_sealed_json(self._path(file), {"source": path.name, "documents": found})
                 elif known != found:
                     raise DataError(path, "documents", "are others than when this build was begun")
                 known = found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -20,11 +21,12 @@ from korbert.data.overlap import comparable
 from korbert.data.pieces import Piece
 from korbert.data.shardfiles import ShardWriter
 from korbert.errors import DataError
-from korbert.files import checksum, write_json_atomically
+from korbert.files import checksum, read_sealed_json, write_sealed_json
 from korbert.parallel import megabytes
 from korbert.tokenizers import load_tokenizer
 
 VERSION = 1  # of what pieces are made of
+COMPLETE = "complete.json"  # among the reasons, when all are there: their number, and a checksum of each file
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ class PieceEncoder:
         tokenizer = load_tokenizer(recipe.tokenizer_folder)
         self._vocabulary = len(tokenizer)
         self._encode = DocumentEncoder(tokenizer, annotator, recipe.cut, recipe.units)
+        complete = folders.reasons / COMPLETE
+        self._checksums = read_sealed_json(complete).get("checksums", {}) if recipe.filters.any else {}
 
     def __call__(self, piece: Piece) -> Done:
         """Write its shard, and what is in it, which says that it is done."""
@@ -168,7 +172,7 @@ class PieceEncoder:
             "read": len(piece.documents), "documents": writer.documents, "empty": empty, "sentences": writer.sentences,
             "tokens": writer.tokens, "characters": characters, "dropped": dict(sorted(dropped.items())), "files": files,
         }  # fmt: skip
-        write_json_atomically(self.folders.pieces / f"{piece.name}.json", counts)
+        write_sealed_json(self.folders.pieces / f"{piece.name}.json", counts)
         return _done("encode", piece.name, len(piece.documents), characters, writer.tokens)
 
     def _reasons(self, piece: Piece) -> duplicates.Reasons:
@@ -176,7 +180,10 @@ class PieceEncoder:
             return np.full(len(piece.documents), Reason.KEPT, dtype=np.uint8)
         path = self.folders.reasons / f"{piece.name}.npy"
         try:
-            return np.load(path)
+            content = path.read_bytes()
+            if self._checksums.get(piece.name) not in (None, hashlib.sha256(content).hexdigest()):
+                raise ValueError("not what was written")
+            return np.load(io.BytesIO(content), allow_pickle=False)
         except (OSError, ValueError) as error:
             raise DataError(path, "reasons", f"missing or damaged ({error}): delete {path.parent}") from error
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from korbert.encoding import Encoding
 from korbert.errors import DataError
-from korbert.files import checksum, read_json, write_bytes_atomically
+from korbert.files import check_seal, checksum, read_json, write_bytes_atomically
 from korbert.text import IntArray
 
 FORMAT = 2
@@ -76,9 +76,11 @@ class Manifest:
             found["files"] = {name: (int(size), str(digest)) for name, (size, digest) in raw.get("files", {}).items()}
             if outside := [name for name in (*found["names"], *found["files"]) if Path(name).name != name]:
                 raise ValueError(f"{outside[0]!r} is no name of a file in this folder")
-            return cls(**found)
+            manifest = cls(**found)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise DataError(path, "content", f"not whole ({error!r}): build the shards again") from error
+        check_seal(path, raw)
+        return manifest
 
     def verify(self, folder: Path, contents: bool = False) -> None:
         """Compare every file's size, or its checksum, too. Raises DataError that names all files that differ."""

@@ -25,7 +25,7 @@ from korbert.errors import DataError
 from korbert.files import write_bytes_atomically
 from korbert.tokenizers import SpecialTokens
 
-FORMAT = 1  # another one wherever the same settings would make other windows
+FORMAT = 2  # another one wherever the same settings would make other windows
 Columns = dict[str, npt.NDArray[np.int32]]
 # Of each window: its question's place in the data set, its tokens, the first one of the context, the answer's first and
 # last one, and their characters before and behind it.
@@ -82,7 +82,8 @@ def write_windows(
         column = np.concatenate(of_window) if of_window else np.zeros(0, dtype=np.int32)
         if name != "entities" or column.any():
             columns[name] = column
-    metadata = {"key": key, "truncated": str(made.truncated_questions), "checksum": str(_checksum(columns))}
+    truncated = str(made.truncated_questions)
+    metadata = {"key": key, "truncated": truncated, "checksum": str(_checksum(columns, truncated))}
     write_bytes_atomically(path, save(columns, metadata=metadata))
 
 
@@ -98,11 +99,12 @@ def read_windows(
         raise DataError(path, "content", f"damaged ({error})") from error
     if metadata.get("key") != key:
         raise DataError(path, "key", f"wanted {key}, found {metadata.get('key')}")
-    if metadata.get("checksum") != str(_checksum(columns)):
+    truncated = metadata.get("truncated", "")
+    if metadata.get("checksum") != str(_checksum(columns, truncated)):
         raise DataError(path, "checksum", "damaged: this is not what was written")
     windows = _windows(columns, dataset, maker.tokenizer.special)
     held = {row[0] for row in columns["windows"].tolist() if row[3:5] != [0, 0]}
-    return windows, WindowStatistics(len(dataset), len(windows), len(dataset) - len(held), int(metadata["truncated"]))
+    return windows, WindowStatistics(len(dataset), len(windows), len(dataset) - len(held), int(truncated))
 
 
 def _windows(columns: Columns, dataset: KorquadDataset, special: SpecialTokens) -> list[Window]:
@@ -139,9 +141,9 @@ def _windows(columns: Columns, dataset: KorquadDataset, special: SpecialTokens) 
     return windows
 
 
-def _checksum(columns: Mapping[str, npt.NDArray[np.int32]]) -> int:
-    """Of names, shapes and contents."""
-    value = 0
+def _checksum(columns: Mapping[str, npt.NDArray[np.int32]], truncated: str) -> int:
+    """Of names, shapes and contents, and of what is said beside them."""
+    value = zlib.crc32(truncated.encode())
     for name, column in sorted(columns.items()):
         value = zlib.crc32(f"{name}{column.shape}{column.dtype}".encode(), value)
         value = zlib.crc32(np.ascontiguousarray(column).data, value)

@@ -6,6 +6,7 @@ of them in one pass over the text.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Sequence
@@ -109,13 +110,13 @@ class GazetteerAnnotator(EntityAnnotator):
 
     @cached_property
     def _loaded(self) -> tuple[list[str], list[str]]:
-        path = None if self.cache is None else self.cache / f"{_file_name(self.fingerprint)}.tsv"
-        if path is not None and path.exists():
-            pairs = [_pair(path, number, line) for number, line in read_lines(path)]
-        else:
+        path = None if self.cache is None else self.cache / f"{_file_name(self.fingerprint)}.names"
+        pairs = None if path is None else _kept(path)
+        if pairs is None:
             pairs = list(self._read().items())
             if path is not None:
-                write_text_atomically(path, "".join(f"{name}\t{label}\n" for name, label in pairs))
+                names = "".join(f"{name}\t{label}\n" for name, label in pairs)
+                write_text_atomically(path, f"{_checksum(names)}\n{names}")
         if not pairs:
             raise ConfigError(f"entities.files: no name is left of {', '.join(map(str, self.files))}")
         return [name for name, _ in pairs], [label for _, label in pairs]
@@ -163,6 +164,25 @@ def _pair(path: Path, number: int, line: str) -> tuple[str, str]:
     if len(cells) != 2 or not all(cells):
         raise DataError(path, f"line {number}", f"wanted a name, a tab and its type, got {line!r}")
     return cells[0], cells[1]
+
+
+def _kept(path: Path) -> list[tuple[str, str]] | None:
+    """Names and types that were kept before, if they are there and what was written."""
+    try:
+        check, _, names = path.read_bytes().decode("utf-8").partition("\n")
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        check, names = "", ""
+    if check != _checksum(names):
+        log.warning("%s: damaged; the names are read again", path)
+        return None
+    pairs = (line.split("\t") for line in names.split("\n")[:-1])
+    return [(name, label) for name, label in pairs]
+
+
+def _checksum(names: str) -> str:
+    return hashlib.sha256(names.encode()).hexdigest()
 
 
 def _file_name(fingerprint: str) -> str:

@@ -9,17 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from korbert.entities.base import EntityAnnotator, NoEntities
-from korbert.errors import DataError
+from korbert.errors import DataError, WriteError
+from korbert.files import checksum, read_text, write_text_atomically
 from korbert.text import AnnotatedText, Span
 
 FORMAT = 2
 _MOST_AT_ONCE = 500  # keys in one question to the data base
 _PATIENCE = 60.0  # seconds to wait for another process that writes
+_DIGITS = 8  # of an entry's checksum
+_UNWRITABLE = ("disk is full", "readonly database", "disk I/O error", "unable to open")  # in SQLite's messages
 _TABLES = """
 CREATE TABLE IF NOT EXISTS annotator (format INTEGER, name TEXT, fingerprint TEXT);
 CREATE TABLE IF NOT EXISTS spans (text BLOB PRIMARY KEY, found TEXT) WITHOUT ROWID;
@@ -45,7 +49,7 @@ class AnnotationFile:
                     (FORMAT, name, fingerprint),
                 )
             found = self._connection.execute("SELECT format, name, fingerprint FROM annotator").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:  # the latter where SQLite's own message is damaged
             raise self._unusable(error) from error
         if found is None or found[0] != FORMAT:
             raise DataError(path, "format", f"wanted a store of annotations of format {FORMAT}")
@@ -64,19 +68,19 @@ class AnnotationFile:
                 marks = ",".join("?" * len(part))
                 rows = self._connection.execute(f"SELECT text, found FROM spans WHERE text IN ({marks})", part)
                 for key, spans in rows:
-                    found[keys[key]] = tuple(Span(*span) for span in json.loads(spans))
-        except (sqlite3.Error, ValueError, TypeError) as error:
+                    found[keys[key]] = _from_row(key, spans)
+        except (sqlite3.Error, ValueError, TypeError, AttributeError) as error:
             raise self._unusable(error) from error
         return found
 
     def write(self, annotated: Iterable[AnnotatedText]) -> None:
         """Keep these, all or none of them."""
-        rows = [(_key(text.text), _as_json(text.entities)) for text in annotated]
+        rows = [_as_row(text) for text in annotated]
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?)", rows)
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise self._unusable(error) from error
 
     def __len__(self) -> int:
@@ -88,7 +92,14 @@ class AnnotationFile:
         """Bring everything into the one file, so that it can be copied."""
         self._connection.close()
 
+    def seal(self) -> None:
+        """Close it for good, and leave a checksum beside it, as sha256sum writes it."""
+        self.close()
+        write_text_atomically(_seal(self.path), f"{checksum(self.path)}  {self.path.name}\n")
+
     def _unusable(self, error: Exception) -> DataError:
+        if any(reason in str(error) for reason in _UNWRITABLE):
+            return WriteError(self.path, "file", f"cannot be written ({error}); what was finished before is kept")
         return DataError(self.path, "content", f"cannot be used as a store of annotations ({error})")
 
 
@@ -133,6 +144,7 @@ class StoredAnnotator(EntityAnnotator):
     """
 
     def __init__(self, path: Path, name: str, make: Callable[[], EntityAnnotator] | None) -> None:
+        _check_seal(path)
         self._file, self._make = AnnotationFile(path), make
         if self._file.name != name:
             raise DataError(path, "annotator", f"these are annotations of {self._file.name!r}, wanted {name!r}")
@@ -169,11 +181,12 @@ class StoredAnnotator(EntityAnnotator):
 
 def write_store(path: Path, name: str, annotator: EntityAnnotator, texts: Iterable[str]) -> int:
     """Annotate every text and write a file for `StoredAnnotator`; the number of different texts."""
-    path.unlink(missing_ok=True)
+    for old in (path, _seal(path)):
+        old.unlink(missing_ok=True)
     file = AnnotationFile(path, name, annotator.fingerprint)
     file.write(annotator.annotate_all(list(dict.fromkeys(texts))))
     count = len(file)
-    file.close()
+    file.seal()
     return count
 
 
@@ -184,10 +197,36 @@ def with_cache(annotator: EntityAnnotator, cache: Path | str | None) -> EntityAn
     return CachedAnnotator(annotator, Path(cache) / "annotations")
 
 
+def _seal(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _check_seal(path: Path) -> None:
+    """Raises DataError where a finished store is not what was written; older ones have no checksum beside them."""
+    if path.is_file() and _seal(path).is_file() and read_text(_seal(path)).split()[:1] != [checksum(path)]:
+        raise DataError(path, "checksum", f"damaged: this is not what was written, says {_seal(path).name} beside it")
+
+
 def _key(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
-def _as_json(entities: Iterable[Span]) -> str:
-    spans = [[entity.start, entity.end, entity.label] for entity in entities]
-    return json.dumps(spans, ensure_ascii=False, separators=(",", ":"))
+def _as_row(text: AnnotatedText) -> tuple[bytes, str]:
+    """Key and spans of a text, with a checksum of both behind them."""
+    key = _key(text.text)
+    spans = [[entity.start, entity.end, entity.label] for entity in text.entities]
+    found = json.dumps(spans, ensure_ascii=False, separators=(",", ":"))
+    return key, f"{found}{_checksum(key, found)}"
+
+
+def _from_row(key: bytes, found: str) -> tuple[Span, ...]:
+    """Raises ValueError where they are not what was written."""
+    if not found.endswith("]"):  # older ones have no checksum
+        found, check = found[:-_DIGITS], found[-_DIGITS:]
+        if check != _checksum(key, found):
+            raise ValueError("an entry is not what was written")
+    return tuple(Span(*span) for span in json.loads(found))
+
+
+def _checksum(key: bytes, found: str) -> str:
+    return f"{zlib.crc32(found.encode('utf-8', 'surrogatepass'), zlib.crc32(key)):0{_DIGITS}x}"

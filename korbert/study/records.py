@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,11 @@ from korbert.files import digest, exclusive, read_json
 
 log = logging.getLogger(__name__)
 _PATIENCE = 120.0  # seconds to wait for other processes that write
-_TABLE = "CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, folder TEXT, task TEXT, date TEXT, record TEXT)"
-_INSERT = "INSERT INTO runs VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET folder = excluded.folder"
+_TABLE = """CREATE TABLE IF NOT EXISTS runs
+    (id TEXT PRIMARY KEY, folder TEXT, task TEXT, date TEXT, record TEXT, folder_sum INTEGER)"""
+_INSERT = """INSERT INTO runs (id, folder, task, date, record, folder_sum) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET folder = excluded.folder, folder_sum = excluded.folder_sum"""
+_COLUMNS = "id, folder, task, date, record, folder_sum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,14 @@ class RecordStore:
     def __init__(self, path: Path, must_exist: bool = False) -> None:
         """Open the file; make it where it does not exist, unless it must."""
         self.path = path
-        if must_exist and not path.is_file():
-            raise DataError(path, "file", "not found; `experiments/runs.py scan FOLDER` makes it from run folders")
+        if must_exist and not (path.is_file() and path.stat().st_size):  # SQLite takes an empty file for a new one
+            problem = "empty" if path.is_file() else "not found"
+            raise DataError(path, "file", f"{problem}; `experiments/runs.py scan FOLDER` makes it from run folders")
         try:
             # Two processes that both turn a new file into one with a log disturb each other.
             with exclusive(path.with_name(f"{path.name}.lock")):
                 self._connection = self._connect()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise self._unusable(error) from error
 
     def _connect(self) -> sqlite3.Connection:
@@ -52,24 +57,35 @@ class RecordStore:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(_TABLE)
+        if not any(column[1] == "folder_sum" for column in connection.execute("PRAGMA table_info(runs)")):
+            connection.execute("ALTER TABLE runs ADD COLUMN folder_sum INTEGER")  # older ones are without
         return connection
 
     def add(self, folder: Path, record: Mapping[str, Any]) -> None:
         """Keep a record; one that is there stays, at the place where its folder is now."""
-        row = (digest(record), self._relative(folder), record.get("task"), record.get("date"), json.dumps(record))
+        text = json.dumps(record)
+        identity = digest(json.loads(text))  # of what will be read
+        place = self._relative(folder)
+        row = (identity, place, record.get("task"), record.get("date"), text, _sum(place))
         try:
             self._connection.execute(_INSERT, row)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise self._unusable(error) from error
 
     def runs(self) -> Iterator[StoredRun]:
         """All of them, the oldest first."""
         try:
-            for identity, folder, record in self._connection.execute(
-                "SELECT id, folder, record FROM runs ORDER BY date"
-            ):
-                yield StoredRun(identity, self.path.parent / folder, json.loads(record))
-        except (sqlite3.Error, ValueError) as error:
+            (said,) = self._connection.execute("PRAGMA integrity_check").fetchone()
+            if said != "ok":
+                raise ValueError(said)
+            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM runs ORDER BY date")
+            for identity, folder, task, date, record, folder_sum in rows:
+                found = json.loads(record)
+                written = (digest(found), found.get("task"), found.get("date"))
+                if written != (identity, task, date) or folder_sum not in (None, _sum(folder)):
+                    raise ValueError(f"the row of {folder} is not what was written")
+                yield StoredRun(identity, self.path.parent / folder, found)
+        except (sqlite3.Error, ValueError, TypeError, AttributeError) as error:
             raise self._unusable(error) from error
 
     def close(self) -> None:
@@ -82,7 +98,12 @@ class RecordStore:
         return os.path.relpath(folder, here) if folder.is_relative_to(here) else str(folder)
 
     def _unusable(self, error: Exception) -> DataError:
-        return DataError(self.path, "content", f"cannot be used as a store of records ({error})")
+        remedy = "without it, `experiments/runs.py scan runs` makes it again"
+        return DataError(self.path, "content", f"cannot be used as a store of records ({error}); {remedy}")
+
+
+def _sum(folder: str) -> int:
+    return zlib.crc32(folder.encode("utf-8", "surrogatepass"))
 
 
 def keep_record(path: str | None, folder: Path, record: Mapping[str, Any]) -> None:

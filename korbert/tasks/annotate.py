@@ -14,6 +14,7 @@ from korbert.config import AnnotateConfig, expand_root
 from korbert.data.corpus import Document, read_documents
 from korbert.entities import CachedAnnotator, EntityAnnotator, make_annotator, with_cache
 from korbert.errors import ConfigError
+from korbert.files import writing
 from korbert.parallel import megabytes, ordered_map
 from korbert.tasks.prepare import corpus_files, progress_bar
 from korbert.tasks.runs import finish_run, run_once, start_run
@@ -72,7 +73,11 @@ def annotate_corpus(config: AnnotateConfig) -> dict[str, Any]:
     peak: list[tuple[int, float]] = []  # documents done, megabytes
     began = time.perf_counter()
     part = folder / "entities.jsonl.part"
-    with part.open("w", encoding="utf-8") as out, progress_bar(unit=" documents", desc=config.annotator) as bar:
+    with (
+        writing(part),
+        part.open("w", encoding="utf-8") as out,
+        progress_bar(unit=" documents", desc=config.annotator) as bar,
+    ):
         arguments = (name, config.data.cache, config.output)
         for done in ordered_map(_make, arguments, documents, config.runtime.workers):
             counts.update(documents=1, characters=done.characters, new_paragraphs=done.new)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -18,7 +17,7 @@ from korbert.data.piecework import Done, Recipe
 from korbert.data.shardfiles import Manifest
 from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError, DataError
-from korbert.files import raise_if_full, read_text
+from korbert.files import append_json, appended_json
 from korbert.parallel import megabytes
 from korbert.tasks.prepare import corpus_files, corpus_identity, prepare_tokenizer, progress_bar
 from korbert.tasks.runs import finish_run, start_run
@@ -165,19 +164,14 @@ class _Watch:
             "workers": round(sum(memory for memory, _ in self._workers.values()), 1), "main_peak": peak,
             "workers_peak": round(sum(most for _, most in self._workers.values()), 1),
         }  # fmt: skip
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise_if_full(self.path, error)
-            raise
+        append_json(self.path, line)
         if now - self._told > _SILENCE:
             self._told = now
             log.info("%s: %s documents, %s characters", done.stage, *(f"{counts[k]:,}" for k in _SHOWN))
 
     def results(self) -> dict[str, Any]:
         """Seconds of this session, and of processors, workers too; memory in megabytes, some lines of all sessions."""
-        lines = [json.loads(line) for line in read_text(self.path).splitlines()] if self.path.exists() else []
+        lines = appended_json(self.path) if self.path.exists() else []
         step = -(-max(1, len(lines)) // _POINTS)
         peak = max((line["main_peak"] + line["workers_peak"] for line in lines), default=None)
         return {

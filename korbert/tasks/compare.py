@@ -27,7 +27,7 @@ from korbert.data.korquad import read_korquad
 from korbert.data.ner import read_ner
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError, KorbertError
-from korbert.files import digest, read_text, write_text_atomically
+from korbert.files import digest, read_text, write_text_atomically, writing
 from korbert.morphology import Analyser, RememberingAnalyser, make_analyser
 from korbert.study.results import make_stamp
 from korbert.tasks.finetune import finetune_korquad
@@ -284,7 +284,7 @@ def _append(path: Path, row: dict[str, Any]) -> None:
     whole = read_text(path) if path.exists() else ""
     if not whole.endswith("\n"):
         write_text_atomically(path, whole[: whole.rfind("\n") + 1])
-    with path.open("a", encoding="utf-8") as file:
+    with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

@@ -29,8 +29,8 @@ from korbert.data.shardfiles import MANIFEST
 from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.encoding import EntityInput
 from korbert.entities import make_annotator
-from korbert.errors import ConfigError
-from korbert.files import checksum, digest, exclusive, read_json, read_text, write_json_atomically
+from korbert.errors import ConfigError, DataError
+from korbert.files import checksum, digest, exclusive, read_sealed_json, read_text, remove_leftovers, write_sealed_json
 from korbert.text import Normalizer
 from korbert.tokenizers import (
     CharacterTokenizer,
@@ -42,6 +42,7 @@ from korbert.tokenizers import (
     load_tokenizer,
     open_published,
 )
+from korbert.training.distributed import own_place
 
 PUBLISHED = "published"
 _LONGEST_NAME = 40  # of an annotator, in the name of a folder
@@ -60,7 +61,11 @@ def corpus_identity(files: list[Path], cache: Path) -> list[list[str]]:
     at every start.
     """
     store = cache / "checksums.json"
-    known = read_json(store) if store.exists() else {}
+    known: dict[str, Any] = {}
+    try:
+        known = read_sealed_json(store) if store.exists() else {}
+    except DataError as error:
+        log.warning("%s; it is made again", error)
     identity, seen = [], dict(known)
     for path in files:
         status = path.stat()
@@ -71,7 +76,7 @@ def corpus_identity(files: list[Path], cache: Path) -> list[list[str]]:
         seen[str(path.resolve())] = entry
         identity.append([path.name, entry[2]])
     if seen != known:
-        write_json_atomically(store, seen)
+        write_sealed_json(store, seen)
     return identity
 
 
@@ -125,6 +130,7 @@ def _to_make(path: Path, data: DataConfig) -> Iterator[bool]:
         yield False
     else:
         with exclusive(Path(data.cache) / "locks" / f"{path.parent.name}.lock", path.parent):
+            remove_leftovers(path.parent)
             yield not path.exists()
 
 
@@ -225,7 +231,7 @@ def prepare_shards(
                     cache=cache,
                     checksums=[checksum for _, checksum in contents],
                 )
-    shards = ShardedCorpus(folder, tokenizer.fingerprint)
+    shards = _open_shards(folder, tokenizer.fingerprint)
     log.info(
         "corpus: %s documents, %s sentences, %s tokens in %s",
         *(f"{n:,}" for n in (shards.manifest.documents, shards.manifest.sentences, shards.manifest.tokens)), folder,
@@ -235,8 +241,13 @@ def prepare_shards(
     return shards
 
 
+def _open_shards(folder: Path, fingerprint: str) -> ShardedCorpus:
+    """Shards whose every byte is as it was written; of torchrun's processes the first one looks for all."""
+    return ShardedCorpus(folder, fingerprint, verify=own_place()[0] == 0)
+
+
 def _given_shards(folder: Path, entities: EntitiesConfig, tokenizer: Tokenizer, given: EntityInput) -> ShardedCorpus:
-    shards = ShardedCorpus(folder, tokenizer.fingerprint)
+    shards = _open_shards(folder, tokenizer.fingerprint)
     found = shards.manifest
     if (found.annotator == "none") != (entities.annotator == "none") or found.cut != given.mode.cuts:
         kind = "cut at entity boundaries" if found.cut else "not cut at entity boundaries"

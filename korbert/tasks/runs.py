@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -11,8 +12,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from korbert.config import BaseConfig, DataConfig, RunConfig, decisive
-from korbert.errors import ConfigError
-from korbert.files import digest, exclusive, read_json, read_text, write_json_atomically
+from korbert.errors import ConfigError, KorbertError
+from korbert.files import (
+    append_json,
+    appended_json,
+    digest,
+    exclusive,
+    read_json,
+    remove_leftovers,
+    write_json_atomically,
+)
 from korbert.study.records import keep_record
 from korbert.study.results import Meter, add_costs, make_record, make_stamp
 from korbert.tasks.inputs import changed_files, input_files
@@ -52,12 +61,17 @@ def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any
                 log.info("%s: finished before, skipped", folder)
                 keep_record(config.data.records, folder, record)  # if the store does not have it yet
                 return record
+            for place in (folder, folder / "model"):
+                remove_leftovers(place)
             write_json_atomically(folder / "config.json", asked)
             try:
                 return task(config)
             finally:
                 if meter := _meters.pop(folder, None):
-                    _append(folder, {"cost": meter.read()})
+                    with contextlib.suppress(
+                        KorbertError, OSError
+                    ):  # where the disk is full, that is what is to be said
+                        append_json(folder / _SESSIONS, {"cost": meter.read()})
 
     return run
 
@@ -91,7 +105,7 @@ def start_run(config: RunConfig) -> Path:
     """Note that the run is started, after what can be checked beforehand, and return its folder."""
     folder = Path(config.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    _append(folder, make_stamp())
+    append_json(folder / _SESSIONS, make_stamp())
     _meters[folder] = Meter(alone=not _meters)
     log.info("run folder: %s", folder)
     return folder
@@ -151,19 +165,10 @@ def described(tokenizer: Tokenizer) -> dict[str, Any]:
     return {"kind": tokenizer.kind, "vocabulary": len(tokenizer), "fingerprint": tokenizer.fingerprint}
 
 
-def _append(folder: Path, line: Mapping[str, Any]) -> None:
-    with (folder / _SESSIONS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-
-
 def _sessions(folder: Path) -> list[dict[str, Any]]:
     """When, and where, the run was started, each with its cost where that is known."""
     sessions: list[dict[str, Any]] = []
-    for line in read_text(folder / _SESSIONS).splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # a line that a crash cut off
+    for entry in appended_json(folder / _SESSIONS):
         if "date" in entry:
             sessions.append(entry)
         elif sessions:

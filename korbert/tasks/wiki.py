@@ -15,7 +15,7 @@ from korbert.data.wikidump import Article, extract, read_pages
 from korbert.entities import LINKS
 from korbert.entities.store import AnnotationFile
 from korbert.errors import DataError
-from korbert.files import checksum, read_json, write_json_atomically
+from korbert.files import checksum, read_json, write_json_atomically, writing
 from korbert.lines import parse_json, read_lines
 from korbert.parallel import ordered_map
 from korbert.tasks.prepare import progress_bar
@@ -54,7 +54,7 @@ def extract_wiki(config: WikiConfig) -> dict[str, Any]:
         if stream.error is not None:
             log.warning("%s articles are kept in %s", f"{state['articles']:,}", folder)
             raise stream.error
-    links.close()
+    links.seal()
     _write_titles(folder, state["files"])
     log.info(
         "%s articles, %s links in %s characters; corpus.files=[%s/articles-*.jsonl.gz] entities.annotator=links:%s/%s",
@@ -92,7 +92,7 @@ def _write(folder: Path, articles: list[Article], state: dict[str, Any], links: 
     path = folder / f"articles-{len(state['files']):05d}.jsonl.gz"
     links.write(paragraph for article in articles for paragraph in article.paragraphs)
     part = path.with_name(f"{path.name}.part")
-    with gzip.open(part, "wt", encoding="utf-8") as out:
+    with writing(part), gzip.open(part, "wt", encoding="utf-8") as out:
         for article in articles:
             text = "\n".join(paragraph.text for paragraph in article.paragraphs)
             line = {"id": article.id, "title": article.title, "text": text}
@@ -109,7 +109,7 @@ def _write(folder: Path, articles: list[Article], state: dict[str, Any], links: 
 def _write_titles(folder: Path, files: list[str]) -> None:
     """A title a line, as a gazetteer reads it."""
     part = folder / f"{_TITLES}.part"
-    with gzip.open(part, "wt", encoding="utf-8") as out:
+    with writing(part), gzip.open(part, "wt", encoding="utf-8") as out:
         for name in files:
             for number, line in read_lines(folder / name):
                 out.write(parse_json(folder / name, number, line)["title"] + "\n")

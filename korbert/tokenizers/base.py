@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from korbert.errors import DataError
+from korbert.errors import ConfigError, DataError
 from korbert.files import read_json, write_text_atomically
 from korbert.text import IntArray
 
@@ -155,7 +155,10 @@ class Tokenizer(ABC):
         if description["format"] != FORMAT or description["kind"] != cls.kind:
             found = f"format {description['format']}, kind {description['kind']!r}"
             raise DataError(path, "format", f"wanted format {FORMAT}, kind {cls.kind!r}, found {found}")
-        tokenizer = cls._load(folder, description)
+        try:
+            tokenizer = cls._load(folder, description)
+        except (TypeError, ValueError, AttributeError, ConfigError) as error:
+            raise DataError(path, "content", f"not the description of a tokenizer ({error})") from error
         if tokenizer.fingerprint != description["fingerprint"]:
             raise DataError(
                 path,

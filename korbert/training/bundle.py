@@ -15,7 +15,7 @@ from korbert.data.tagging import TagsConfig
 from korbert.data.windows import WindowConfig
 from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import DataError
-from korbert.files import read_json, write_json_atomically
+from korbert.files import check_seal, read_json, write_sealed_json
 from korbert.model import EncoderModel, ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel, TaggerModel
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.state import load_tensors, load_weights
@@ -60,10 +60,10 @@ def write_description(folder: Path, description: Description, tokenizer_folder: 
     tokenizer = load_tokenizer(tokenizer_folder)
     if tokenizer_folder.resolve() != (folder / "tokenizer").resolve():
         shutil.rmtree(folder / "tokenizer", ignore_errors=True)
-        shutil.copytree(tokenizer_folder, folder / "tokenizer")
+        tokenizer.save(folder / "tokenizer")  # what it is, and nothing else that may lie, or lead somewhere, there
     content = asdict(description)
     content["entities"]["mode"] = description.entities.mode.value
-    write_json_atomically(folder / "model.json", {"format": FORMAT, "tokenizer": tokenizer.fingerprint, **content})
+    write_sealed_json(folder / "model.json", {"format": FORMAT, "tokenizer": tokenizer.fingerprint, **content})
 
 
 def load_bundle(run: Path | str, kind: str | tuple[str, ...] = _KINDS) -> Bundle:
@@ -90,6 +90,7 @@ def load_bundle(run: Path | str, kind: str | tuple[str, ...] = _KINDS) -> Bundle
             f"the model was made with tokenizer {raw['tokenizer']}, but the tokenizer folder beside it is "
             f"{tokenizer.fingerprint}: token ids would mean other tokens",
         )
+    check_seal(path, raw)
     description = _description(path, raw)
     weights = folder / "model.safetensors"
     tensors, _ = load_tensors(weights)

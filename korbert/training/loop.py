@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from korbert.data.batching import Batch
 from korbert.data.loading import BatchLoader
-from korbert.errors import ConfigError, KorbertError
+from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.training.distributed import Ranks
 from korbert.training.interrupt import Interrupted, StopSignal
 from korbert.training.optimizer import make_optimizers, schedule
@@ -32,6 +32,7 @@ from korbert.training.tracking import Tracker
 log = logging.getLogger(__name__)
 E = TypeVar("E")
 _STARVED = 0.1  # share of the time spent waiting for data from which on it is worth a word
+_STATE = {"progress", "kept", "loader", "begun", "unlogged", "config"}  # what a checkpoint has beside tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +267,8 @@ class Trainer(Generic[E]):
 
     def _resume(self) -> None:
         state = load_checkpoint(self.checkpoint, self.model, self.optimizers)
+        if missing := _STATE - state.keys():
+            raise DataError(self.checkpoint, "state", f"damaged: {', '.join(sorted(missing))} are missing")
         changed = differences(state["config"], self.fixed_config)
         if changed:
             raise ConfigError(

@@ -1,8 +1,9 @@
-"""A checkpoint is one safetensors file (weights, moments), written atomically, never pickled."""
+"""A checkpoint is one safetensors file (weights, moments), written atomically, with a checksum, never pickled."""
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,24 +16,44 @@ from torch import Tensor, nn
 from korbert.errors import DataError
 from korbert.files import write_bytes_atomically
 
+_CHECKSUM = "checksum"
+
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Write tensors and a JSON-able `state` beside them."""
     dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes_atomically(path, save(dense, metadata={"state": json.dumps(dict(state))}))
+    # In the state, not beside it: of several entries the order, and so the bytes of the file, would differ every time.
+    said = {**state, _CHECKSUM: _checksum(dense, state)}
+    write_bytes_atomically(path, save(dense, metadata={"state": json.dumps(said)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote. Raises DataError where the file is missing or damaged."""
+    """Read what `save_tensors` wrote, or somebody else, without a checksum then.
+
+    Raises DataError where the file is missing or damaged.
+    """
     if not path.is_file():
         raise DataError(path, "file", "not found")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            return tensors, json.loads(metadata.get("state", "{}"))
-    except (SafetensorError, json.JSONDecodeError, OSError, RuntimeError) as error:
+            state = json.loads(metadata.get("state", "{}"))
+            wanted = state.pop(_CHECKSUM, None)
+    except (SafetensorError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
         raise DataError(path, "file", f"not a checkpoint, or damaged ({error})") from error
+    if wanted not in (None, _checksum(tensors, state)):
+        raise DataError(path, _CHECKSUM, "damaged: this is not what was written")
+    return tensors, state
+
+
+def _checksum(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> int:
+    """CRC-32 of names, types, shapes and contents, and of the state."""
+    value = zlib.crc32(json.dumps(state, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        value = zlib.crc32(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode(), value)
+        value = zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data, value)
+    return value
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

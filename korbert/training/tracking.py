@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from korbert.errors import ConfigError, KorbertError
-from korbert.files import read_text, write_text_atomically
+from korbert.files import append_json, appended_json, read_text, write_text_atomically
 
 log = logging.getLogger(__name__)
 
@@ -71,19 +71,13 @@ class Tracker:
         self._tell(lambda mirror: mirror.resume(step))
         if not self.path.is_file():
             return
-        kept = []
-        for line in self.path.read_text("utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (json.JSONDecodeError, KeyError):
-                continue  # a line that the crash cut off
-        write_text_atomically(self.path, "".join(f"{line}\n" for line in kept))
+        steps = ((line.get("step"), line) for line in appended_json(self.path))
+        kept = [line for at, line in steps if isinstance(at, int) and at <= step]
+        write_text_atomically(self.path, "".join(f"{json.dumps(line)}\n" for line in kept))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append `metrics` of optimizer step `step`."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        append_json(self.path, {"step": step, **metrics})
         self._tell(lambda mirror: mirror.log(step, metrics))
 
     def finish(self, summary: Mapping[str, float], failed: bool = False) -> None:
