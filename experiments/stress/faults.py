@@ -182,28 +182,31 @@ def damages(store: str, material: Material, place: Path, seed: float, count: int
 
 
 def summary(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Counts for the record."""
-    found: dict[str, Any] = {}
+    """Counts for the record: of each fault, and in rows of each of its targets."""
+    totals: dict[str, Any] = {}
+    rows: dict[tuple[str, str], Counter[str]] = {}
+    stages: dict[tuple[str, str], Counter[str]] = {}
     for name, case in cases.items():
         fault, target, _ = name.split("/")
         if "skipped" in case:
-            found[fault] = {"skipped": case["skipped"]}
+            totals[fault] = {"skipped": case["skipped"]}
             continue
-        row = found.setdefault(fault, {"targets": {}})["targets"].setdefault(target, Counter())
+        row = rows.setdefault((fault, target), Counter())
         row.update(cases=1, problems=int(bool(case["problem"])))
         if fault == "kills":
-            row.update({f"killed at {stage}": count for stage, count in case["kills"].items()})
+            stages.setdefault((fault, target), Counter()).update(case["kills"])
             row.update(kills=sum(case["kills"].values()), half_written=case["half_written"])
         elif fault == "damage":
             row.update(case["ends"])
         else:
             row.update(refused=int(case["refusal"].startswith("error: ")))
-    for counts in found.values():
-        for row in counts.get("targets", {}).values():
-            for key in row:
-                if not key.startswith("killed at"):
-                    counts[key] = counts.get(key, 0) + row[key]
-    return found
+    for (fault, _), row in rows.items():
+        totals.setdefault(fault, Counter()).update(row)
+    shown = []
+    for (fault, target), row in rows.items():
+        at = ", ".join(f"{stage} {count}" for stage, count in stages.get((fault, target), Counter()).most_common())
+        shown.append({"fault": fault, "target": target, **row, **({"killed_at": at} if at else {})})
+    return {**{fault: dict(counts) for fault, counts in totals.items()}, "targets": shown}
 
 
 def faults(config: FaultsConfig) -> dict[str, Any]:
