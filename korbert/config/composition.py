@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from korbert.config.identity import outdone_lengths
 from korbert.config.sweeping import forget_failure, in_sweep, note_failure
 from korbert.errors import ConfigError, KorbertError
+from korbert.redaction import redacted
 from korbert.study.results import main_score
 from korbert.training.interrupt import Interrupted
 
@@ -35,10 +36,10 @@ def run_door(task: Callable[[Any], object], config: DictConfig) -> float | None:
             _let_named_length_win(config, HydraConfig.get().overrides.task)
         return main_score(task(typed(config)))
     except Interrupted as error:  # ends the sweep, too
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redacted(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KorbertError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redacted(str(error))}", file=sys.stderr)
         if not noted:
             sys.exit(1)
         note_failure(Path(config.run_dir), str(error))

@@ -299,20 +299,20 @@ def _report(folder: Path, config: CompareConfig, rows: list[dict[str, Any]], fai
     }
     for name, content in files.items():
         write_text_atomically(folder / name, content)
-    console = Console()
+    console = Console(markup=False)  # a name may have brackets
     if not console.is_terminal:
-        console = Console(width=120)
+        console = Console(markup=False, width=120)
     for table in as_rich(rows):
         console.print(table)
     for sentence in recommend(rows):
         console.print(sentence, highlight=False)
     for name, why in failed.items():
-        console.print(f"left out: {name}: {why}", highlight=False, markup=False)
+        console.print(f"left out: {name}: {why}", highlight=False)
     log.info("page: %s", folder / "report.html")
     results = {"tokenizers": [summary(row) for row in rows], "advice": " ".join(recommend(rows)), "left_out": failed}
     return finish_run(folder, "compare_tokenizers", config, results, files=[_ROWS, *files])
 
 
 def _progress() -> Progress:
-    columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:32}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -103,7 +103,7 @@ def _labels(bundle: Bundle) -> dict[str, Any]:
 
 def _write_tokenizer(bundle: Bundle, target: Path) -> list[str]:
     """Hugging Face's files where its library can do what the tokenizer does; korbert's in any case."""
-    shutil.copytree(bundle.folder / "tokenizer", target / "korbert_tokenizer")
+    bundle.tokenizer.save(target / "korbert_tokenizer")
     try:
         as_fast_tokenizer(bundle.tokenizer).save_pretrained(target)
     except KorbertError as error:

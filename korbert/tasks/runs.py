@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from korbert.config import BaseConfig, DataConfig, RunConfig, decisive
 from korbert.errors import ConfigError
 from korbert.files import exclusive, read_json, read_text, write_json_atomically
+from korbert.redaction import redacted_values
 from korbert.study.records import keep_record
 from korbert.study.results import Meter, add_costs, make_record, make_stamp
 from korbert.tasks.inputs import changed_files, input_files
@@ -91,8 +92,8 @@ def start_run(config: RunConfig) -> Path:
 
 
 def as_dict(config: RunConfig) -> dict[str, Any]:
-    """The configuration as JSON-able values."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """The configuration as JSON-able values, without secrets of the environment."""
+    return redacted_values(json.loads(json.dumps(dataclasses.asdict(config))))
 
 
 def fixed_config(config: BaseConfig, **identities: str) -> dict[str, Any]:

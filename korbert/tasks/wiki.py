@@ -15,7 +15,7 @@ from korbert.data.wikidump import Article, extract, read_pages
 from korbert.entities import LINKS
 from korbert.entities.store import AnnotationFile
 from korbert.errors import DataError
-from korbert.files import checksum, read_json, write_json_atomically
+from korbert.files import checksum, plain_name, read_json, write_json_atomically
 from korbert.lines import parse_json, read_lines
 from korbert.parallel import ordered_map
 from korbert.tasks.prepare import progress_bar
@@ -111,6 +111,7 @@ def _write_titles(folder: Path, files: list[str]) -> None:
     part = folder / f"{_TITLES}.part"
     with gzip.open(part, "wt", encoding="utf-8") as out:
         for name in files:
+            plain_name(folder / _STATE, "files", name)
             for number, line in read_lines(folder / name):
                 out.write(parse_json(folder / name, number, line)["title"] + "\n")
     part.replace(folder / _TITLES)

@@ -60,7 +60,7 @@ def write_description(folder: Path, description: Description, tokenizer_folder: 
     tokenizer = load_tokenizer(tokenizer_folder)
     if tokenizer_folder.resolve() != (folder / "tokenizer").resolve():
         shutil.rmtree(folder / "tokenizer", ignore_errors=True)
-        shutil.copytree(tokenizer_folder, folder / "tokenizer")
+        tokenizer.save(folder / "tokenizer")  # what it is, and nothing else that may lie, or lead somewhere, there
     content = asdict(description)
     content["entities"]["mode"] = description.entities.mode.value
     write_json_atomically(folder / "model.json", {"format": FORMAT, "tokenizer": tokenizer.fingerprint, **content})
