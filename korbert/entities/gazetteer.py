@@ -20,7 +20,7 @@ import numpy.typing as npt
 from korbert.entities.base import EntityAnnotator
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import checksum, write_text_atomically
-from korbert.josa import is_josa
+from korbert.josa import LONGEST, is_josa
 from korbert.lines import kind_of, read_lines
 from korbert.morphology import make_analyser
 from korbert.text import AnnotatedText, Normalizer, Span
@@ -30,7 +30,7 @@ _RULES = "gazetteer-1"  # raise the number when the rules below change what is f
 _NORMALIZER = Normalizer("NFC")
 # What Wikipedia puts behind a title to tell it from another one: 홍순일 (탁구 선수).
 _DISAMBIGUATION = re.compile(r"\s+\([^()]*\)$")
-_HANGUL_RUN = re.compile("[가-힣]*")
+_HANGUL_RUN = re.compile(f"[가-힣]{{0,{LONGEST + 1}}}")  # no more of one is looked at
 log = logging.getLogger(__name__)
 
 

@@ -22,7 +22,6 @@ def publish_results(config: PublishConfig) -> None:
     Files that a run made for its readers are copied beside the page.
     """
     folder = Path(config.folder)
-    plain_name(folder, "page", config.page)
     page, store = folder / f"{config.page}.md", folder / f"{config.page}.jsonl"
     records = read_records(store) if store.exists() else {}
     for run in config.runs:
