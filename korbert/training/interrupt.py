@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -13,11 +15,16 @@ class Interrupted(KorbertError):
     """The run was asked to stop, and stopped with its state saved."""
 
 
+class StopAtOnce(Exception):
+    """Ends work in its middle that can be done again."""
+
+
 class StopSignal:
     """Turns the first SIGINT or SIGTERM into a request that the loop honours when it can."""
 
     def __init__(self) -> None:
         self.requested = False
+        self._at_once = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -31,6 +38,19 @@ class StopSignal:
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         self._restore()  # a second signal acts at once
+        if self._at_once:
+            raise StopAtOnce
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Raise StopAtOnce for a request of before, and for one that comes in the meantime, wherever the work is."""
+        if self.requested:
+            raise StopAtOnce
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
