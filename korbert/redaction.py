@@ -49,7 +49,8 @@ def refuse_secrets(words: Sequence[str]) -> None:
         if name is not None or _IN_ADDRESS.search(word):
             what = "a password" if name is None else f"the value of {name}"
             raise ConfigError(
-                f"{word.partition('=')[0]}: has {what} in it, and a run keeps its command line; leave it to the environment"
+                f"{word.partition('=')[0]}: has {what} in it, and a run keeps its command line; leave it to the "
+                "environment"
             )
 
 

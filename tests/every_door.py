@@ -93,7 +93,8 @@ CALLS = {
         ),
     ),
     "export_model": Call(
-        "exporting:export_model", "export_model", ("run=runs/finetune_korquad", "folder=runs/export_model"), is_run=False
+        "exporting:export_model", "export_model", ("run=runs/finetune_korquad", "folder=runs/export_model"),
+        is_run=False,
     ),
     "evaluate_korquad": Call(
         "evaluate:evaluate_korquad", "evaluate_korquad",
@@ -134,7 +135,12 @@ OTHERS = {
 
 def overrides(name: str, call: Call, workers: int) -> list[str]:
     """All of a call's."""
-    run = (f"run_dir=runs/{name}", "runtime.threads=1", f"runtime.workers={workers}", f"runtime.loader_workers={workers - 1}")
+    run = (
+        f"run_dir=runs/{name}",
+        "runtime.threads=1",
+        f"runtime.workers={workers}",
+        f"runtime.loader_workers={workers - 1}",
+    )
     return [*(run if call.is_run else ()), *call.overrides]
 
 

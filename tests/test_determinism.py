@@ -1,4 +1,4 @@
-"""Every door twice, in processes with other hash seeds and numbers of workers: what they make is the same, bit for bit."""
+"""Every door twice, with other hash seeds and numbers of workers: what they make is the same, bit for bit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from korbert.training.state import load_tensors
 REPOSITORY = Path(__file__).resolve().parents[1]
 # What is measured, and when, where and by how many it was made: parts of the names of keys.
 _MEASURED = (
-    "date", "seconds", "megabytes", "memory", "cost", "sessions", "hardware", "workers", "per_second", "device", "command",
+    "date", "seconds", "megabytes", "memory", "cost", "sessions", "hardware", "workers", "per_second", "device",
+    "command",
 )  # fmt: skip
 
 
@@ -35,12 +36,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         (folder / "data" / "sample").symlink_to(REPOSITORY / "data" / "sample")
         (folder / "wiki.xml").write_text(dump(), "utf-8")
         # torch's own threads are set by the doors; those of libraries would differ with the machine's load.
-        environment = os.environ | {"PYTHONHASHSEED": str(workers), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {
+            "PYTHONHASHSEED": str(workers),
+            "PYTHONPATH": str(REPOSITORY),
+            "OMP_NUM_THREADS": "1",
+        }
         environment.pop("KORBERT_DATA", None)
         environment["KORBERT_RECORDS"] = "records.sqlite"
         command = [sys.executable, str(REPOSITORY / "tests" / "every_door.py"), str(workers)]
         processes.append(
-            subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+            subprocess.Popen(
+                command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            )
         )
     for process in processes:
         _, said = process.communicate(timeout=600)

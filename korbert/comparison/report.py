@@ -22,7 +22,8 @@ def as_markdown(rows: Sequence[Row]) -> str:
     for title, columns in used_groups(rows):
         head = ["tokenizer", "entries", *(column.title for column in columns)]
         cells = [
-            [cell_text(row["name"]), f"{row['vocabulary']:,}", *(column.shown(row) for column in columns)] for row in rows
+            [cell_text(row["name"]), f"{row['vocabulary']:,}", *(column.shown(row) for column in columns)]
+            for row in rows
         ]
         lines += [f"**{title}**", "", *table(head, cells), *(f"- {c.title}: {c.about}" for c in columns), ""]
     return "\n".join([*lines, *recommend(rows), ""])

@@ -1,4 +1,4 @@
-"""Hydra writes the command line into the run's folder before a door begins: what must not stand there stops it first."""
+"""Hydra writes the command line into the run's folder before a door begins: what must not stand there ends it first."""
 
 from __future__ import annotations
 

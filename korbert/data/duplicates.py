@@ -118,7 +118,7 @@ class SignatureStore:
             path = self.folder / f"{self.names[piece]}.minima.npy"
             try:
                 found[rows] = np.load(path, mmap_mode="r")[documents[rows] - self.first[piece]]
-            except (OSError, ValueError) as error:
+            except Exception as error:  # numpy parses a file's header, and damage there has many names
                 problem = f"missing or damaged ({error}): delete it and the .npz beside it, and they are made again"
                 raise DataError(path, "signatures", problem) from error
         return found

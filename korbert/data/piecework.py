@@ -176,8 +176,8 @@ class PieceEncoder:
             return np.full(len(piece.documents), Reason.KEPT, dtype=np.uint8)
         path = self.folders.reasons / f"{piece.name}.npy"
         try:
-            return np.load(path)
-        except (OSError, ValueError) as error:
+            return np.load(path).astype(np.uint8)
+        except Exception as error:  # numpy parses a file's header, and damage there has many names
             raise DataError(path, "reasons", f"missing or damaged ({error}): delete {path.parent}") from error
 
 

@@ -314,5 +314,10 @@ def _report(folder: Path, config: CompareConfig, rows: list[dict[str, Any]], fai
 
 
 def _progress() -> Progress:
-    columns = (TextColumn("{task.description:32}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:32}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -42,6 +42,7 @@ from korbert.tokenizers import (
     load_tokenizer,
     open_published,
 )
+from korbert.training.interrupt import ended_at_once
 
 PUBLISHED = "published"
 _LONGEST_NAME = 40  # of an annotator, in the name of a folder
@@ -111,7 +112,8 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
             log.info("training the tokenizer %s on %d corpus files", folder.name, len(files))
             texts = _paragraphs(files, corpus.max_documents, config.train_characters)
             began = time.perf_counter()
-            tokenizer = train_tokenizer(config, texts)
+            with ended_at_once():
+                tokenizer = train_tokenizer(config, texts)
             tokenizer.training["seconds"] = round(time.perf_counter() - began, 1)
             tokenizer.save(folder)
     log.info("tokenizer: %s", folder)

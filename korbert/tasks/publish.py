@@ -38,7 +38,7 @@ def publish_results(config: PublishConfig) -> None:
 
 
 def _own_file(run: Path, name: object) -> Path:
-    """A file of the run's own folder, for a name in its record: what is published shows no other file of this machine."""
+    """A file of the run's own folder, for a name in its record: no other file of this machine is published."""
     path = run / plain_name(run / "record.json", "files", name)
     if not path.resolve().is_relative_to(run.resolve()):
         raise DataError(path, "file", f"is a link to {path.resolve()}, outside of the run's folder")
