@@ -88,7 +88,8 @@ CALLS = {
     "evaluate_annotators": Call(
         "annotators:evaluate_annotators", "evaluate_annotators",
         (
-            "corpus=sample", "annotators=[mecab,random-mecab]", "corpora={sample:data/sample/ner.jsonl}",
+            "corpus=sample", "annotators=[mecab,random-mecab]", "~corpora",
+            "+corpora.sample=data/sample/ner.jsonl",
             f"korquad={QUESTIONS}", "held_out=1", "tokenizers=[syllable@600]", "speed_seconds=0.05",
         ),
     ),

@@ -26,7 +26,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
             for row in rows
         ]
         lines += [f"**{title}**", "", *table(head, cells), *(f"- {c.title}: {c.about}" for c in columns), ""]
-    return "\n".join([*lines, *recommend(rows), ""])
+    return "\n".join([*lines, *map(cell_text, recommend(rows)), ""])
 
 
 def as_latex(rows: Sequence[Row]) -> str:

@@ -156,8 +156,9 @@ class TagMaker:
         """The entities of the most probable possible tags, given log-probabilities (T, tags)."""
         path = best_path(scores, self._follows)
         tokens = spans_of(self.tags[tag] for tag in path.tolist())
-        found = (Span(int(encoding.starts[s.start]), int(encoding.ends[s.end - 1]), s.label) for s in tokens)
-        return tuple(span for span in found if span.start < span.end)
+        # A token may have no characters: the sign of a word's start alone, the rest of an expanded character.
+        found = ((int(encoding.starts[s.start]), int(encoding.ends[s.end - 1]), s.label) for s in tokens)
+        return tuple(Span(start, end, label) for start, end, label in found if start < end)
 
 
 def _possible(tags: Sequence[str]) -> npt.NDArray[np.bool_]:

@@ -31,7 +31,7 @@ from korbert.files import digest, read_text, write_text_atomically
 from korbert.morphology import Analyser, RememberingAnalyser, make_analyser
 from korbert.study.results import make_stamp
 from korbert.tasks.finetune import finetune_korquad
-from korbert.tasks.prepare import corpus_identity, is_path, named_tokenizer, prepare_tokenizer
+from korbert.tasks.prepare import corpus_identity, is_path, named_tokenizer, prepare_tokenizer, training_of
 from korbert.tasks.pretrain import pretrain
 from korbert.tasks.runs import as_dict, finish_run, run_once, start_run
 from korbert.tasks.stages import stage
@@ -193,7 +193,7 @@ def make_row(
         else [],
         "tokenizer": asdict(candidate.config),
         "vocabulary": len(tokenizer),
-        "training": tokenizer.training,
+        "training": training_of(tokenizer, folder),
         "results": {**(earlier["results"] if earlier else {}), **results},
         "examples": [_example(text, tokenizer, materials) for text in materials.config.examples],
     }

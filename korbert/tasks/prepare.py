@@ -45,6 +45,7 @@ from korbert.tokenizers import (
 from korbert.training.interrupt import ended_at_once
 
 PUBLISHED = "published"
+_COST = "cost.json"  # of training, in a tokenizer's folder
 _LONGEST_NAME = 40  # of an annotator, in the name of a folder
 log = logging.getLogger(__name__)
 
@@ -114,10 +115,17 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
             began = time.perf_counter()
             with ended_at_once():
                 tokenizer = train_tokenizer(config, texts)
-            tokenizer.training["seconds"] = round(time.perf_counter() - began, 1)
+            seconds = round(time.perf_counter() - began, 1)
             tokenizer.save(folder)
+            # Not in the tokenizer's own files, which are the same whenever it is trained.
+            write_json_atomically(folder / _COST, {"seconds": seconds})
     log.info("tokenizer: %s", folder)
     return folder
+
+
+def training_of(tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    """How a tokenizer was trained, and how long it took, where its folder says so."""
+    return {**tokenizer.training, **(read_json(folder / _COST) if (folder / _COST).exists() else {})}
 
 
 @contextlib.contextmanager
