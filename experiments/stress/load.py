@@ -1,7 +1,8 @@
 """Give korbert more than anybody has, and see what it takes: python experiments/stress/load.py run_dir=runs/load
 
-Every case of loads.py runs in a process of its own, at half of its size and at the whole: `growth` is how many times
-longer the whole took, 2 where time grows with size. Memory is the process's highest. scale=0.01 takes minutes.
+Every case of loads.py runs in a process of its own, at half of its size and at the whole: `growth` is how many times as
+many seconds of the processor the whole took, 2 where time grows with size. Memory is the process's highest. scale=0.01
+takes minutes.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ def rows_of(case: str, half: dict[str, Any], whole: dict[str, Any]) -> list[dict
         return [{"case": case, "part": "", "failure": failure}]
     rows = []
     for name, part in whole["parts"].items():
-        before = half["parts"].get(name, {}).get("seconds", 0.0)
-        growth = round(part["seconds"] / before, 2) if before >= _SHORT / 2 and part["seconds"] >= _SHORT else None
+        before, now = (both["parts"].get(name, {}).get("cpu_seconds", 0.0) for both in (half, whole))
+        growth = round(now / before, 2) if before >= _SHORT / 2 and now >= _SHORT else None
         failure = "takes more than its size" if growth is not None and growth > _TOO_MUCH else ""
         memory = {"megabytes": whole["megabytes"], "megabytes_at_half": half["megabytes"]}
         rows.append({"case": case, "part": name, **part, "growth": growth, **memory, "failure": failure})
@@ -85,8 +86,11 @@ def load(config: LoadConfig) -> dict[str, Any]:
             if row["failure"]:
                 log.error("%s %s: %s", case, row["part"], row["failure"])
             if "seconds" in row:
-                said = (row["size"], row["seconds"], row["growth"] or "", row["megabytes"])
-                log.info("%-22s %-28s %12s %8.1f s  growth %4s  %7.0f MB", case, row["part"], f"{said[0]:,}", *said[1:])
+                said = (row["seconds"], row["cpu_seconds"], row["growth"] or "", row["megabytes"])
+                log.info(
+                    "%-22s %-30s %12s %7.1f s, of the processor %7.1f s  growth %4s  %6.0f MB",
+                    case, row["part"], f"{row['size']:,}", *said,
+                )  # fmt: skip
     failures = sum(bool(row["failure"]) for row in rows)
     results = {"scale": config.scale, "parts": rows, "failures": failures, "left_out": left_out}
     record = finish_run(folder, "load", config, results)
