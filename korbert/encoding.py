@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from korbert.entities.types import TYPES, type_id
-from korbert.text import AnnotatedText, IntArray
+from korbert.text import AnnotatedText, IntArray, place_of
 from korbert.tokenizers import SpecialTokens, Tokenizer
 
 OUTSIDE, ENTITY = 0, 1  # entity ids; where types are told, from 1 on they are those of `TYPES`
@@ -184,8 +184,8 @@ def _mentions(annotated: AnnotatedText, encoding: Encoding) -> list[tuple[int, i
     mentions: list[tuple[int, int, int]] = []
     previous = 0
     for entity in annotated.entities:
-        first = max(int(np.searchsorted(ends, entity.start, side="right")), previous)
-        last = int(np.searchsorted(starts, entity.end, side="left"))
+        first = max(place_of(ends, entity.start, "right"), previous)
+        last = place_of(starts, entity.end, "left")
         while last < len(ends) and starts[last] == ends[last] == entity.end:
             last += 1  # the rest of an expanded character, which has no characters of its own
         if first < last:

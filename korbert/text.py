@@ -130,10 +130,15 @@ class NormalizedText:
 
         None where a cut is impossible: at either end, or inside characters that normalised together.
         """
-        index = int(np.searchsorted(self.starts, position, side="left"))
+        index = place_of(self.starts, min(max(position, 0), len(self.original)), "left")
         if index == 0 or index == len(self.text):
             return None
         return index if self.ends[index - 1] <= position else None
+
+
+def place_of(column: IntArray, value: int, side: Literal["left", "right"]) -> int:
+    """Where `value` stands in a column in order, (T,) int32: a number of another type would have all of it copied."""
+    return int(column.searchsorted(np.int32(value), side))
 
 
 @dataclass(frozen=True, slots=True)

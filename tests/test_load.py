@@ -5,6 +5,7 @@ What is long here would take minutes or hours if it took the square of its lengt
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,12 +21,14 @@ from hypothesis import strategies as st
 from korbert.data.corpus import split_sentences
 from korbert.data.korquad import Answer, _mismatch, read_korquad, read_predictions
 from korbert.entities import EntityAnnotator, RandomSpanAnnotator
+from korbert.entities.base import mapped_back
 from korbert.entities.gazetteer import GazetteerAnnotator, GazetteerRules
 from korbert.errors import DataError
 from korbert.files import read_json
 from korbert.josa import is_josa
+from korbert.morphology import make_analyser
 from korbert.study.errors import _relation, _share_an_end, answer_type
-from korbert.text import AnnotatedText, Normalizer, Span
+from korbert.text import AnnotatedText, Normalizer, Span, place_of
 from korbert.tokenizers import WordPieceTokenizer, open_published
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -218,3 +222,35 @@ def test_answers_that_share_an_end(a: str, b: str) -> None:
 def test_long_answers_that_share_an_end() -> None:
     assert _share_an_end("가" * LONG + "나", "나" + "다" * LONG) is False
     assert _share_an_end("가" * LONG + "나다", "나다" + "라" * LONG) is True
+
+
+def test_entities_in_characters_that_normalised_together() -> None:
+    """An analyser may cut between a letter and its marks: what it finds on both sides is one place of the original."""
+    normal = Normalizer("NFC")("서울\u0301\u0323은")
+    assert len(normal.text) > 3
+    first, last = normal.text.index("울"), len(normal.text) - 1
+    found = mapped_back(normal, [(0, first + 1, "A"), (first + 1, last, "B"), (last, last + 1, "C")])
+    assert [(e.start, e.end, e.label) for e in found.entities] == [(0, 4, "A"), (4, 5, "C")]
+
+
+@pytest.mark.parametrize("piece", ["김철수가 서울에 갔다. ", "김철수가\n", "가나"])
+def test_mecab_gets_long_texts_in_parts(piece: str) -> None:
+    """The parts' morphemes are those of the whole where it is cut at white space, and stand where they stand."""
+    analyser = make_analyser("mecab")
+    text = "  " + piece * (50_000 // len(piece))
+    found = analyser.analyse(text)
+    assert [m.start for m in found] == sorted(m.start for m in found)
+    assert all(a.end <= b.start for a, b in itertools.pairwise(found))
+    assert "".join(text[m.start : m.end] for m in found) == "".join(text.split())
+    assert analyser.edges(text) == {edge for m in found for edge in (m.start, m.end)}
+    if " " in piece:
+        one = analyser.analyse(piece * 100)
+        assert found[: len(one) - 20] == [m._replace(start=m.start + 2, end=m.end + 2) for m in one[:-20]]
+
+
+def test_marks_are_found_without_copying() -> None:
+    """A search for a number of another type copies the whole column."""
+    column = np.arange(10, dtype=np.int32)
+    for value in (-1, 0, 5, 9, 10):
+        for side in ("left", "right"):
+            assert place_of(column, value, side) == np.searchsorted(column, value, side)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ import sentencepiece
 
 from korbert.errors import DataError, KorbertError
 from korbert.files import read_json, read_text, write_bytes_atomically
-from korbert.text import WORD_START, IntArray
+from korbert.text import WORD_START, IntArray, place_of
 from korbert.tokenizers.base import SpecialTokens, Tokenizer, Tokens
 from korbert.tokenizers.pretokenizer import as_bytes
 
@@ -74,7 +74,7 @@ class PublishedTokenizer(Tokenizer):
             if not is_crossed:
                 rows.append((token, start, end))
                 continue
-            inside = places[places.searchsorted(start, "right") : places.searchsorted(end, "left")]
+            inside = places[place_of(places, start, "right") : place_of(places, end, "left")]
             edges = [start, *inside.tolist(), end]
             for a, b in itertools.pairwise(edges):
                 rows += self._part(text, a, b, bool(self.begins_word[token]) and a == start)
