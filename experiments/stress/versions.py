@@ -49,7 +49,7 @@ def main() -> None:
     folder = REPOSITORY / ".versions" / f"{options.kind}-{Path(options.python).name}"
     run(UV, "venv", "--quiet", "--clear", "--python", options.python, folder)
     python = folder / "bin" / "python"
-    install = [UV, "pip", "install", "--quiet", "--python", python]
+    install: list[str | Path] = [UV, "pip", "install", "--quiet", "--python", python]
     run(*install, "--resolution", RESOLUTIONS[options.kind], "-e", f".[{EXTRAS}]")
     run(*install, *TEST_TOOLS)
     installed = run(UV, "pip", "freeze", "--quiet", "--exclude-editable", "--python", python, capture=True)

@@ -305,7 +305,7 @@ class Trainer(Generic[E]):
 
 def _batch_seed(seed: int, step: int, number: int) -> int:
     """What the random numbers of a batch begin with, the same wherever and after whatever interruption it is made."""
-    return int(np.random.SeedSequence([seed, step, number]).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence([seed, step, number]).generate_state(1, np.uint64)[0]) >> 1  # as torch takes them
 
 
 def _due(step: int, interval: int) -> bool:
