@@ -45,7 +45,7 @@ def export_model(config: ExportConfig) -> Path:
     else:
         described, tensors = _as_korbert(bundle)
         shutil.copy(_MODELING, target / _MODELING.name)
-    save_tensors(target / "model.safetensors", tensors, {"format": "pt"})
+    save_tensors(target / "model.safetensors", tensors, None)
     notes = _write_tokenizer(bundle, target)
     if bundle.model.config.letters:
         notes.append("The letter head, which finds edges of answers inside of tokens, is not part of this export.")

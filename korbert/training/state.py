@@ -16,10 +16,12 @@ from korbert.errors import DataError
 from korbert.files import write_bytes_atomically
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON-able `state` beside them."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None) -> None:
+    """Write tensors and a JSON-able `state` beside them; None for what transformers, version 4, wants there."""
     dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes_atomically(path, save(dense, metadata={"state": json.dumps(dict(state))}))
+    # Never both: safetensors writes several entries in any order, and the same tensors would not be the same file.
+    metadata = {"format": "pt"} if state is None else {"state": json.dumps(dict(state))}
+    write_bytes_atomically(path, save(dense, metadata=metadata))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
