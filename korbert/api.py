@@ -100,9 +100,11 @@ class Reader:
             raise KorbertError(f"{self.bundle.folder} was fine-tuned for questions; fill_mask needs a pretraining run")
         if not mask or mask not in text:
             raise KorbertError(f"fill_mask: {mask!r} does not occur in the text")
-        encoding = self._masked(text, mask)
         special = tokenizer.special
         room = model.config.max_positions
+        if text.count(mask) > room:
+            raise KorbertError(f"fill_mask: {text.count(mask)} masks are too many for {room} positions")
+        encoding = self._masked(text, mask)
         if len(encoding) + 3 > room:
             raise KorbertError(f"fill_mask: {len(encoding)} tokens are too many for {room} positions")
         inputs = single_segment(stretch(encoding), special)

@@ -185,8 +185,9 @@ def _mentions(annotated: AnnotatedText, encoding: Encoding) -> list[tuple[int, i
     if not annotated.entities:
         return []
     starts, ends = encoding.starts, encoding.ends
-    firsts = ends.searchsorted([entity.start for entity in annotated.entities], side="right").tolist()
-    lasts = starts.searchsorted([entity.end for entity in annotated.entities], side="left").tolist()
+    edges = np.array([(entity.start, entity.end) for entity in annotated.entities], dtype=np.int32)
+    firsts = ends.searchsorted(edges[:, 0], side="right").tolist()
+    lasts = starts.searchsorted(edges[:, 1], side="left").tolist()
     mentions: list[tuple[int, int, int]] = []
     previous = 0
     for entity, first, last in zip(annotated.entities, firsts, lasts, strict=True):

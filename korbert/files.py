@@ -184,6 +184,16 @@ def read_sealed_json(path: Path) -> dict[str, Any]:
     return check_seal(path, read_json(path))
 
 
+def plain_name(path: Path, where: str, name: object) -> str:
+    """`name`, if it is one of a file in a folder, and leads nowhere else; `path` is the file that has it.
+
+    What a file says was written by whoever wrote the file. Raises DataError for `../x`, `/x` and anything else.
+    """
+    if not isinstance(name, str) or name in ("", ".", "..") or any(char in name for char in "/\\\0"):
+        raise DataError(path, where, f"{name!r} is no name of a file in this folder")
+    return name
+
+
 def checksum(path: Path, digest: hashlib._Hash | None = None) -> str:
     """Hexadecimal SHA-256 of a file of any size, or what `digest` makes of it."""
     digest = hashlib.sha256() if digest is None else digest

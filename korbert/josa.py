@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 
 _FIRST, _LAST, _FINALS = 0xAC00, 0xD7A3, 28
+LONGEST = 32  # characters; particles behind each other have far fewer
 _RIEUL = 8  # ㄹ, behind which 로 stands as it does behind a vowel
 _ANY = (
     "에서부터 에게서부터 에서 에게서 에게 한테서 한테 께서 께 에 의 부터 까지 보다 처럼 같이 마다 조차 마저 밖에 뿐 "
@@ -39,14 +40,18 @@ _UNKNOWN = _pattern(f"{_ANY} {_AFTER_CONSONANT} {_AFTER_VOWEL} {_EURO} {_RO}", f
 _PLURAL = "들"
 
 
-@lru_cache(maxsize=1 << 18)
 def is_josa(rest: str, last: str) -> bool:
     """Whether `rest`, Hangul behind a noun that ends with the character `last`, is particles (들 before them, too).
 
     Behind a letter or digit, whose sound is not known, both forms of a particle will do.
     """
+    return len(rest) <= LONGEST and _is_josa(rest, last)
+
+
+@lru_cache(maxsize=1 << 18)
+def _is_josa(rest: str, last: str) -> bool:
     if rest.startswith(_PLURAL):
-        return rest == _PLURAL or is_josa(rest[len(_PLURAL) :], _PLURAL)
+        return rest == _PLURAL or _is_josa(rest[len(_PLURAL) :], _PLURAL)
     return _fitting(last).fullmatch(rest) is not None
 
 

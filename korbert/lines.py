@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
+import io
 import json
 import lzma
 import sys
@@ -42,6 +44,17 @@ def open_binary(path: Path) -> IO[bytes]:
     """Open a file to read its bytes; .gz, .xz, .bz2 and .zst are unpacked."""
     opener = _OPENERS.get(path.suffix)
     return cast("IO[bytes]", opener(path, "rb") if opener else path.open("rb"))
+
+
+@contextlib.contextmanager
+def open_gzip(path: Path) -> Iterator[IO[str]]:
+    """A .gz file to write text into; unlike the library's own, it is the same for the same text at any time."""
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8") as text,
+    ):
+        yield text
 
 
 def is_damage(error: Exception) -> bool:

@@ -23,6 +23,7 @@ _NO_JAVA_CHARACTER = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\U000100
 log = logging.getLogger(__name__)
 PARTICLE_TAGS = ("JK", "JX", "JC", "Josa")  # with which the tags of josa begin
 _MAX_LINE = 1000  # characters that a Java tagger is given at once
+_MAX_TEXT = 1 << 14  # characters that MeCab is given at once: it takes the square of their number
 
 
 class Morpheme(NamedTuple):
@@ -104,25 +105,26 @@ class MecabAnalyser(Analyser):
         return self._tagger.parse(text)
 
     def _analyse(self, text: str) -> list[Morpheme]:
-        # Leading white space shifts MeCab's spans, so it never sees any.
-        offset = len(text) - len(text.lstrip())
-        if (lattice := self._lattice(text[offset:])) is None:
-            found = [(m.span, m.feature.pos) for m in self.parse(text[offset:])]
-        else:
-            found = [(span, node.feature[: node.feature.index(",")]) for span, node in lattice]
-        return [Morpheme(start + offset, end + offset, tag.split("+", 1)[0]) for (start, end), tag in found]
+        out: list[Morpheme] = []
+        for offset, part in _parts(text, _MAX_TEXT):
+            if (lattice := self._lattice(part)) is None:
+                found = [(m.span, m.feature.pos) for m in self.parse(part)]
+            else:
+                found = [(span, node.feature[: node.feature.index(",")]) for span, node in lattice]
+            out += [Morpheme(start + offset, end + offset, tag.split("+", 1)[0]) for (start, end), tag in found]
+        return out
 
     def edges(self, text: str) -> set[int]:
         """From the spans alone."""
-        offset = len(text) - len(text.lstrip())
-        if not text.strip():
-            return set()
-        if (lattice := self._lattice(text[offset:])) is None:
-            spans = [morpheme.span for morpheme in self.parse(text[offset:])]
-        else:
-            spans = [span for span, _ in lattice]
-        found = set(itertools.chain.from_iterable(spans))
-        return {edge + offset for edge in found} if offset else found
+        edges: set[int] = set()
+        for offset, part in _parts(text, _MAX_TEXT):
+            if (lattice := self._lattice(part)) is None:
+                spans = [morpheme.span for morpheme in self.parse(part)]
+            else:
+                spans = [span for span, _ in lattice]
+            found = itertools.chain.from_iterable(spans)
+            edges.update(found if offset == 0 else (edge + offset for edge in found))
+        return edges
 
     def _lattice(self, text: str) -> Any | None:
         """MeCab's own best path, pairs of span and node.
@@ -216,16 +218,30 @@ class KonlpyAnalyser(Analyser):
             return [("\0", "")]
 
 
+def _parts(text: str, limit: int) -> Iterator[tuple[int, str]]:
+    """A text, or its parts if it is long, without leading white space, which shifts MeCab's spans; and their places."""
+    first = 0
+    for part in _cut(text, limit):
+        if part.strip():
+            lead = len(part) - len(part.lstrip())
+            yield first + lead, part[lead:]
+        first += len(part)
+
+
 def _lines(text: str, limit: int = _MAX_LINE) -> Iterator[str]:
     """The lines of a text; those of more than `limit` characters in parts, cut at white space where there is any."""
     for line in text.splitlines(keepends=True):
-        first = 0
-        while len(line) - first > limit:
-            space = max(line.rfind(char, first + 1, first + limit) for char in " \t\u00a0\u3000")
-            end = space if space > first else first + limit
-            yield line[first:end]
-            first = end
-        yield line[first:]
+        yield from _cut(line, limit)
+
+
+def _cut(text: str, limit: int) -> Iterator[str]:
+    first = 0
+    while len(text) - first > limit:
+        space = max(text.rfind(char, first + 1, first + limit) for char in " \n\t\u00a0\u3000")
+        end = space if space > first else first + limit
+        yield text[first:end]
+        first = end
+    yield text[first:]
 
 
 class OktAnalyser(KonlpyAnalyser):

@@ -44,16 +44,21 @@ def ordered_map(
     chunks = _Chunks(iter(items), chunk)
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(make, arguments))
+    is_done = False
     try:
         # Chunks are handed out a few at a time, or all items would be read ahead of slow workers.
         pending = [executor.submit(_work_on, part) for part in itertools.islice(chunks, workers + 1)]
         while pending:
             yield from pending.pop(0).result()
             pending += [executor.submit(_work_on, part) for part in itertools.islice(chunks, 1)]
+        is_done = True
     except BrokenProcessPool as error:
         problem = "a worker process was killed, maybe because memory ran out: try with fewer (runtime.workers)"
         raise KorbertError(problem) from error
     finally:
+        if not is_done:  # an error, or Ctrl-C: nobody will take what is begun, which may take minutes
+            for process in list((executor._processes or {}).values()):
+                process.terminate()
         executor.shutdown(cancel_futures=True)
     if chunks.error is not None:
         raise chunks.error
@@ -85,7 +90,7 @@ class _Chunks:
 
 def _start(make: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any]) -> None:
     global _work, _failure
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which lets what is begun be finished
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _work = make(*arguments)

@@ -6,6 +6,7 @@ character knows which original characters it came from.
 
 from __future__ import annotations
 
+import bisect
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -64,7 +65,8 @@ class AnnotatedText:
 
     def slice(self, start: int, end: int) -> AnnotatedText:
         """Return characters `[start, end)` with the entities that lie wholly inside, shifted to start at 0."""
-        inside = (e for e in self.entities if start <= e.start and e.end <= end)
+        first = bisect.bisect_left(self.entities, start, key=lambda e: e.start)
+        inside = self.entities[first : bisect.bisect_right(self.entities, end, key=lambda e: e.end)]
         return AnnotatedText(self.text[start:end], tuple(Span(e.start - start, e.end - start, e.label) for e in inside))
 
 
@@ -98,6 +100,9 @@ _STABLE = _stable_characters()
 _UNSTABLE = re.compile(f"[^{_STABLE} ]")
 _RUN = re.compile(rf"(?P<stable>[{_STABLE}]+)|(?P<space>\s+)|(?P<invisible>[{_INVISIBLE}]+)|(?P<other>.)", re.S)
 _BASIC_PLANE = 0x10000  # characters; no blank one is beyond
+# Of one character; more begin a cluster of their own, as in Unicode's Stream-Safe Text Format (annex 15, section 13):
+# what takes the square of their number takes no time then, and no language has as many.
+_MOST_MARKS = 30
 _REMOVE_INVISIBLE = re.compile(f"[{_INVISIBLE}]+")
 
 
@@ -125,10 +130,15 @@ class NormalizedText:
 
         None where a cut is impossible: at either end, or inside characters that normalised together.
         """
-        index = int(np.searchsorted(self.starts, position, side="left"))
+        index = place_of(self.starts, min(max(position, 0), len(self.original)), "left")
         if index == 0 or index == len(self.text):
             return None
         return index if self.ends[index - 1] <= position else None
+
+
+def place_of(column: IntArray, value: int, side: Literal["left", "right"]) -> int:
+    """Where `value` stands in a column in order, (T,) int32: a number of another type would have all of it copied."""
+    return int(column.searchsorted(np.int32(value), side))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +239,13 @@ class _Builder:
         self.starts: list[int] = []
         self.ends: list[int] = []
         self.pending: int | None = None  # start of invisible characters that wait for a word to belong to
+        self.marks = 0  # that the last cluster has taken
 
     def build(self) -> NormalizedText:
         for match in _RUN.finditer(self.original):
             start, end = match.span()
             if match.lastgroup == "stable":
+                self.marks = 0
                 self._stable(match.group(), start)
             elif match.lastgroup == "space":
                 self._space(start, end)
@@ -242,9 +254,11 @@ class _Builder:
                     self._extend(end)
                 else:
                     self.pending = start
-            elif self._after_word() and _extends(match.group(), self.normalizer.form):
+            elif self.marks < _MOST_MARKS and self._after_word() and _extends(match.group(), self.normalizer.form):
+                self.marks += 1
                 self._extend(end)
             else:
+                self.marks = 0
                 self._append(self.normalizer.cluster(match.group()), self._take_pending(start), end)
         self._flush(len(self.original))
         if self.chars and self.chars[-1] == " ":

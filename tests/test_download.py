@@ -117,7 +117,7 @@ def test_server_that_cannot_be_reached(server: Server, tmp_path: Path) -> None:
     with pytest.raises(KorbertError, match=r"put the file at .*file\.bin yourself"):
         fetch(closed, tmp_path)
     (tmp_path / "secret").write_bytes(CONTENT)
-    with pytest.raises(KorbertError, match="only http and https"):
+    with pytest.raises(KorbertError, match="only https"):
         fetch(RemoteFile("file.bin", (tmp_path / "secret").as_uri(), SHA256), tmp_path)
 
 

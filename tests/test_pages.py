@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from browser import Browser
 from conftest import EVIL
-from studies import study
+from studies import REPOSITORY, finetuned, pretrained, study
 from test_report import row
 
 from korbert.comparison.report import as_html
 from korbert.config import DemoConfig, ErrorsConfig, ReportConfig
 from korbert.data.korquad import read_korquad, write_predictions
 from korbert.demo import DemoServer
+from korbert.files import read_json, write_json_atomically
 from korbert.tasks.predictions import report_errors
 from korbert.tasks.report import make_report
 
@@ -340,3 +341,59 @@ def test_study_page(browser: Browser, tmp_path: Path, dark: bool) -> None:
     for direction in (True, False):
         browser.js(f"{head}.click()")
         assert browser.js(values) == sorted(browser.js(values), reverse=direction)
+
+
+# ---- names and texts on every page are shown, and not run ----
+
+
+def evil_comparison(folder: Path) -> Path:
+    example = {"text": EVIL, "tokens": [[0, 8, False], [8, len(EVIL), True]], "entities": [[0, 3]]}
+    rows = [row(EVIL, 50.0, 1.0, examples=[example], commit=EVIL, hardware={"device": EVIL}), row("other", 90.0, 2.0)]
+    (folder / "report.html").write_text(as_html(rows, {EVIL: EVIL}), "utf-8")
+    return folder / "report.html"
+
+
+def evil_errors(folder: Path) -> Path:
+    """A question file whose title, text, question, answer and id are the name of a run."""
+    here = folder / EVIL
+    here.mkdir()
+    answer = {"text": EVIL, "answer_start": 0}
+    qas = [{"id": f"{EVIL}{n}", "question": EVIL, "answers": [answer]} for n in range(3)]
+    articles = [{"title": EVIL, "paragraphs": [{"context": EVIL + " 이다.", "qas": qas}]}]
+    write_json_atomically(here / "questions.json", {"version": EVIL, "data": articles})
+    write_predictions(here / "predictions.json", {qa["id"]: f"{EVIL}은" for qa in qas})
+    report_errors(ErrorsConfig(predictions=str(here / "predictions.json"), dataset=str(here / "questions.json")))
+    return here / "errors.html"
+
+
+def evil_study(folder: Path) -> Path:
+    pretrained(folder / "runs" / EVIL / "pretrain")
+    finetuned(folder / "runs" / EVIL / "finetune", 0.5, init=folder / "runs" / EVIL / "pretrain")
+    run = finetuned(folder / "runs" / "other", 0.7, "dropout=0.3")
+    record = read_json(run / "record.json")
+    record |= {"command": EVIL, "commit": EVIL, "hardware": {"device": EVIL}, "versions": {EVIL: EVIL}}
+    record["config"]["entities"]["annotator"] = record["results"]["protocol"] = EVIL
+    write_json_atomically(run / "record.json", record)
+    make_report(ReportConfig(runs=[str(folder / "runs")], folder=str(folder / "report"), title=EVIL))
+    return folder / "report" / "report.html"
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.parametrize("make", [evil_comparison, evil_errors, evil_study])
+def test_names_and_texts_are_shown_and_not_run_on_every_page(browser: Browser, tmp_path: Path, make: Any) -> None:
+    file = make(tmp_path)
+    browser.open(file)
+    # An alert would have stopped the driver.
+    assert EVIL in browser.js("return document.body.textContent")
+    assert browser.js("return document.querySelectorAll('img, script[src], [onerror], [onclick], iframe').length") == 0
+    scripts = browser.texts("script")
+    assert not any("alert" in script for script in scripts)
+    assert len(scripts) <= 1
+    assert browser.complaints() == []
+    assert fetched(browser, file) == []
+
+
+def test_every_page_that_is_written_is_looked_at() -> None:
+    """A further template needs a test here."""
+    templates = sorted(path.name for path in (REPOSITORY / "korbert").rglob("*.html"))
+    assert templates == ["errors.html", "index.html", "report.html", "report.html", "sorting.html", "style.html"]

@@ -66,7 +66,7 @@ def test_workers_end_with_the_process_that_is_stopped(tmp_path: Path, number: si
         "def make(folder):\n"
         "    def work(n):\n"
         "        (pathlib.Path(folder) / f'{os.getpid()}.pid').touch()\n"
-        f"        time.sleep({600 if number == signal.SIGKILL else 1})\n"
+        "        time.sleep(600)\n"
         "    return work\n"
         "if __name__ == '__main__':\n"
         f"    list(ordered_map(make, ({str(tmp_path)!r},), range(500), 2, chunk=1))\n",

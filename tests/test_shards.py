@@ -131,7 +131,10 @@ def test_damage_is_named(tmp_path: Path, source: Path, tokenizer_folder: Path) -
     whole = json.loads((folder / "manifest.json").read_text("utf-8"))
     for broken in ({"names": ["../kept/00000-00000"]}, {"files": {"/etc/passwd": [1, ""]}}, {"files": 3}):
         (folder / "manifest.json").write_text(json.dumps(whole | broken), "utf-8")
-        with pytest.raises(DataError, match=r"manifest\.json: content: not whole"):
+        with pytest.raises(
+            DataError,
+            match=r"manifest\.json: (content: not whole|(names|files): .* is no name of a file in this folder)",
+        ):
             ShardedCorpus(folder)
     (folder / "manifest.json").write_text(json.dumps({"format": 99}), "utf-8")
     with pytest.raises(DataError, match="format: wanted 1 or 2, found 99"):

@@ -25,6 +25,7 @@ from korbert.data.tagging import (
     mapped,
     own_scores,
 )
+from korbert.encoding import Encoding
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError
 from korbert.metrics import score_entities
@@ -67,6 +68,15 @@ def test_where_tokens_are_cut(cut: str, pieces: list[str]) -> None:
     scores = np.where(np.arange(len(TAGS)) == tags[:, None], 0.0, -5.0).astype(np.float32)
     found = [span.of(text) for span in maker.spans(encoding, scores)]
     assert found == (["서울에서", "이순신은"] if cut == "none" else ["서울", "이순신"])
+
+
+def test_tokens_without_characters_are_no_entity() -> None:
+    """The sign of a word's start alone, the rest of an expanded character."""
+    maker = TagMaker(LETTERS, TAGS, TagsConfig(cut="none"))
+    columns = (np.array(values, dtype=np.int32) for values in ([9, 8, 9, 9], [0] * 4, [0, 0, 2, 2], [0, 2, 2, 3]))
+    said = np.array([TAGS.index(tag) for tag in ("B-LOC", "B-PER", "I-PER", "O")])
+    scores = np.where(np.arange(len(TAGS)) == said[:, None], 0.0, -5.0).astype(np.float32)
+    assert maker.spans(Encoding(*columns), scores) == (Span(0, 2, "PER"),)
 
 
 @st.composite

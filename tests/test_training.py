@@ -209,6 +209,50 @@ def test_signal_stops_at_a_step_and_the_same_command_goes_on(tmp_path: Path) -> 
     assert_equal(weights(whole), weights(second))
 
 
+@pytest.mark.parametrize("stopped_at", [5, 10, 13])
+def test_stop_in_the_middle_of_an_evaluation(tmp_path: Path, stopped_at: int) -> None:
+    """It takes minutes: it ends at once, and is made when the run goes on, to the same end."""
+    seen: list[int] = []
+    trainers: list[Trainer[Any]] = []
+
+    def evaluate(signal_at: int = 0) -> dict[str, float]:
+        step = trainers[-1].progress.step
+        if step == signal_at:
+            os.kill(os.getpid(), signal.SIGINT)
+            raise AssertionError("goes on")
+        seen.append(step)
+        return {"loss": float(abs(step - 10))}
+
+    def run(folder: str, signal_at: int = 0) -> dict[str, float]:
+        trainers.append(
+            make_trainer(tmp_path / folder, evaluate_every=5, evaluate=functools.partial(evaluate, signal_at))
+        )
+        return trainers[-1].run()
+
+    kept = run("whole")
+    with pytest.raises(Interrupted, match=rf"stopped at step {stopped_at}/13"):
+        run("cut", stopped_at)
+    assert trainers[-1].model.training
+    assert run("cut") == kept == {"loss": 0.0, "kept_step": 10}
+    assert seen == [5, 10, 13] * 2
+    assert_same_end(trainers[0], trainers[-1])
+
+
+def test_stop_before_an_evaluation(tmp_path: Path) -> None:
+    """One that comes in the step before is honoured before the evaluation begins."""
+    trainer = make_trainer(tmp_path, evaluate_every=5, evaluate=lambda: pytest.fail("was begun"))
+    train_step = trainer._train_step
+
+    def step_with_signal(stop: StopSignal) -> None:
+        if trainer.progress.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        train_step(stop)
+
+    trainer._train_step = step_with_signal  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match=r"stopped at step 5/13"):
+        trainer.run()
+
+
 def test_accumulated_step_equals_the_large_batch(tmp_path: Path) -> None:
     """Although small batches differ in masked tokens and pairs: the loss is a sum over all, divided once."""
     large = make_trainer(tmp_path / "large", dropout=0.0, steps=1, batch_size=12)

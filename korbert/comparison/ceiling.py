@@ -14,7 +14,7 @@ import numpy as np
 
 from korbert.data.korquad import KorquadDataset
 from korbert.metrics import QuestionScore, score_question
-from korbert.text import Span
+from korbert.text import Span, place_of
 from korbert.tokenizers import Tokenizer, Tokens
 
 # In the manner of kortok's changed script (arXiv 2010.02534): particles at the end of gold and prediction go.
@@ -41,8 +41,8 @@ def best_span(tokens: Tokens, text: str, start: int, end: int, score: Callable[[
     Spans are those whose ends are at most a token off the tightest ones around the answer. An answer without a token
     scores 0.
     """
-    first = int(np.searchsorted(tokens.ends, start, side="right"))
-    last = int(np.searchsorted(tokens.starts, end, side="left"))  # exclusive
+    first = place_of(tokens.ends, start, "right")
+    last = place_of(tokens.starts, end, "left")  # exclusive
     best_match = best_f1 = 0.0
     for a in range(max(0, first - 1), min(len(tokens), first + 2)):
         for b in range(max(a + 1, last - 1), min(len(tokens), last + 1) + 1):

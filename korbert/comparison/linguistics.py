@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from korbert.morphology import PARTICLE_TAGS, Analyser, Morpheme
-from korbert.text import AnnotatedText
+from korbert.text import AnnotatedText, place_of
 from korbert.tokenizers import Tokenizer, Tokens
 
 
@@ -109,7 +109,7 @@ def entity_cuts(texts: Iterable[AnnotatedText], tokenizer: Tokenizer) -> EntityC
 
 def _is_crossed(tokens: Tokens, place: int) -> bool:
     """Whether a token goes on across `place`."""
-    last = int(np.searchsorted(tokens.starts, place, side="left")) - 1  # the last token that begins before
+    last = place_of(tokens.starts, place, "left") - 1  # the last token that begins before
     return last >= 0 and bool(tokens.ends[last] > place)
 
 

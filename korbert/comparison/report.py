@@ -12,7 +12,7 @@ from typing import Any
 from korbert.comparison.figures import COLUMNS, Column, Row, best_trades, recommend, used, used_groups
 from korbert.comparison.plots import plots
 from korbert.study.html import fill_page
-from korbert.study.page import table
+from korbert.study.page import cell_text, table
 from korbert.study.sheets import latex_table
 
 
@@ -21,9 +21,12 @@ def as_markdown(rows: Sequence[Row]) -> str:
     lines = []
     for title, columns in used_groups(rows):
         head = ["tokenizer", "entries", *(column.title for column in columns)]
-        cells = [[row["name"], f"{row['vocabulary']:,}", *(column.shown(row) for column in columns)] for row in rows]
+        cells = [
+            [cell_text(row["name"]), f"{row['vocabulary']:,}", *(column.shown(row) for column in columns)]
+            for row in rows
+        ]
         lines += [f"**{title}**", "", *table(head, cells), *(f"- {c.title}: {c.about}" for c in columns), ""]
-    return "\n".join([*lines, *recommend(rows), ""])
+    return "\n".join([*lines, *map(cell_text, recommend(rows)), ""])
 
 
 def as_latex(rows: Sequence[Row]) -> str:

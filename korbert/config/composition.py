@@ -21,6 +21,7 @@ from korbert.config.identity import outdone_lengths
 from korbert.config.sweeping import forget_failure, in_sweep, note_failure
 from korbert.errors import ConfigError, KorbertError, WriteError
 from korbert.files import raise_unwritable
+from korbert.redaction import redacted
 from korbert.study.results import main_score
 from korbert.training.interrupt import Interrupted
 
@@ -41,10 +42,10 @@ def run_door(task: Callable[[Any], object], config: DictConfig) -> float | None:
             _let_named_length_win(config, HydraConfig.get().overrides.task)
         return main_score(_told(task, typed(config)))
     except (Interrupted, WriteError) as error:  # ends the sweep, too: other jobs would fail alike
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redacted(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KorbertError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redacted(str(error))}", file=sys.stderr)
         if not noted:
             sys.exit(1)
         _note(config, str(error))

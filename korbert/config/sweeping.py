@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
 
 from korbert.files import read_json, write_json_atomically
+from korbert.redaction import redacted
 
 _NOTE = "failure.json"
 _ROOM = 1 << 16  # bytes; Hydra writes less
@@ -31,7 +32,7 @@ def in_sweep() -> bool:
 
 def note_failure(folder: Path, error: str) -> None:
     """Leave word in the job's folder: with some launchers the sweep itself is another process, or machine."""
-    write_json_atomically(folder / _NOTE, {"time": time.time(), "error": error})
+    write_json_atomically(folder / _NOTE, {"time": time.time(), "error": redacted(error)})
 
 
 def forget_failure(folder: Path) -> None:

@@ -164,9 +164,13 @@ def split_sentences(annotated: AnnotatedText) -> list[AnnotatedText]:
     """
     text = annotated.text
     cuts = [0]
+    entities = iter(annotated.entities)
+    entity = next(entities, None)
     for match in _SENTENCE_END.finditer(text):
         position = match.end()
-        inside = any(entity.start < position < entity.end for entity in annotated.entities)
+        while entity is not None and entity.end <= position:
+            entity = next(entities, None)
+        inside = entity is not None and entity.start < position
         if position - cuts[-1] >= _MIN_SENTENCE and not inside:
             cuts.append(position)
     if len(text) - cuts[-1] < _MIN_SENTENCE and len(cuts) > 1:

@@ -247,7 +247,10 @@ def _without_josa(found: _Found, contexts: Sequence[str], analyser: Analyser) ->
         starts, is_particle = analysed[context]
         last = bisect.bisect_left(starts, int(ends[index])) - 1
         while last > 0 and is_particle[last] and starts[last] > found.start[index]:
-            ends[index] = len(context[: starts[last]].rstrip())
+            end = starts[last]
+            while end and context[end - 1].isspace():
+                end -= 1
+            ends[index] = end
             last -= 1
     return ends
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,7 +191,8 @@ class _Reader:
         if text is None or start is None or context is None:
             return None
         if start < 0 or not context.startswith(text, start):
-            self.problem(f"{where}.answer_start", _mismatch(text, start, context))
+            shown = len(self.problems) < _SHOWN_PROBLEMS  # nobody reads the others, and looking takes time
+            self.problem(f"{where}.answer_start", _mismatch(text, start, context) if shown else "")
         return Answer(text, start)
 
     def _objects(self, parent: dict[str, Any], key: str, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -230,7 +232,8 @@ def _mismatch(text: str, start: int, context: str) -> str:
     found = context[start : start + len(text)] if 0 <= start < len(context) else None
     there = f"has {found!r}" if found else f"is outside the context of {len(context)} characters"
     message = f"character {start} {there}, not the answer {text!r}"
-    places = [at for at in range(len(context)) if context.startswith(text, at)]
+    near = min(max(start, 0), len(context))
+    places = [at for at in (context.rfind(text, 0, near + len(text)), context.find(text, near)) if at >= 0]
     if places:
         return f"{message}; the nearest {text!r} is at {min(places, key=lambda at: abs(at - start))}"
     if unicodedata.normalize("NFC", text) in unicodedata.normalize("NFC", context):
@@ -295,8 +298,7 @@ def read_predictions(path: Path) -> dict[str, str]:
     def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
             raise DataError(path, f"question {twice!r}", "has more than one prediction")
         return value
 

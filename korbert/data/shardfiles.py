@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from korbert.encoding import Encoding
 from korbert.errors import DataError
-from korbert.files import check_seal, checksum, read_json, write_bytes_atomically
+from korbert.files import check_seal, checksum, plain_name, read_json, write_bytes_atomically
 from korbert.text import IntArray
 
 FORMAT = 2
@@ -74,8 +74,9 @@ class Manifest:
             found["sources"] = tuple(raw["sources"])
             found["names"] = tuple(raw.get("names") or (f"{number:05d}" for number in range(raw["shards"])))
             found["files"] = {name: (int(size), str(digest)) for name, (size, digest) in raw.get("files", {}).items()}
-            if outside := [name for name in (*found["names"], *found["files"]) if Path(name).name != name]:
-                raise ValueError(f"{outside[0]!r} is no name of a file in this folder")
+            for key in ("names", "files"):
+                for name in found[key]:
+                    plain_name(path, key, name)
             manifest = cls(**found)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise DataError(path, "content", f"not whole ({error!r}): build the shards again") from error

@@ -89,9 +89,9 @@ class ShardedCorpus:
         names = ("tokens", "entities", "sentences", "documents", *(["units"] if self.manifest.units else []))
         try:
             maps = {name: np.load(self.folder / f"{shard}.{name}.npy", mmap_mode="r") for name in names}
+            return {name: array.view(np.ndarray) for name, array in maps.items()}  # slicing a memmap itself is slow
         except Exception as error:  # numpy parses a file's header, and damage there has many names
             raise DataError(self.folder, f"shard {shard}", f"missing or damaged ({error})") from error
-        return {name: array.view(np.ndarray) for name, array in maps.items()}  # slicing a memmap itself is slow
 
     def __len__(self) -> int:
         """Number of documents."""

@@ -21,7 +21,7 @@ from korbert.encoding import Encoding, EntityMode, encode
 from korbert.errors import ConfigError
 from korbert.model.targets import IGNORE_INDEX
 from korbert.morphology import make_analyser
-from korbert.text import AnnotatedText, IntArray, Span
+from korbert.text import AnnotatedText, IntArray, Span, place_of
 from korbert.tokenizers import Tokenizer
 
 CHARACTERS, NOWHERE = "characters", "none"
@@ -144,8 +144,8 @@ class TagMaker:
         for entity in entities:
             if f"B-{entity.label}" not in self._ids:
                 raise ValueError(f"the entity type {entity.label!r} has no tag among {', '.join(self.tags)}")
-            first = max(int(np.searchsorted(encoding.ends, entity.start, side="right")), taken)
-            last = int(np.searchsorted(encoding.starts, entity.end, side="left"))
+            first = max(place_of(encoding.ends, entity.start, "right"), taken)
+            last = place_of(encoding.starts, entity.end, "left")
             if first < last:
                 tags[first:last] = self._ids[f"I-{entity.label}"]
                 tags[first] = self._ids[f"B-{entity.label}"]
@@ -156,8 +156,9 @@ class TagMaker:
         """The entities of the most probable possible tags, given log-probabilities (T, tags)."""
         path = best_path(scores, self._follows)
         tokens = spans_of(self.tags[tag] for tag in path.tolist())
-        found = (Span(int(encoding.starts[s.start]), int(encoding.ends[s.end - 1]), s.label) for s in tokens)
-        return tuple(span for span in found if span.start < span.end)
+        # A token may have no characters: the sign of a word's start alone, the rest of an expanded character.
+        found = ((int(encoding.starts[s.start]), int(encoding.ends[s.end - 1]), s.label) for s in tokens)
+        return tuple(Span(start, end, label) for start, end, label in found if start < end)
 
 
 def _possible(tags: Sequence[str]) -> npt.NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from korbert.data.korquad import Answer, KorquadDataset, Paragraph, Question
 from korbert.encoding import Encoding, EntityInput, EntityMode, balanced, encode
 from korbert.entities import EntityAnnotator
 from korbert.errors import ConfigError
-from korbert.text import AnnotatedText, IntArray, trim
+from korbert.text import AnnotatedText, IntArray, place_of, trim
 from korbert.tokenizers import SpecialTokens, Tokenizer
 
 
@@ -252,8 +252,8 @@ class _Context:
         start, end = trim(self.text, answer.start, answer.end)
         if start == end:
             return None
-        first = int(self._ends.searchsorted(start, side="right"))
-        last = int(self._starts.searchsorted(end, side="left")) - 1
+        first = place_of(self._ends, start, "right")
+        last = place_of(self._starts, end, "left") - 1
         if first > last or self._starts[first] > start or self._ends[last] < end:
             return None
         tokens = int(self._tokens[first]), int(self._tokens[last])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from korbert.text import AnnotatedText
+from korbert.text import AnnotatedText, NormalizedText, Span
 
 
 class EntityAnnotator(ABC):
@@ -36,3 +36,16 @@ class NoEntities(EntityAnnotator):
     def annotate(self, text: str) -> AnnotatedText:
         """Return `text` without entities."""
         return AnnotatedText(text)
+
+
+def mapped_back(normal: NormalizedText, found: Iterable[tuple[int, int, str]]) -> AnnotatedText:
+    """The original text with the entities that were found, in order, in the normalised one: start, end, type.
+
+    Of those in characters that normalised together the first one counts, which then has all of them.
+    """
+    spans: list[Span] = []
+    for first, last, label in found:
+        start, end = normal.to_original(first, last)
+        if not spans or start >= spans[-1].end:
+            spans.append(Span(start, end, label))
+    return AnnotatedText(normal.original, tuple(spans))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from korbert.entities.base import EntityAnnotator
+from korbert.entities.base import EntityAnnotator, mapped_back
 from korbert.errors import ConfigError
 from korbert.morphology import Morpheme, make_analyser
 from korbert.text import AnnotatedText, Normalizer, Span
@@ -57,8 +57,7 @@ class ExpressionAnnotator(EntityAnnotator):
         """Return `text` with its numbers, dates and times as entities."""
         normal = self._normalizer(text)
         found = find_expressions(normal.text, self.analyser.analyse(normal.text))
-        spans = ((*normal.to_original(span.start, span.end), span.label) for span in found)
-        return AnnotatedText(text, tuple(Span(start, end, label) for start, end, label in spans))
+        return mapped_back(normal, ((span.start, span.end, span.label) for span in found))
 
 
 def find_expressions(text: str, morphemes: list[Morpheme]) -> list[Span]:

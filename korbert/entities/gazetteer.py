@@ -18,20 +18,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from korbert.entities.base import EntityAnnotator
+from korbert.entities.base import EntityAnnotator, mapped_back
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import checksum, write_text_atomically
-from korbert.josa import is_josa
+from korbert.josa import LONGEST, is_josa
 from korbert.lines import kind_of, read_lines
 from korbert.morphology import make_analyser
-from korbert.text import AnnotatedText, Normalizer, Span
+from korbert.text import AnnotatedText, Normalizer
 
 UNTYPED = "NAME"
 _RULES = "gazetteer-1"  # raise the number when the rules below change what is found
 _NORMALIZER = Normalizer("NFC")
 # What Wikipedia puts behind a title to tell it from another one: 홍순일 (탁구 선수).
 _DISAMBIGUATION = re.compile(r"\s+\([^()]*\)$")
-_HANGUL_RUN = re.compile("[가-힣]*")
+_HANGUL_RUN = re.compile(f"[가-힣]{{0,{LONGEST + 1}}}")  # no more of one is looked at
 log = logging.getLogger(__name__)
 
 
@@ -76,9 +76,7 @@ class GazetteerAnnotator(EntityAnnotator):
     def annotate(self, text: str) -> AnnotatedText:
         """Return `text` with its names as entities."""
         normal = _NORMALIZER(text)
-        found = self._find(normal.text)
-        spans = ((*normal.to_original(start, end), label) for start, end, label in found)
-        return AnnotatedText(text, tuple(Span(start, end, label) for start, end, label in spans))
+        return mapped_back(normal, self._find(normal.text))
 
     def _find(self, text: str) -> list[tuple[int, int, str]]:
         matches = np.array(self._automaton.find_matches_as_indexes(text, overlapping=True), dtype=np.int64)

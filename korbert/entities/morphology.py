@@ -7,10 +7,10 @@ ends either.
 
 from __future__ import annotations
 
-from korbert.entities.base import EntityAnnotator
+from korbert.entities.base import EntityAnnotator, mapped_back
 from korbert.errors import ConfigError
 from korbert.morphology import Morpheme, make_analyser
-from korbert.text import AnnotatedText, Normalizer, Span
+from korbert.text import AnnotatedText, Normalizer
 
 PROPER, COMPOUND, NOUN = "NNP", "COMPOUND", "NOUN"
 _RULES = {
@@ -45,8 +45,7 @@ class NounRunAnnotator(EntityAnnotator):
         """Return `text` with its runs as entities."""
         normal = self._normalizer(text)
         label = {"compounds": COMPOUND, "nouns": NOUN}.get(self.kind, PROPER)
-        spans = (normal.to_original(start, end) for start, end in self._runs(normal.text))
-        return AnnotatedText(text, tuple(Span(start, end, label) for start, end in spans))
+        return mapped_back(normal, ((start, end, label) for start, end in self._runs(normal.text)))
 
     def _runs(self, text: str) -> list[tuple[int, int]]:
         found = []

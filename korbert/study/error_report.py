@@ -8,7 +8,7 @@ from typing import Any
 
 from korbert.study.errors import Case
 from korbert.study.html import fill_page
-from korbert.study.page import table
+from korbert.study.page import cell_text, table
 
 _EXAMPLES = 12  # of each kind of error
 _NOTE = (
@@ -25,7 +25,7 @@ def as_markdown(report: Mapping[str, Any], found: Sequence[Case]) -> str:
         for name, score in report["official"].items()
     ]  # fmt: skip
     lines = [
-        f"# Errors of {report['title']}", "",
+        f"# Errors of {cell_text(report['title'])}", "",
         f"{report['protocol']}: {report['questions']:,} questions, {report['unanswered']} without a prediction, "
         f"{report['unknown']} predictions for other questions.", _NOTE, "",
         *table(["", "official (%)", "95 % interval", "kortok variant (%)"], rows),
@@ -36,7 +36,7 @@ def as_markdown(report: Mapping[str, Any], found: Sequence[Case]) -> str:
         lines += [f"## By {key}", "", *table(["", "questions", "EM (%)", "F1 (%)"], map(_part_row, parts))]
     lines += ["## Examples", ""]
     for kind, examples in _examples(found).items():
-        rows = [[_cell(case.question), _cell(case.gold), _cell(case.predicted)] for case in examples]
+        rows = [[cell_text(case.question), cell_text(case.gold), cell_text(case.predicted)] for case in examples]
         lines += [f"### {kind}", "", *table(["question", "gold", "predicted"], rows)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -69,8 +69,3 @@ def _examples(found: Sequence[Case]) -> dict[str, list[Case]]:
         step = max(1, len(of_kind) // _EXAMPLES)
         shown[kind] = of_kind[::step][:_EXAMPLES]
     return shown
-
-
-def _cell(text: str) -> str:
-    """Text in a cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

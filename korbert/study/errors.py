@@ -5,6 +5,7 @@ Everything here is said of the questions and of the texts of answers, so that mo
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -77,14 +78,20 @@ def cases(
 
 def answer_type(answer: Answer, entities: Sequence[Span]) -> str:
     """The common type of the entity that the answer is, or lies in; "other" without one."""
-    for entity in entities:
+    for entity in _touching(answer, entities):
         if entity.start <= answer.start and answer.end <= entity.end:
             return TYPES[type_id(entity.label) - 1]
     return "number" if any(map(str.isdigit, answer.text)) else "other"
 
 
+def _touching(answer: Answer, entities: Sequence[Span]) -> Sequence[Span]:
+    """Those that share a character with the answer, of entities in order."""
+    first = bisect.bisect_right(entities, answer.start, key=lambda entity: entity.end)
+    return entities[first : bisect.bisect_left(entities, answer.end, key=lambda entity: entity.start)]
+
+
 def _relation(answer: Answer, entities: Sequence[Span]) -> str:
-    touching = [entity for entity in entities if entity.start < answer.end and entity.end > answer.start]
+    touching = _touching(answer, entities)
     if not touching:
         return "no entity"
     if any((entity.start, entity.end) == (answer.start, answer.end) for entity in touching):
@@ -138,7 +145,20 @@ def _kind(predicted: str, gold: str) -> str:
 
 def _share_an_end(a: str, b: str) -> bool:
     """Whether the end of one is the beginning of the other, by two characters or more."""
-    return any(a[-n:] == b[:n] or b[-n:] == a[:n] for n in range(2, min(len(a), len(b)) + 1))
+    return max(_overlap(a, b), _overlap(b, a)) >= 2
+
+
+def _overlap(first: str, second: str) -> int:
+    """The longest beginning of `second` that `first` ends with, in characters (Knuth, Morris and Pratt 1977)."""
+    size = min(len(first), len(second))
+    joined = [*second[:size], "", *first[len(first) - size :]]  # "" is no character
+    borders = [0]
+    for char in joined[1:]:
+        border = borders[-1]
+        while border and joined[border] != char:
+            border = borders[border - 1]
+        borders.append(border + (joined[border] == char))
+    return borders[-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ def _render_together(records: Sequence[Mapping[str, Any]]) -> list[str]:
         same = [record for record in records if record["task"] == task]
         keys = list(dict.fromkeys(key for r in same for key, value in r["results"].items() if not _is_table(value)))
         if len(same) > 1 and keys:
-            rows = [[r["name"], *(_number(r["results"].get(key, "")) for key in keys)] for r in same]
+            rows = [[cell_text(r["name"]), *(_number(r["results"].get(key, "")) for key in keys)] for r in same]
             lines += table([task.replace("_", " "), *map(_words, keys)], rows)
     return lines
 
@@ -130,10 +130,10 @@ def _is_table(value: Any) -> bool:
 def _render_record(record: Mapping[str, Any]) -> list[str]:
     hardware, versions, results = record["hardware"], record["versions"], record["results"]
     lines = [
-        f"### {record['name']}",
+        f"### {cell_text(record['name'])}",
         "",
         "```",
-        record["command"],
+        record["command"].replace("```", "`` `"),
         "```",
         "",
         f"{record['date'][:10]}, commit `{record['commit'][:12]}`, seed {record['seed']}, {hardware['device']} "
@@ -164,6 +164,11 @@ def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def cell_text(text: str) -> str:
+    """A name or a value as text: no tag of HTML, no cell of its own."""
+    return text.replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+
+
 def _words(key: str) -> str:
     return {"exact_match": "EM (%)", "f1": "F1 (%)"}.get(key, key.replace("_", " "))
 
@@ -175,7 +180,7 @@ def _number(value: Any) -> str:
         return " to ".join(map(_number, value))
     if isinstance(value, float):
         return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else cell_text(str(value))
 
 
 def replace_records(path: Path, page: str, rendered: str) -> str:

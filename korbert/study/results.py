@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from korbert.redaction import redacted
+
 _PACKAGES = ("torch", "numpy", "sentencepiece", "hydra-core", "python-mecab-ko", "kiwipiepy", "konlpy")
 
 
@@ -28,7 +30,7 @@ def make_record(task: str, config: Mapping[str, Any], results: Mapping[str, Any]
     return {
         "task": task,
         **make_stamp(),
-        "command": shlex.join([Path(sys.executable).name, *_relative(sys.argv)]),
+        "command": redacted(shlex.join([Path(sys.executable).name, *_relative(sys.argv)])),
         "versions": {"python": platform.python_version(), **_versions()},
         "seed": config.get("seed"),
         "results": dict(results),

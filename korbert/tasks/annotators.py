@@ -105,9 +105,9 @@ def _ceilings(
 
 
 def _show(tables: dict[str, list[dict[str, Any]]]) -> None:
-    console = Console()
+    console = Console(markup=False)
     if not console.is_terminal:
-        console = Console(width=140)
+        console = Console(markup=False, width=140)
     for title, rows in tables.items():
         if rows:
             made = Table(*dict.fromkeys(key for row in rows for key in row), title=title, title_justify="left")

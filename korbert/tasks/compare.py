@@ -31,7 +31,7 @@ from korbert.files import digest, read_text, write_text_atomically, writing
 from korbert.morphology import Analyser, RememberingAnalyser, make_analyser
 from korbert.study.results import make_stamp
 from korbert.tasks.finetune import finetune_korquad
-from korbert.tasks.prepare import corpus_identity, is_path, named_tokenizer, prepare_tokenizer
+from korbert.tasks.prepare import corpus_identity, is_path, named_tokenizer, prepare_tokenizer, training_of
 from korbert.tasks.pretrain import pretrain
 from korbert.tasks.runs import as_dict, finish_run, run_once, start_run
 from korbert.tasks.stages import stage
@@ -193,7 +193,7 @@ def make_row(
         else [],
         "tokenizer": asdict(candidate.config),
         "vocabulary": len(tokenizer),
-        "training": tokenizer.training,
+        "training": training_of(tokenizer, folder),
         "results": {**(earlier["results"] if earlier else {}), **results},
         "examples": [_example(text, tokenizer, materials) for text in materials.config.examples],
     }
@@ -299,20 +299,25 @@ def _report(folder: Path, config: CompareConfig, rows: list[dict[str, Any]], fai
     }
     for name, content in files.items():
         write_text_atomically(folder / name, content)
-    console = Console()
+    console = Console(markup=False)  # a name may have brackets
     if not console.is_terminal:
-        console = Console(width=120)
+        console = Console(markup=False, width=120)
     for table in as_rich(rows):
         console.print(table)
     for sentence in recommend(rows):
         console.print(sentence, highlight=False)
     for name, why in failed.items():
-        console.print(f"left out: {name}: {why}", highlight=False, markup=False)
+        console.print(f"left out: {name}: {why}", highlight=False)
     log.info("page: %s", folder / "report.html")
     results = {"tokenizers": [summary(row) for row in rows], "advice": " ".join(recommend(rows)), "left_out": failed}
     return finish_run(folder, "compare_tokenizers", config, results, files=[_ROWS, *files])
 
 
 def _progress() -> Progress:
-    columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:32}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -45,7 +45,7 @@ def export_model(config: ExportConfig) -> Path:
     else:
         described, tensors = _as_korbert(bundle)
         shutil.copy(_MODELING, target / _MODELING.name)
-    save_tensors(target / "model.safetensors", tensors, {"format": "pt"})
+    save_tensors(target / "model.safetensors", tensors, None)
     notes = _write_tokenizer(bundle, target)
     if bundle.model.config.letters:
         notes.append("The letter head, which finds edges of answers inside of tokens, is not part of this export.")
@@ -103,7 +103,7 @@ def _labels(bundle: Bundle) -> dict[str, Any]:
 
 def _write_tokenizer(bundle: Bundle, target: Path) -> list[str]:
     """Hugging Face's files where its library can do what the tokenizer does; korbert's in any case."""
-    shutil.copytree(bundle.folder / "tokenizer", target / "korbert_tokenizer")
+    bundle.tokenizer.save(target / "korbert_tokenizer")
     try:
         as_fast_tokenizer(bundle.tokenizer).save_pretrained(target)
     except KorbertError as error:

@@ -29,7 +29,7 @@ from korbert.data.shards import ShardedCorpus
 from korbert.encoding import EntityMode
 from korbert.entities import make_annotator, write_store
 from korbert.errors import ConfigError, KorbertError
-from korbert.files import read_json, write_json_atomically, write_text_atomically
+from korbert.files import plain_name, read_json, write_json_atomically, write_text_atomically
 from korbert.model import ModelConfig, PretrainingModel
 from korbert.study.page import table
 from korbert.study.results import make_stamp
@@ -135,6 +135,8 @@ def run_study(config: GpuStudyConfig) -> None:
     started = time.perf_counter()
     folder, output = Path(config.folder), Path(config.output)
     prepared = read_json(folder / "study.json")
+    for name in (prepared["test"], *prepared["train"]):
+        plain_name(folder / "study.json", "questions", name)
     missing = annotators(config).keys() - prepared["annotators"].keys()
     if missing:
         raise ConfigError(f"{folder} was prepared without {', '.join(missing)}: prepare it again with these arms")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from korbert.data.decoding import DecodingConfig
+from korbert.data.download import RemoteFile, verify
 from korbert.data.windows import WindowConfig
 from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import ConfigError, DataError, KorbertError
@@ -22,7 +23,9 @@ from korbert.training.state import load_tensors, save_tensors
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _FILES = ["config.json", "tokenizer*", "vocab.txt", "special_tokens_map.json", "*.model", *_WEIGHTS]
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_NAME = re.compile(r"(?!.*\.\.)[\w.-]+(/[\w.-]+)?")
+_HEXADECIMAL = re.compile("[0-9a-f]+")
+_CHECKSUMS = {64: "sha256", 40: "git-blob-sha1"}  # by their length
 log = logging.getLogger(__name__)
 
 
@@ -106,8 +109,22 @@ def _download(name: str) -> Path:
     except ImportError:
         raise KorbertError("downloading a model needs packages: pip install 'korbert[hf]'") from None
     try:
-        return Path(snapshot_download(name, allow_patterns=_FILES))
+        folder = Path(snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:  # no network, no such name, no permission
         raise KorbertError(
             f"{name}: no folder of that name, and it could not be downloaded from the hub ({error})"
         ) from None
+    _verify_snapshot(folder, name)
+    return folder
+
+
+def _verify_snapshot(folder: Path, name: str) -> None:
+    """Check what the hub's cache holds: a file there is a link to one that is named by its checksum.
+
+    Raises DataError for one whose content is another.
+    """
+    for path in sorted(folder.rglob("*")):
+        blob = path.resolve().name
+        kind = _CHECKSUMS.get(len(blob)) if path.is_symlink() and _HEXADECIMAL.fullmatch(blob) else None
+        if kind is not None:
+            verify(path, RemoteFile(path.name, f"https://huggingface.co/{name}", f"{kind}:{blob}"))

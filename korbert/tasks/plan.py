@@ -137,7 +137,7 @@ def run_tokens(train: TrainConfig, speed: float, step: float, corpus: int | None
 
 
 def _show(results: dict[str, Any], assumptions: dict[str, str]) -> None:
-    console = Console()
+    console = Console(markup=False)
     table = Table("", "", show_header=False)
     for key, value in results.items():
         table.add_row(key, _cell(value))

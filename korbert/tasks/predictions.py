@@ -61,7 +61,7 @@ def compare_predictions(config: ComparePredictionsConfig) -> dict[str, Any]:
         (int(a.exact_match), int(b.exact_match)) for a, b in zip(scores["a"], scores["b"], strict=True)
     )  # fmt: skip
     results["exact_in"] = {"both": right[1, 1], "a alone": right[1, 0], "b alone": right[0, 1], "neither": right[0, 0]}
-    Console(stderr=True).print(table)
+    Console(stderr=True, markup=False).print(table)
     print(json.dumps(results, ensure_ascii=False))
     return results
 

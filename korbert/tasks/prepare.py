@@ -30,7 +30,17 @@ from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.encoding import EntityInput
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError
-from korbert.files import checksum, digest, exclusive, read_sealed_json, read_text, remove_leftovers, write_sealed_json
+from korbert.files import (
+    checksum,
+    digest,
+    exclusive,
+    read_json,
+    read_sealed_json,
+    read_text,
+    remove_leftovers,
+    write_json_atomically,
+    write_sealed_json,
+)
 from korbert.text import Normalizer
 from korbert.tokenizers import (
     CharacterTokenizer,
@@ -43,8 +53,10 @@ from korbert.tokenizers import (
     open_published,
 )
 from korbert.training.distributed import own_place
+from korbert.training.interrupt import ended_at_once
 
 PUBLISHED = "published"
+_COST = "cost.json"  # of training, in a tokenizer's folder
 _LONGEST_NAME = 40  # of an annotator, in the name of a folder
 log = logging.getLogger(__name__)
 
@@ -116,11 +128,19 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
             log.info("training the tokenizer %s on %d corpus files", folder.name, len(files))
             texts = _paragraphs(files, corpus.max_documents, config.train_characters)
             began = time.perf_counter()
-            tokenizer = train_tokenizer(config, texts)
-            tokenizer.training["seconds"] = round(time.perf_counter() - began, 1)
+            with ended_at_once():
+                tokenizer = train_tokenizer(config, texts)
+            seconds = round(time.perf_counter() - began, 1)
             tokenizer.save(folder)
+            # Not in the tokenizer's own files, which are the same whenever it is trained.
+            write_json_atomically(folder / _COST, {"seconds": seconds})
     log.info("tokenizer: %s", folder)
     return folder
+
+
+def training_of(tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    """How a tokenizer was trained, and how long it took, where its folder says so."""
+    return {**tokenizer.training, **(read_json(folder / _COST) if (folder / _COST).exists() else {})}
 
 
 @contextlib.contextmanager

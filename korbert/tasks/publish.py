@@ -9,7 +9,7 @@ from typing import Any
 
 from korbert.config import PublishConfig
 from korbert.errors import DataError
-from korbert.files import read_json, read_text, write_text_atomically
+from korbert.files import plain_name, read_json, read_text, write_text_atomically
 from korbert.study.collection import read_records
 from korbert.study.page import curve, draw, render, replace_records
 
@@ -28,13 +28,21 @@ def publish_results(config: PublishConfig) -> None:
         record = _record(Path(run))
         records[record["name"]] = record
         for name in record.get("files", []):
-            write_text_atomically(page.parent / name, read_text(Path(run) / name))
+            write_text_atomically(page.parent / name, read_text(_own_file(Path(run), name)))
     text = replace_records(page, read_text(page), render(list(records.values())))
     lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records.values())
     write_text_atomically(store, lines)
     write_text_atomically(page, text)
     draw(page.with_suffix(".svg"), list(records.values()))
     log.info("%s: %d records", page, len(records))
+
+
+def _own_file(run: Path, name: object) -> Path:
+    """A file of the run's own folder, for a name in its record: no other file of this machine is published."""
+    path = run / plain_name(run / "record.json", "files", name)
+    if not path.resolve().is_relative_to(run.resolve()):
+        raise DataError(path, "file", f"is a link to {path.resolve()}, outside of the run's folder")
+    return path
 
 
 def _record(run: Path) -> dict[str, Any]:

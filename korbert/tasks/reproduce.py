@@ -61,7 +61,7 @@ def _write(folder: Path, config: ReproduceConfig, failures: dict[str, str]) -> l
     shown = Table(*_COLUMNS)
     for line in cells:
         shown.add_row(*line)
-    Console(stderr=True).print(shown)
+    Console(stderr=True, markup=False).print(shown)
     lines = [
         "# Published scores and those of korbert's runs", "",
         "Mean and standard deviation over seeds; official KorQuAD 1.0 metric. Only scores on the whole dev file after "

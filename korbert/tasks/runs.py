@@ -22,6 +22,7 @@ from korbert.files import (
     remove_leftovers,
     write_json_atomically,
 )
+from korbert.redaction import redacted_values
 from korbert.study.records import keep_record
 from korbert.study.results import Meter, add_costs, make_record, make_stamp
 from korbert.tasks.inputs import changed_files, input_files
@@ -112,8 +113,8 @@ def start_run(config: RunConfig) -> Path:
 
 
 def as_dict(config: RunConfig) -> dict[str, Any]:
-    """The configuration as JSON-able values."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """The configuration as JSON-able values, without secrets of the environment."""
+    return redacted_values(json.loads(json.dumps(dataclasses.asdict(config))))
 
 
 def fixed_config(config: BaseConfig, **identities: str) -> dict[str, Any]:

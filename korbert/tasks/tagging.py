@@ -18,7 +18,7 @@ from korbert.data.ner import read_ner_documents, split_documents
 from korbert.data.tagging import TaggedWindow, TagMaker, bio_tags, collate_tagged, mapped
 from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import ConfigError
-from korbert.files import write_text_atomically
+from korbert.files import plain_name, write_text_atomically
 from korbert.metrics import as_row, score_entities
 from korbert.model import TaggerModel
 from korbert.tagger import tag
@@ -110,6 +110,7 @@ def _corpora(config: TaggerConfig) -> Sides:
         raise ConfigError(f"task.held_out: wanted a share between 0 and 1, got {config.task.held_out}")
     sides = {}
     for name, corpus in config.task.corpora.items():
+        plain_name(Path("task"), "corpora", name)  # of the file of what is found in it
         path = Path(expand_root(corpus.file, config.data))
         documents = read_ner_documents(path)
         unknown = corpus.types.keys() - {entity.label for _, text in documents for entity in text.entities}

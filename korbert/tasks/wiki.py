@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 import logging
@@ -15,8 +14,8 @@ from korbert.data.wikidump import Article, extract, read_pages
 from korbert.entities import LINKS
 from korbert.entities.store import AnnotationFile
 from korbert.errors import DataError
-from korbert.files import checksum, read_json, write_json_atomically, writing
-from korbert.lines import parse_json, read_lines
+from korbert.files import checksum, plain_name, read_json, write_json_atomically, writing
+from korbert.lines import open_gzip, parse_json, read_lines
 from korbert.parallel import ordered_map
 from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import finish_run, run_once, start_run
@@ -92,7 +91,7 @@ def _write(folder: Path, articles: list[Article], state: dict[str, Any], links: 
     path = folder / f"articles-{len(state['files']):05d}.jsonl.gz"
     links.write(paragraph for article in articles for paragraph in article.paragraphs)
     part = path.with_name(f"{path.name}.part")
-    with writing(part), gzip.open(part, "wt", encoding="utf-8") as out:
+    with writing(part), open_gzip(part) as out:
         for article in articles:
             text = "\n".join(paragraph.text for paragraph in article.paragraphs)
             line = {"id": article.id, "title": article.title, "text": text}
@@ -109,8 +108,9 @@ def _write(folder: Path, articles: list[Article], state: dict[str, Any], links: 
 def _write_titles(folder: Path, files: list[str]) -> None:
     """A title a line, as a gazetteer reads it."""
     part = folder / f"{_TITLES}.part"
-    with writing(part), gzip.open(part, "wt", encoding="utf-8") as out:
+    with writing(part), open_gzip(part) as out:
         for name in files:
+            plain_name(folder / _STATE, "files", name)
             for number, line in read_lines(folder / name):
                 out.write(parse_json(folder / name, number, line)["title"] + "\n")
     part.replace(folder / _TITLES)

@@ -22,7 +22,7 @@ import sentencepiece
 
 from korbert.errors import DataError, KorbertError
 from korbert.files import read_json, read_text, write_bytes_atomically
-from korbert.text import WORD_START, IntArray
+from korbert.text import WORD_START, IntArray, place_of
 from korbert.tokenizers.base import SpecialTokens, Tokenizer, Tokens
 from korbert.tokenizers.pretokenizer import as_bytes
 
@@ -56,6 +56,7 @@ class PublishedTokenizer(Tokenizer):
             ids.append(found)
         super().__init__(names, SpecialTokens(*ids), training)
         self._known = {token: i for token, i in known.items() if i not in ids}
+        self._longest = max(map(len, self._known), default=0)
 
     def encode(self, text: str, boundaries: Iterable[int] = ()) -> Tokens:
         """Tokenize as the original does; a token that crosses one of `boundaries` is cut there."""
@@ -73,7 +74,8 @@ class PublishedTokenizer(Tokenizer):
             if not is_crossed:
                 rows.append((token, start, end))
                 continue
-            edges = [start, *places[(places > start) & (places < end)].tolist(), end]
+            inside = places[place_of(places, start, "right") : place_of(places, end, "left")]
+            edges = [start, *inside.tolist(), end]
             for a, b in itertools.pairwise(edges):
                 rows += self._part(text, a, b, bool(self.begins_word[token]) and a == start)
         table = np.array(rows, dtype=np.int32)
@@ -89,7 +91,7 @@ class PublishedTokenizer(Tokenizer):
         at = 0
         previous = start
         while at < len(symbols):
-            for stop in range(len(symbols), at, -1):
+            for stop in range(min(len(symbols), at + self._longest), at, -1):
                 token = self._find(symbols[at:stop], begins_word and at == 0)
                 if token is not None:
                     break

@@ -66,6 +66,8 @@ class WordPieceTokenizer(TrainedTokenizer):
         return np.array(ids, dtype=np.int32), np.array(lengths, dtype=np.int32)
 
     def _word(self, word: str) -> tuple[list[int], list[int]]:
+        if len(word) > _LONGEST_WORD:
+            return [self.special.unk], [len(word)]
         found = self._cache.get(word)
         if found is None:
             if len(self._cache) >= _CACHE:
@@ -75,8 +77,6 @@ class WordPieceTokenizer(TrainedTokenizer):
 
     def _match(self, word: str) -> tuple[list[int], list[int]]:
         unknown = [self.special.unk], [len(word)]
-        if len(word) > _LONGEST_WORD:
-            return unknown
         ids: list[int] = []
         lengths: list[int] = []
         start = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -22,7 +23,7 @@ from korbert.data.batching import Batch
 from korbert.data.loading import BatchLoader
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.training.distributed import Ranks
-from korbert.training.interrupt import Interrupted, StopSignal
+from korbert.training.interrupt import Interrupted, StopAtOnce, StopSignal
 from korbert.training.optimizer import make_optimizers, schedule
 from korbert.training.progress import Progress, TrainConfig
 from korbert.training.runtime import Runtime
@@ -87,6 +88,7 @@ class Trainer(Generic[E]):
         self.unlogged: dict[str, Any] = {}  # sums over the "steps" since the last line of metrics
         self.kept: dict[str, float] = {}  # evaluation of the weights that are kept, and "kept_step", whose they are
         self._begun: dict[str, Any] | None = None  # the step that was stopped between its batches, when resumed
+        self._is_evaluation_due = False  # of a step whose evaluation was stopped
 
     @property
     def checkpoint(self) -> Path:
@@ -106,28 +108,36 @@ class Trainer(Generic[E]):
         )  # fmt: skip
         with bar, StopSignal() as stop:
             self.model.train()
+            if self._is_evaluation_due:
+                self._write_due(stop)
             while not self.progress.finished:
                 self._train_step(stop)
-                last = self.progress.finished
                 if self.ranks.is_first:
-                    self._after_step(bar, last, stop)
-                if stop.requested and not last:
+                    self._after_step(bar, stop)
+                if stop.requested and not self.progress.finished:
                     raise self._interrupted()
         self.loader.close()
         if self.evaluate is None and self.ranks.is_first:
             self._keep_weights()
         return dict(self.kept)
 
-    def _after_step(self, bar: Any, last: bool, stop: StopSignal) -> None:
+    def _after_step(self, bar: Any, stop: StopSignal) -> None:
         """Write what is due: metrics, an evaluation, the checkpoint."""
-        step = self.progress.step
+        step, last = self.progress.step, self.progress.finished
         if last or step % self.config.log_every == 0:
             self._log(bar)
         bar.update(100 * self.progress.share - bar.n)
-        if self.evaluate and (last or _due(step, self.config.evaluate_every)):
-            self._evaluate()
-        if last or stop.requested or _due(step, self.config.checkpoint_every):
+        self._is_evaluation_due = bool(self.evaluate) and (last or _due(step, self.config.evaluate_every))
+        self._write_due(stop)
+
+    def _write_due(self, stop: StopSignal) -> None:
+        """Write the evaluation, if one is due, and the checkpoint; one that is stopped is done when the run goes on."""
+        if self._is_evaluation_due:
+            self._evaluate(stop)
+        if self.progress.finished or stop.requested or _due(self.progress.step, self.config.checkpoint_every):
             self._save()
+        if self._is_evaluation_due:
+            raise self._interrupted()
 
     def _interrupted(self) -> Interrupted:
         place = self.progress.describe()
@@ -232,13 +242,19 @@ class Trainer(Generic[E]):
                 time.strftime("%H:%M:%S", time.gmtime(done.seconds_left)),
             )  # fmt: skip
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, stop: StopSignal) -> None:
         assert self.evaluate is not None
         self._check()
         self.model.eval()
-        with torch.inference_mode():
-            metrics = self.evaluate()
-        self.model.train()
+        try:
+            # The other ranks would wait for ever.
+            with torch.inference_mode(), stop.at_once() if self.ranks.size == 1 else contextlib.nullcontext():
+                metrics = self.evaluate()
+        except StopAtOnce:
+            return
+        finally:
+            self.model.train()
+        self._is_evaluation_due = False
         done = self.progress
         self.tracker.log(
             done.step,
@@ -259,6 +275,7 @@ class Trainer(Generic[E]):
         self._check()
         state = {
             "progress": self.progress.state(), "kept": self.kept, "loader": self.loader.state(), "begun": begun,
+            "evaluation_due": self._is_evaluation_due,
             "unlogged": {name: float(value) for name, value in self.unlogged.items()}, "config": self.fixed_config,
         }  # fmt: skip
         if begun is not None:
@@ -277,6 +294,7 @@ class Trainer(Generic[E]):
             )
         self.progress.restore(state["progress"])
         self.kept, self.unlogged, self._begun = state["kept"], state["unlogged"], state["begun"]
+        self._is_evaluation_due = state.get("evaluation_due", False) and self.ranks.is_first
         self.loader.restore(state["loader"])
         if not self.ranks.is_first:  # what was summed up so far is summed up once
             self.unlogged = {}
@@ -290,7 +308,7 @@ class Trainer(Generic[E]):
 
 def _batch_seed(seed: int, step: int, number: int) -> int:
     """What the random numbers of a batch begin with, the same wherever and after whatever interruption it is made."""
-    return int(np.random.SeedSequence([seed, step, number]).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence([seed, step, number]).generate_state(1, np.uint64)[0]) >> 1  # as torch takes them
 
 
 def _due(step: int, interval: int) -> bool:

@@ -19,12 +19,15 @@ from korbert.files import write_bytes_atomically
 _CHECKSUM = "checksum"
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON-able `state` beside them."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None) -> None:
+    """Write tensors and a JSON-able `state` beside them; None for what transformers, version 4, wants there."""
     dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # In the state, not beside it: of several entries the order, and so the bytes of the file, would differ every time.
-    said = {**state, _CHECKSUM: _checksum(dense, state)}
-    write_bytes_atomically(path, save(dense, metadata={"state": json.dumps(said)}))
+    # One entry: safetensors writes several in any order, and the same tensors would not be the same file. So the
+    # checksum is in the state, not beside it.
+    metadata = {"format": "pt"}
+    if state is not None:
+        metadata = {"state": json.dumps({**state, _CHECKSUM: _checksum(dense, state)})}
+    write_bytes_atomically(path, save(dense, metadata=metadata))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

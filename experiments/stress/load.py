@@ -1,0 +1,109 @@
+"""Give korbert more than anybody has, and see what it takes: python experiments/stress/load.py run_dir=runs/load
+
+Every case of loads.py runs in a process of its own, at half of its size and at the whole: `growth` is how many times as
+many seconds of the processor the whole took, 2 where time grows with size. Memory is the process's highest. scale=0.01
+takes minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+import loads
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+
+from korbert.config import RunConfig, run_door
+from korbert.errors import KorbertError
+from korbert.tasks.runs import finish_run, start_run
+
+log = logging.getLogger(__name__)
+_SHORT = 1.0  # seconds; the growth of less says nothing
+_TOO_MUCH = 3.0  # times longer for twice the size: it takes more than its size
+
+
+@dataclass
+class LoadConfig(RunConfig):
+    """cases: see loads.py; those that need data.root are left out without it. scale: share of the full size.
+
+    seconds: that one process of a case may take.
+    """
+
+    cases: list[str] = field(default_factory=lambda: list(loads.CASES))
+    scale: float = 1.0
+    seconds: float = 900.0
+
+
+ConfigStore.instance().store(name="load_schema", node=LoadConfig)
+
+
+def measure(config: LoadConfig, case: str, scale: float) -> dict[str, Any]:
+    """What a case took at a size: seconds and sizes by part, and megabytes; or why it failed."""
+    command = [sys.executable, str(Path(__file__).with_name("loads.py")), case, str(scale), config.data.root or ""]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=config.seconds)
+    except subprocess.TimeoutExpired:
+        return {"failure": f"not done after {config.seconds:.0f} s"}
+    if done.returncode:
+        return {"failure": f"exit status {done.returncode}: {done.stderr.strip()[-2000:]}"}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def rows_of(case: str, half: dict[str, Any], whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each part of a case."""
+    if failure := whole.get("failure") or half.get("failure"):
+        return [{"case": case, "part": "", "failure": failure}]
+    rows = []
+    for name, part in whole["parts"].items():
+        before, now = (both["parts"].get(name, {}).get("cpu_seconds", 0.0) for both in (half, whole))
+        growth = round(now / before, 2) if before >= _SHORT / 2 and now >= _SHORT else None
+        failure = "takes more than its size" if growth is not None and growth > _TOO_MUCH else ""
+        memory = {"megabytes": whole["megabytes"], "megabytes_at_half": half["megabytes"]}
+        rows.append({"case": case, "part": name, **part, "growth": growth, **memory, "failure": failure})
+    return rows
+
+
+def load(config: LoadConfig) -> dict[str, Any]:
+    """Run all cases, write the record, and fail where one failed."""
+    unknown = [name for name in config.cases if name not in loads.CASES]
+    if unknown:
+        raise KorbertError(f"cases: {', '.join(unknown)}: wanted some of {', '.join(loads.CASES)}")
+    folder = start_run(config)
+    rows: list[dict[str, Any]] = []
+    left_out = [name for name in config.cases if name in loads.REAL and not config.data.root]
+    for case in (name for name in config.cases if name not in left_out):
+        half, whole = (measure(config, case, share * config.scale) for share in (0.5, 1.0))
+        for row in rows_of(case, half, whole):
+            rows.append(row)
+            if row["failure"]:
+                log.error("%s %s: %s", case, row["part"], row["failure"])
+            if "seconds" in row:
+                said = (row["seconds"], row["cpu_seconds"], row["growth"] or "", row["megabytes"])
+                log.info(
+                    "%-22s %-30s %12s %7.1f s, of the processor %7.1f s  growth %4s  %6.0f MB",
+                    case, row["part"], f"{row['size']:,}", *said,
+                )  # fmt: skip
+    failures = sum(bool(row["failure"]) for row in rows)
+    results = {"scale": config.scale, "parts": rows, "failures": failures, "left_out": left_out}
+    record = finish_run(folder, "load", config, results)
+    if failures:
+        raise KorbertError(f"{failures} failures, see {folder / 'record.json'}")
+    return record
+
+
+@hydra.main(version_base="1.3", config_path="../../conf", config_name="load")
+def main(config: DictConfig) -> None:
+    """Run the door."""
+    run_door(load, config)
+
+
+if __name__ == "__main__":
+    main()
