@@ -14,20 +14,13 @@ from korbert.files import digest
 from korbert.training.state import load_tensors
 
 _TIMED = {
-    "seconds",
-    "cpu_seconds",
-    "memory",
-    "peak_megabytes",
-    "tokens_per_second",
-    "waiting",
-    "stages",
-    "new_paragraphs",
-}
-_TIMED |= {"characters_per_second"}
+    "seconds", "cpu_seconds", "memory", "peak_megabytes", "tokens_per_second", "characters_per_second", "waiting",
+    "stages", "new_paragraphs",
+}  # fmt: skip
 # Not what is asked for, and different every time: logs, times, locks, what SQLite needs while it is open.
 _IGNORED = re.compile(
     r"(multirun\.yaml|log\.txt|config\.json|sessions\.jsonl|memory\.jsonl|\.lock|.*\.lock|checksums\.json"
-    r"|records\.sqlite.*|.*-wal|.*-shm)"
+    r"|cost\.json|records\.sqlite.*|.*-wal|.*-shm)"
 )
 _LEFT = re.compile(r"(\..*|.*\.part(/.*)?|build/.*)")  # half-written
 
@@ -88,10 +81,6 @@ def _lines(path: Path) -> str:
     return digest([_untimed(json.loads(line)) for line in path.read_text("utf-8").splitlines()])
 
 
-def _tokenizer(path: Path) -> str:
-    return digest(_untimed(json.loads(path.read_text("utf-8"))))
-
-
 def _rows(path: Path) -> str:
     """Every row of every table."""
     with sqlite3.connect(path) as connection:
@@ -108,6 +97,5 @@ _READERS: dict[str, Callable[[Path], str]] = {
     ".safetensors": _tensors,
     "record.json": _record,
     "metrics.jsonl": _lines,
-    "tokenizer.json": _tokenizer,
     ".sqlite": _rows,
 }
