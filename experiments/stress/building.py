@@ -37,6 +37,7 @@ from korbert.tokenizers import load_tokenizer
 
 log = logging.getLogger(__name__)
 _MEGA = 1e6
+_MEMORY = "memory.jsonl"
 _SPEED = "million_characters_per_second"
 
 
@@ -116,7 +117,9 @@ def _build(config: BuildingConfig, number: int, folder: Path) -> dict[str, Any]:
     )
     rng = random.Random(f"{config.seed} {number}")
     began = time.perf_counter()
-    killed = [stage for _ in range(way.kills) if (stage := _killed(build, rng, way.kills))]
+    pieces = len(_lines(folder / "way0" / _MEMORY))  # signed and encoded ones, of the undisturbed way
+    moments = sorted(rng.uniform(0, pieces) for _ in range(way.kills))
+    killed = [stage for moment in moments if (stage := _killed(build, moment))]
     child = _start(build)
     child.join()
     if child.exitcode != 0:
@@ -156,20 +159,17 @@ def _work(build: BuildCorpusConfig) -> None:
     build_corpus(build)
 
 
-def _killed(build: BuildCorpusConfig, rng: random.Random, kills: int) -> str:
-    """Start the build, kill it after some more pieces, and return what it was at, or nothing if it was faster."""
-    lines = _lines(Path(build.run_dir) / "memory.jsonl")
+def _killed(build: BuildCorpusConfig, moment: float) -> str:
+    """Start the build, kill it after so many pieces, and return what it was at, or nothing if it was faster."""
     child = _start(build)
-    more = rng.randint(0, 3 * len(lines) // kills + 8)
-    while child.is_alive() and len(_lines(Path(build.run_dir) / "memory.jsonl")) < len(lines) + more:
+    memory = Path(build.run_dir) / _MEMORY
+    while child.is_alive() and len(_lines(memory)) <= moment:
         time.sleep(0.02)
-    time.sleep(rng.uniform(0, 1))
     if not child.is_alive():
         return ""
     os.killpg(child.pid, signal.SIGKILL)
     child.join()
-    after = _lines(Path(build.run_dir) / "memory.jsonl")
-    return str(json.loads(after[-1])["stage"]) if after else "start"
+    return str(json.loads(_lines(memory)[-1])["stage"])
 
 
 def _lines(path: Path) -> list[str]:
