@@ -190,18 +190,23 @@ def test_logged_losses_are_means_since_the_last_line(tmp_path: Path) -> None:
     assert grouped == pytest.approx(expected)
 
 
+def send_signal(trainer: Trainer[Any], step: int) -> None:
+    """Have the process told to stop while it makes this step."""
+    train_step = trainer._train_step
+
+    def step_with_signal(stop: StopSignal) -> None:
+        if trainer.progress.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        train_step(stop)
+
+    trainer._train_step = step_with_signal  # type: ignore[method-assign]
+
+
 def test_signal_stops_at_a_step_and_the_same_command_goes_on(tmp_path: Path) -> None:
     whole = make_trainer(tmp_path / "whole")
     whole.run()
     first = make_trainer(tmp_path / "cut")
-    train_step = first._train_step
-
-    def step_with_signal(stop: StopSignal) -> None:
-        if first.progress.step == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
-        train_step(stop)
-
-    first._train_step = step_with_signal  # type: ignore[method-assign]
+    send_signal(first, step=5)
     with pytest.raises(Interrupted, match=r"stopped at step 6/13.*run_dir="):
         first.run()
     second = make_trainer(tmp_path / "cut")
@@ -241,14 +246,7 @@ def test_stop_in_the_middle_of_an_evaluation(tmp_path: Path, stopped_at: int) ->
 def test_stop_before_an_evaluation(tmp_path: Path) -> None:
     """One that comes in the step before is honoured before the evaluation begins."""
     trainer = make_trainer(tmp_path, evaluate_every=5, evaluate=lambda: pytest.fail("was begun"))
-    train_step = trainer._train_step
-
-    def step_with_signal(stop: StopSignal) -> None:
-        if trainer.progress.step == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-        train_step(stop)
-
-    trainer._train_step = step_with_signal  # type: ignore[method-assign]
+    send_signal(trainer, step=4)
     with pytest.raises(Interrupted, match=r"stopped at step 5/13"):
         trainer.run()
 

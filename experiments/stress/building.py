@@ -10,7 +10,6 @@ What is measured is kept: killed itself, the same command goes on.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import multiprocessing
 import os
@@ -30,7 +29,7 @@ from korbert.config import BuildCorpusConfig, expand_root, run_door
 from korbert.data.corpus import read_raw, split_sentences, to_record
 from korbert.entities import make_annotator
 from korbert.errors import KorbertError
-from korbert.files import checksum, digest, read_json
+from korbert.files import appended_json, checksum, digest, read_json
 from korbert.tasks.prepare import corpus_files, prepare_tokenizer
 from korbert.tasks.runs import finish_run, kept, run_once, start_run
 from korbert.tokenizers import load_tokenizer
@@ -117,7 +116,7 @@ def _build(config: BuildingConfig, number: int, folder: Path) -> dict[str, Any]:
     )
     rng = random.Random(f"{config.seed} {number}")
     began = time.perf_counter()
-    pieces = len(_lines(folder / "way0" / _MEMORY))  # signed and encoded ones, of the undisturbed way
+    pieces = len(_pieces(folder / "way0" / _MEMORY))  # signed and encoded ones, of the undisturbed way
     moments = sorted(rng.uniform(0, pieces) for _ in range(way.kills))
     killed = [stage for moment in moments if (stage := _killed(build, moment))]
     child = _start(build)
@@ -163,17 +162,18 @@ def _killed(build: BuildCorpusConfig, moment: float) -> str:
     """Start the build, kill it after so many pieces, and return what it was at, or nothing if it was faster."""
     child = _start(build)
     memory = Path(build.run_dir) / _MEMORY
-    while child.is_alive() and len(_lines(memory)) <= moment:
+    while child.is_alive() and len(_pieces(memory)) <= moment:
         time.sleep(0.02)
     if not child.is_alive():
         return ""
     os.killpg(child.pid, signal.SIGKILL)
     child.join()
-    return str(json.loads(_lines(memory)[-1])["stage"])
+    return str(_pieces(memory)[-1]["stage"])
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text("utf-8").splitlines() if path.exists() else []
+def _pieces(memory: Path) -> list[dict[str, Any]]:
+    """What a build has noted of its pieces so far."""
+    return appended_json(memory) if memory.exists() else []
 
 
 def _digest(output: Path) -> str:
