@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from korbert.config import PublishConfig
 from korbert.errors import DataError
 from korbert.files import read_json, write_json_atomically
 from korbert.study.collection import read_records
-from korbert.study.page import BEGIN, END, curve, render, replace_records
+from korbert.study.page import BEGIN, END, curve, draw, render, replace_records
 from korbert.study.results import make_record
 from korbert.tasks.publish import publish_results
 
@@ -82,6 +83,26 @@ def test_publish_and_write_again(tmp_path: Path) -> None:
     publish_results(config)  # the run takes its own place
     publish_results(PublishConfig("page", [], str(tmp_path)))
     assert before == {name: (tmp_path / name).read_bytes() for name in before}
+
+
+@pytest.mark.parametrize(("clock", "label"), [("cpu", "training minutes × threads"), ("wall", "training minutes")])
+def test_pretrainings_are_drawn_together(tmp_path: Path, clock: str, label: str) -> None:
+    """Two minutes of two threads lie where four of one lie, if the clock was that of the processors."""
+    records = []
+    for threads in (1, 2):
+        curve = [
+            {"step": n, "training_loss": 9.0 - n, "minutes": n * 2 / threads, "mlm_loss_per_character": 5.0 - n}
+            for n in range(1, 4)
+        ]
+        record = make_record("pretrain", {"seed": 3, "train": {"clock": clock}}, {})
+        record |= {"name": f"run_{threads}", "curve": curve, "hardware": {"threads": threads}}
+        records.append(record)
+    draw(tmp_path / "page.svg", records)
+    text = (tmp_path / "page.svg").read_text("utf-8")
+    assert f"<!-- {label} -->" in text
+    lines = re.findall(r'<path d="(M [^"]*)" clip-path="[^"]*" style="fill: none; stroke: #(?:1f77b4|ff7f0e)', text)
+    together = [line.split() for line in lines[:2]]  # the panel that is made first
+    assert (together[0] == together[1]) == (clock == "cpu")
 
 
 def test_memory_is_drawn_and_shown_in_part(tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
 
     It is the same for the same records; without a curve there is none.
 
+    Runs whose clock counted the time of processors are held against each other by that of all their threads.
+
     Raises KorbertError where matplotlib is not installed.
     """
     try:
@@ -61,7 +63,11 @@ def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     except ImportError:
         raise KorbertError("drawing needs matplotlib: pip install 'korbert[report]'") from None
     trained = [record for record in records if record["curve"]]
-    together = {record["name"]: _points(record, "minutes", "mlm_loss_per_character") for record in trained}
+    by_core = all(record["config"].get("train", {}).get("clock") == "cpu" for record in trained if _held_out(record))
+    together = {
+        record["name"]: [(m * record["hardware"]["threads"] if by_core else m, loss) for m, loss in _held_out(record)]
+        for record in trained
+    }
     together = {name: points for name, points in together.items() if len(points) > 1}
     watched = [record for record in records if record["results"].get(_MEMORY)]
     panels = len(trained) + len(watched) + (len(together) > 1)
@@ -73,7 +79,8 @@ def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         figure = Figure(figsize=(5 * columns, 3.2 * rows), layout="constrained")
         if len(together) > 1:
             axes = figure.add_subplot(rows, columns, panels)
-            axes.set(title="held-out masked LM", xlabel="training minutes", ylabel="loss (nats a character)")
+            axes.set(title="held-out masked LM", ylabel="loss (nats a character)")
+            axes.set(xlabel="training minutes × threads" if by_core else "training minutes")
             _plot(axes, together)
         for number, record in enumerate([*trained, *watched], start=1):
             axes = figure.add_subplot(rows, columns, number)
@@ -96,6 +103,10 @@ def _memory(lines: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, f
 
 def _points(record: Mapping[str, Any], x: str, y: str) -> list[tuple[float, float]]:
     return [(point[x], point[y]) for point in record["curve"] if x in point and y in point]
+
+
+def _held_out(record: Mapping[str, Any]) -> list[tuple[float, float]]:
+    return _points(record, "minutes", "mlm_loss_per_character")
 
 
 def _plot(axes: Any, lines: Mapping[str, Sequence[tuple[float, float]]]) -> None:
@@ -176,6 +187,8 @@ def _words(key: str) -> str:
 def _number(value: Any) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{_words(key)} {_number(part)}" for key, part in value.items())
+    if isinstance(value, list) and len(value) > _ROWS:  # all are in the record
+        return f"{_number(value[0])} … {_number(value[-1])}"
     if isinstance(value, list):
         return " to ".join(map(_number, value))
     if isinstance(value, float):

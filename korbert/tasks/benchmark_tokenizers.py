@@ -67,8 +67,13 @@ def _contenders(name: str, config: BenchmarkConfig) -> dict[str, dict[str, Work]
 
         return work
 
+    alone = tokenizer.processor.encode  # what is left to gain: nothing around it, not even the normaliser
     return {
-        "ids": {_OURS: _each(tokenizer.encode_ids), "Hugging Face": in_batches()},
+        "ids": {
+            _OURS: _each(tokenizer.encode_ids),
+            "Hugging Face": in_batches(),
+            "SentencePiece alone": _each(lambda text: alone(f" {text}")),
+        },
         "ids and spans": {
             _OURS: _each(tokenizer.encode),
             "Hugging Face": in_batches(return_offsets_mapping=True),

@@ -131,6 +131,11 @@ class SentencePieceTokenizer(TrainedTokenizer):
         }
         return cls(model.getvalue(), normalizer, training, pretokenizer)
 
+    @property
+    def processor(self) -> Any:
+        """SentencePiece's own object, which knows neither normalisation nor spans; its ids are not ours."""
+        return self._processor
+
     def scores(self) -> dict[str, float]:
         """SentencePiece's own pieces, its unknown one first, with their scores, in the order of its ids."""
         processor = self._processor
@@ -152,8 +157,10 @@ class SentencePieceTokenizer(TrainedTokenizer):
         return ids, lengths
 
     def _segment_ids(self, pieces: list[str]) -> IntArray:
-        ids = np.array(self._found(pieces), dtype=np.int32)
-        ids[ids == 0] = _SPECIAL.unk - _OFFSET
+        found = self._found(pieces)
+        ids = np.array(found, dtype=np.int32)
+        if 0 in found:
+            ids[ids == 0] = _SPECIAL.unk - _OFFSET
         ids += _OFFSET
         return ids
 
