@@ -87,7 +87,7 @@ def test_a_study_runs_for_a_few_steps(repository: Path, tmp_path: Path) -> None:
         f"pretrained={tmp_path}/pretrained", f"data.cache={tmp_path}/cache", f"data.records={tmp_path}/records.sqlite",
         f"pretraining=['experiment=study_pretrain','train.epochs=null','train.steps=2',{small}]",
         "finetuning=['experiment=finetune_mini','task=korquad_sample','train.epochs=null','train.steps=2']",
-        "runtime.threads=1", "runtime.workers=1",
+        "runtime.threads=1", "runtime.workers=1", "entities.annotator=mecab",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
