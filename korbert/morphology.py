@@ -107,36 +107,32 @@ class MecabAnalyser(Analyser):
     def _analyse(self, text: str) -> list[Morpheme]:
         out: list[Morpheme] = []
         for offset, part in _parts(text, _MAX_TEXT):
-            if (lattice := self._lattice(part)) is None:
-                found = [(m.span, m.feature.pos) for m in self.parse(part)]
-            else:
-                found = [(span, node.feature[: node.feature.index(",")]) for span, node in lattice]
-            out += [Morpheme(start + offset, end + offset, tag.split("+", 1)[0]) for (start, end), tag in found]
+            for (start, end), node in self._path(part):
+                feature = node.feature
+                tag = feature[: feature.index(",")] if isinstance(feature, str) else feature.pos
+                out.append(Morpheme(start + offset, end + offset, tag.split("+", 1)[0]))
         return out
 
     def edges(self, text: str) -> set[int]:
         """From the spans alone."""
         edges: set[int] = set()
         for offset, part in _parts(text, _MAX_TEXT):
-            if (lattice := self._lattice(part)) is None:
-                spans = [morpheme.span for morpheme in self.parse(part)]
-            else:
-                spans = [span for span, _ in lattice]
-            found = itertools.chain.from_iterable(spans)
+            found = itertools.chain.from_iterable(span for span, _ in self._path(part))
             edges.update(found if offset == 0 else (edge + offset for edge in found))
         return edges
 
-    def _lattice(self, text: str) -> Any | None:
+    def _path(self, text: str) -> Iterable[tuple[tuple[int, int], Any]]:
         """MeCab's own best path, pairs of span and node.
 
-        `parse` takes as much time again to read all eight features of each morpheme, of which one is wanted. None where
-        MeCab fails, or where another version of the package is made differently: then `parse` is the way.
+        `parse` takes as much time again to read all eight features of each morpheme, of which one is wanted. Where
+        MeCab fails, or another version of the package is made differently, they are pairs of span and its morpheme.
         """
-        if self._lattices is None:
-            return None
-        make_lattice, tagger = self._lattices
-        lattice = make_lattice(text)
-        return lattice if tagger.parse(lattice) else None
+        if self._lattices is not None:
+            make_lattice, tagger = self._lattices
+            lattice: Any = make_lattice(text)
+            if tagger.parse(lattice):
+                return lattice
+        return [(morpheme.span, morpheme) for morpheme in self.parse(text)]
 
     @cached_property
     def _lattices(self) -> tuple[Callable[[str], Any], Any] | None:

@@ -11,9 +11,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from korbert.config import FinetuneConfig, PipelineConfig, PretrainConfig, compose_config
+from korbert.config import compose_config
 from korbert.files import read_json
-from korbert.tasks.stages import stage
+from korbert.tasks.pipeline import stages
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 STUDIES = ("study_main", "study_arms", "study_masking", "study_scale", "study_tokenizers")
@@ -39,15 +39,6 @@ def axes(study: str) -> dict[str, list[str]]:
         override = parser.parse_override(f"{key}={values}")
         found[key] = list(override.sweep_string_iterator()) if override.is_sweep_override() else [str(override.value())]
     return found
-
-
-def stages(config: PipelineConfig) -> tuple[PretrainConfig, FinetuneConfig]:
-    parts = {"tokenizer": config.tokenizer, "entities": config.entities, "corpus": config.corpus}
-    fold = [] if config.fold is None else [f"task.fold={config.fold}"]
-    return (
-        stage("pretrain", config.pretraining, **parts, seed=1, run_dir="x"),
-        stage("finetune_korquad", [*config.finetuning, *fold], seed=1, init="x", run_dir="y"),
-    )
 
 
 @pytest.mark.parametrize("study", STUDIES)

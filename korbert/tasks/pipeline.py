@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from korbert.config import PipelineConfig
+from korbert.config import FinetuneConfig, PipelineConfig, PretrainConfig
 from korbert.files import read_json
 from korbert.tasks.finetune import finetune_korquad
 from korbert.tasks.prepare import prepare_tokenizer
@@ -23,22 +23,28 @@ log = logging.getLogger(__name__)
 _FINETUNING = "finetune"
 
 
-@run_once
-def run_pipeline(config: PipelineConfig) -> dict[str, Any]:
-    """Make, or find, every stage, and return the record: the scores, and what the pretraining came to."""
+def stages(config: PipelineConfig) -> tuple[PretrainConfig, FinetuneConfig]:
+    """The two trainings, all but where the pretrained model lies, which its tokenizer decides, too."""
     shared = {"data": config.data, "runtime": config.runtime, "tracker": config.tracker}
     parts = {"tokenizer": config.tokenizer, "entities": config.entities, "corpus": config.corpus}
     seed = config.seed if config.pretraining_seed is None else config.pretraining_seed
-    pretraining = stage("pretrain", config.pretraining, **shared, **parts, seed=seed, run_dir="")
+    fold = [] if config.fold is None else [f"task.fold={config.fold}"]
+    run_dir = str(Path(config.run_dir) / _FINETUNING)
+    return (
+        stage("pretrain", config.pretraining, **shared, **parts, seed=seed, run_dir=""),
+        stage("finetune_korquad", [*config.finetuning, *fold], **shared, seed=config.seed, init="", run_dir=run_dir),
+    )
+
+
+@run_once
+def run_pipeline(config: PipelineConfig) -> dict[str, Any]:
+    """Make, or find, every stage, and return the record: the scores, and what the pretraining came to."""
+    pretraining, finetuning = stages(config)
     tokenizer = load_tokenizer(prepare_tokenizer(config.tokenizer, config.corpus, config.data))
     pretrained = shared_folder(pretraining, tokenizer, Path(config.pretrained))
     pretraining.run_dir = str(pretrained)
     folder = Path(config.run_dir)
-    fold = [] if config.fold is None else [f"task.fold={config.fold}"]
-    finetuning = stage(
-        "finetune_korquad", [*config.finetuning, *fold], **shared, seed=config.seed, init=str(pretrained),
-        run_dir=str(folder / _FINETUNING),
-    )  # fmt: skip
+    finetuning.init = str(pretrained)
     finetuning.tracker.name = finetuning.tracker.name or f"{folder.name}/{_FINETUNING}"
 
     start_run(config)
