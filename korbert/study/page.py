@@ -63,31 +63,31 @@ def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     except ImportError:
         raise KorbertError("drawing needs matplotlib: pip install 'korbert[report]'") from None
     trained = [record for record in records if record["curve"]]
-    by_core = all(record["config"].get("train", {}).get("clock") == "cpu" for record in trained if _held_out(record))
-    together = {
-        record["name"]: [(m * record["hardware"]["threads"] if by_core else m, loss) for m, loss in _held_out(record)]
-        for record in trained
-    }
-    together = {name: points for name, points in together.items() if len(points) > 1}
+    compared = [record for record in trained if len(_held_out(record)) > 1]
+    by_core = all(record["config"].get("train", {}).get("clock") == "cpu" for record in compared)
     watched = [record for record in records if record["results"].get(_MEMORY)]
-    panels = len(trained) + len(watched) + (len(together) > 1)
+    panels = len(trained) + len(watched) + (len(compared) > 1)
     if not panels:
         return
     columns = min(panels, _COLUMNS)
     rows = -(-panels // columns)
     with matplotlib.rc_context({"svg.hashsalt": "korbert"}):
         figure = Figure(figsize=(5 * columns, 3.2 * rows), layout="constrained")
-        if len(together) > 1:
+        if len(compared) > 1:
             axes = figure.add_subplot(rows, columns, panels)
-            axes.set(title="held-out masked LM", ylabel="loss (nats a character)")
-            axes.set(xlabel="training minutes × threads" if by_core else "training minutes")
-            _plot(axes, together)
+            xlabel = "training minutes × threads" if by_core else "training minutes"
+            axes.set(title="held-out masked LM", xlabel=xlabel, ylabel="loss (nats a character)")
+            lines = {}
+            for record in compared:
+                threads = record["hardware"]["threads"] if by_core else 1
+                lines[record["name"]] = [(minutes * threads, loss) for minutes, loss in _held_out(record)]
+            _plot(axes, lines)
         for number, record in enumerate([*trained, *watched], start=1):
             axes = figure.add_subplot(rows, columns, number)
             if number <= len(trained):
                 axes.set(title=record["name"], xlabel="optimizer step", ylabel="loss (nats)")
-                lines = (("training_loss", "training, all objectives"), ("mlm_loss", "held-out, masked LM"))
-                _plot(axes, {label: _points(record, "step", key) for key, label in lines})
+                keys = (("training_loss", "training, all objectives"), ("mlm_loss", "held-out, masked LM"))
+                _plot(axes, {label: _points(record, "step", key) for key, label in keys})
             else:
                 axes.set(title=record["name"], xlabel="minutes", ylabel="memory (MB)")
                 _plot(axes, _memory(record["results"][_MEMORY]))
