@@ -127,6 +127,19 @@ def test_a_budget_becomes_tokens(tmp_path: Path) -> None:
     assert results["tokens"] == pytest.approx(614_400, abs=1)
 
 
+def test_beside_a_run_that_was_made(tmp_path: Path) -> None:
+    """Twice the tokens in the time of the measured one: its own speed, and the plan's, are half as high as that."""
+    made = record(tmp_path / "made", steps=200, tokens=614_400)
+    (made / "checkpoint.safetensors").write_bytes(bytes(1000))
+    results = planned(tmp_path, "model=mini", "train.budget=50s", f"against={made}")
+    rows = {row["figure"]: row for row in results["beside a run"]}
+    assert rows["tokens"] == {"figure": "tokens", "planned": 307_200, "measured": 614_400, "off_by": -0.5}
+    assert rows["steps"]["off_by"] == rows["tokens a second"]["off_by"] == -0.5
+    assert rows["hours"]["off_by"] == pytest.approx(0.0)
+    assert rows["gigabytes of the checkpoint"]["measured"] == 1e-6
+    assert "gigabytes of the model" not in rows
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="measured: wanted at least one finished pretraining"):
         plan_run(compose_config("plan_run", [f"run_dir={tmp_path / 'plan'}"]))

@@ -53,7 +53,8 @@ class PlanConfig(PretrainConfig):
 
     measured: folders of finished pretrainings, of which the most similar one counts. devices: how many of the measured
     kind; scaling: what each beyond the first adds, as a share of one. characters, tokens_per_character: of the corpus,
-    where there are no shards to count in yet. bf16: whether activations take two bytes a number.
+    where there are no shards to count in yet. bf16: whether activations take two bytes a number. against: a finished
+    run of the planned kind, whose own figures are shown beside the plan's; it takes no part in planning.
     """
 
     measured: list[str] = field(default_factory=list)
@@ -63,6 +64,7 @@ class PlanConfig(PretrainConfig):
     tokens_per_character: float | None = None
     shard_tokens: int = 1 << 24
     bf16: bool = False
+    against: str | None = None
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def plan_run(config: PlanConfig) -> dict[str, Any]:
     plan = make_plan(config, sizes)
     like = nearest(plan, measured)
     folder = start_run(config)
-    results = {**corpus_figures(config), **run_figures(config, plan, like)}
+    results: dict[str, Any] = {**corpus_figures(config), **run_figures(config, plan, like)}
     assumptions = {
         "measured run": f"{like.name}: {like.tokens_per_second:,.0f} tokens/s on {like.device}",
         "operations a second": "those of the measured run",
@@ -41,15 +42,16 @@ def plan_run(config: PlanConfig) -> dict[str, Any]:
         "devices": f"each beyond the first adds {100 * config.scaling:.0f} % of one",
     }
     _show(results, assumptions)
+    if config.against is not None:
+        rows = beside_run(results, Path(config.against))
+        _show_beside(rows, config.against)
+        results["beside a run"] = rows
     return finish_run(folder, "plan_run", config, {**results, "assumptions": assumptions})
 
 
 def read_measured(run: Path) -> Measured:
     """A finished pretraining as a measurement. Raises DataError where it is not one."""
-    path = run / "record.json"
-    record = read_json(path)
-    if record.get("task") != "pretrain":
-        raise DataError(path, "task", f"is {record.get('task')!r}, wanted a pretraining")
+    record = _pretraining(run)
     config, results = record["config"], record["results"]
     model = config["model"]
     vocabulary = config["tokenizer"]["vocab_size"]
@@ -61,6 +63,14 @@ def read_measured(run: Path) -> Measured:
         shape_of(config, vocabulary, sizes.feed_forward_size, length),
         results["tokens"] / results["seconds"], results["tokens"] / room,
     )  # fmt: skip
+
+
+def _pretraining(run: Path) -> dict[str, Any]:
+    path = run / "record.json"
+    record = read_json(path)
+    if record.get("task") != "pretrain":
+        raise DataError(path, "task", f"is {record.get('task')!r}, wanted a pretraining")
+    return dict(record)
 
 
 def make_plan(config: PlanConfig, sizes: ModelConfig) -> Plan:
@@ -119,6 +129,29 @@ def run_figures(config: PlanConfig, plan: Plan, like: Measured) -> dict[str, Any
     }
 
 
+def beside_run(planned: Mapping[str, Any], run: Path) -> list[dict[str, Any]]:
+    """The plan's figures, those of the run when it was made, and how far the plan is off, of the measured one.
+
+    Raises DataError where the run is no finished pretraining.
+    """
+    record = _pretraining(run)
+    results, cost = record["results"], record.get("cost", {})
+    files = {"the checkpoint": run / "checkpoint.safetensors", "the model": run / "model" / "model.safetensors"}
+    measured = {
+        "tokens": results["tokens"],
+        "steps": results["steps"],
+        "tokens a second": results["tokens"] / results["seconds"],
+        "hours": results["seconds"] / 3600,
+        **{f"gigabytes of {name}": path.stat().st_size / 1e9 for name, path in files.items() if path.is_file()},
+    }
+    if "gpu_peak_memory_mb" in cost:
+        measured["gigabytes of a device"] = cost["gpu_peak_memory_mb"] / 1e3
+    return [
+        {"figure": key, "planned": planned[key], "measured": value, "off_by": planned[key] / value - 1}
+        for key, value in measured.items()
+    ]
+
+
 def run_tokens(train: TrainConfig, speed: float, step: float, corpus: int | None) -> float:
     """Tokens of a run of this length. Raises ConfigError for epochs over a corpus of unknown size."""
     if train.tokens is not None:
@@ -144,6 +177,13 @@ def _show(results: dict[str, Any], assumptions: dict[str, str]) -> None:
     console.print(table)
     for key, value in assumptions.items():
         console.print(f"{key}: {value}")
+
+
+def _show_beside(rows: Sequence[Mapping[str, Any]], run: str) -> None:
+    table = Table("", "planned", run, "off by")
+    for row in rows:
+        table.add_row(row["figure"], _cell(row["planned"]), _cell(row["measured"]), f"{100 * row['off_by']:+.1f} %")
+    Console(markup=False).print(table)
 
 
 def _cell(value: float) -> str:
