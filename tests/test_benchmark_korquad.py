@@ -86,7 +86,7 @@ def test_speeds_by_hand() -> None:
     order: list[str] = []
 
     def share(who: str) -> list[Share]:
-        return [Share(lambda: order.append(who) or next(now[who]), 8.0)]  # type: ignore[func-returns-value]
+        return [Share(lambda: order.append(who) or next(now[who]), 8.0, 2e9)]  # type: ignore[func-returns-value]
 
     shares = {who: share(who) for who in now}
     rows = module._measure({"work": "x"}, "things", shares, 3, lambda work: work())  # type: ignore[arg-type, return-value]
@@ -95,6 +95,14 @@ def test_speeds_by_hand() -> None:
         {"work": "x", "contender": "korbert", "things_per_second": 4.0, "korbert_is_faster_by": 1.0},
         {"work": "x", "contender": "other", "things_per_second": 8 / 3, "korbert_is_faster_by": 3.0},
     ]
+
+
+def test_shares_of_the_ceiling_by_hand() -> None:
+    """Of 4 billion operations a second, medians of the rounds but the first, 2 billion in 1, 2 and 4 seconds."""
+    now, limits = iter([9.0, 1.0, 2.0, 4.0]), iter([99e9, 3e9, 4e9, 5e9])
+    shares = {"korbert": [Share(lambda: next(now), 8.0, 2e9)]}
+    (row,) = module._measure({}, "things", shares, 3, lambda work: work(), lambda: next(limits))  # type: ignore[arg-type, return-value]
+    assert (row["useful_share_of_ceiling"], row["ceiling_gflops"]) == (0.25, 4.0)
 
 
 def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,4 +130,4 @@ def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (work, who) for work in ("training", "inference") for who in ("korbert", padded, bucketed)
     ]
     assert all(row["questions_per_second"] > 0 for row in results["one thread"])
-    assert all(row["tokens_per_second"] > 0 for row in results["models"])
+    assert all(row["tokens_per_second"] > 0 and row["useful_share_of_ceiling"] > 0 for row in results["models"])

@@ -29,7 +29,7 @@ from korbert.errors import ConfigError, KorbertError
 from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
 from korbert.tasks.benchmark_korquad import benchmark_korquad
 from korbert.tasks.benchmark_tokenizers import benchmark_tokenizers
-from korbert.tasks.contenders import our_training_step, timed, update
+from korbert.tasks.contenders import encoder_flops, matmul_flops, our_training_step, timed, update
 from korbert.tasks.prepare import corpus_files, prepare_tokenizer
 from korbert.tasks.profile import MATRIX_PRODUCTS, step_profile
 from korbert.tasks.runs import finish_run, kept, run_once, start_run
@@ -201,17 +201,15 @@ def _work(batch: Any, examples: Sequence[PretrainingExample], sizes: ModelConfig
 
 
 def useful_flops(examples: Sequence[PretrainingExample], sizes: ModelConfig) -> float:
-    """Operations of a training step that no way of computing it can do without; a multiplication and its sum are two.
+    """Operations of a training step that no way of computing it can do without, see `encoder_flops`.
 
-    Matrices of the layers at every token, attention within each sequence, the vocabulary head at masked tokens, next
-    sentence at [CLS]; the backward pass costs twice the forward pass. Padding and other elementwise work count nothing.
+    Beside the encoder the vocabulary head at masked tokens, and next sentence at [CLS]; the backward pass costs twice
+    the forward pass.
     """
-    d, tokens = sizes.hidden_size, sum(len(example) for example in examples)
+    d = sizes.hidden_size
     masked = sum(int((example.mlm_labels != IGNORE_INDEX).sum()) for example in examples)
-    layers = sizes.num_layers * (4 * d * d + 2 * d * sizes.intermediate_size) * tokens
-    attention = sizes.num_layers * 2 * d * sum(len(example) ** 2 for example in examples)
     heads = (d * d + d * sizes.vocab_size) * masked + (d * d + 2 * d) * len(examples)
-    return 3 * 2.0 * (layers + attention + heads)
+    return 3 * (encoder_flops([len(example) for example in examples], sizes) + 2.0 * heads)
 
 
 def our_step(sizes: ModelConfig, runtime: Runtime) -> Callable[[PretrainingBatch], None]:
@@ -256,11 +254,3 @@ def their_batch(examples: Sequence[PretrainingExample], pad_id: int, device: tor
         "next_sentence_label": torch.tensor([example.nsp_label for example in examples]),
     }
     return {name: value.to(device) for name, value in batch.items()}
-
-
-def matmul_flops(runtime: Runtime) -> float:
-    """Operations a second of a large matrix product in the precision that training has: what the hardware can do."""
-    size, dtype = (8192, torch.bfloat16) if runtime.device.type == "cuda" else (2048, torch.float32)
-    a, b = (torch.randn(size, size, dtype=dtype, device=runtime.device) for _ in range(2))
-    best = min(timed(lambda: torch.mm(a, b), runtime) for _ in range(6))
-    return 2 * size**3 / best

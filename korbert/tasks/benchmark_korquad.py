@@ -3,7 +3,8 @@
 Features and post-processing are one thread's work, seconds of its processor time. Training steps and inference read
 the same windows on both sides, with the same model sizes, dropout and optimizer; batches are made beforehand, tokens
 are counted without padding. transformers takes part as its example is by default, every window padded to the longest
-there may be, and once more with batches of like length, padded to their own longest, as korbert has them.
+there may be, and once more with batches of like length, padded to their own longest, as korbert has them. The
+operations that the text itself needs stand beside what the hardware can do: nobody can be faster than that.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from korbert.entities import make_annotator
 from korbert.errors import ConfigError, KorbertError
 from korbert.model import ModelConfig, SpanModel
 from korbert.study.calibration import confidences
-from korbert.tasks.contenders import our_training_step, timed, timed_alone, update
+from korbert.tasks.contenders import encoder_flops, matmul_flops, our_training_step, timed, timed_alone, update
 from korbert.tasks.prepare import prepare_tokenizer
 from korbert.tasks.run_qa import as_examples, postprocessed, training_features, validation_features
 from korbert.tasks.runs import finish_run, kept, start_run
@@ -52,10 +53,11 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one contender does in one round, and how much that is."""
+    """What one contender does in one round, how much that is, and how many operations it needs at least."""
 
     work: Callable[[], object]
     amount: float
+    flops: float = 0.0
 
 
 def benchmark_korquad(config: BenchmarkConfig) -> dict[str, Any]:
@@ -151,34 +153,47 @@ def measure_models(
     rows: Rows = []
     for work in (name for name in _OF_MODELS if name in config.korquad.work):
         mine, theirs = our_model(sizes, work, runtime), their_model(sizes, work, runtime)
+        needed = functools.partial(_flops, sizes, work)
         shares = {
-            who: _shares(mine if who == _OURS else theirs, given, mixed if who == _PADDED else alike, config.rounds + 1)
+            who: _shares(
+                mine if who == _OURS else theirs, given, mixed if who == _PADDED else alike, config.rounds + 1, needed
+            )
             for who, given in inputs.items()
         }
         about = {
             "work": work, "model": case.name, "length": case.length, "batch_size": case.batch_size,
             "attention_dropout": case.attention_dropout,
         }  # fmt: skip
-        rows += _measure(about, "tokens", shares, config.rounds, functools.partial(timed, runtime=runtime))
+        rows += _measure(
+            about, "tokens", shares, config.rounds, functools.partial(timed, runtime=runtime),
+            functools.partial(matmul_flops, runtime),
+        )  # fmt: skip
     return rows
 
 
+def _flops(sizes: ModelConfig, work: str, lengths: Sequence[int]) -> float:
+    """Operations that sequences of these lengths need; a backward pass costs twice a forward pass."""
+    return (3 if work == "training" else 1) * encoder_flops(lengths, sizes)
+
+
 def _shares(
-    step: Callable[[Any], object], inputs: Sequence[Any], windows: Sequence[Sequence[Window]], rounds: int
+    step: Callable[[Any], object],
+    inputs: Sequence[Any],
+    windows: Sequence[Sequence[Window]],
+    rounds: int,
+    flops: Callable[[Sequence[int]], float],
 ) -> list[Share]:
-    """The batches dealt out to the rounds, with their tokens."""
+    """The batches dealt out to the rounds, with their tokens and `flops` of their sequences."""
 
     def work(given: Sequence[Any]) -> None:
         for batch in given:
             step(batch)
 
-    return [
-        Share(
-            functools.partial(work, inputs[number::rounds]),
-            sum(len(window) for some in windows[number::rounds] for window in some),
-        )
-        for number in range(rounds)
-    ]
+    shares = []
+    for number in range(rounds):
+        lengths = [len(window) for some in windows[number::rounds] for window in some]
+        shares.append(Share(functools.partial(work, inputs[number::rounds]), sum(lengths), flops(lengths)))
+    return shares
 
 
 def _measure(
@@ -187,32 +202,43 @@ def _measure(
     shares: Mapping[str, Sequence[Share]],
     rounds: int,
     clock: Callable[[Callable[[], object]], float],
+    ceiling: Callable[[], float] | None = None,
 ) -> Rows:
     """A row for each contender: how much it does in a second, and how much faster korbert is, medians of the rounds.
 
-    shares: one for each round, or the same one for all; the first round warms up.
+    shares: one for each round, or the same one for all; the first round warms up. ceiling: measures the operations a
+    second that the hardware can do.
     """
     speeds: dict[str, list[float]] = {who: [] for who in shares}
+    useful: dict[str, list[float]] = {who: [] for who in shares}
+    ceilings: list[float] = []
     gc.collect()
     gc.freeze()  # what was made for the others before is not gone through in anyone's time
     for number in range(rounds + 1):
+        if ceiling is not None:
+            ceilings.append(ceiling())
         for who, of_round in shares.items():
             share = of_round[number % len(of_round)]
             keep_freed_memory(who == _OURS)
-            speeds[who].append(share.amount / clock(share.work))
+            seconds = clock(share.work)
+            speeds[who].append(share.amount / seconds)
+            useful[who].append(share.flops / seconds)
         log.info("%s  round %d of %d", "  ".join(map(str, about.values())), number, rounds)
     gc.unfreeze()
     keep_freed_memory()
-    ours = speeds[_OURS][1:]
-    return [
-        {
-            **about,
-            "contender": who,
-            f"{unit}_per_second": statistics.median(speed[1:]),
-            "korbert_is_faster_by": statistics.median(a / b for a, b in zip(ours, speed[1:], strict=True)),
-        }
-        for who, speed in speeds.items()
-    ]
+    rows = []
+    for who, speed in speeds.items():
+        ratios = [a / b for a, b in zip(speeds[_OURS][1:], speed[1:], strict=True)]
+        row = {**about, "contender": who, f"{unit}_per_second": statistics.median(speed[1:])}
+        row["korbert_is_faster_by"] = statistics.median(ratios)
+        if ceilings:
+            limit = statistics.median(ceilings[1:])
+            row |= {
+                "useful_share_of_ceiling": statistics.median(useful[who][1:]) / limit,
+                "ceiling_gflops": limit / 1e9,
+            }
+        rows.append(row)
+    return rows
 
 
 def batches(windows: Sequence[Window], batch_size: int, count: int, seed: int, bucketed: bool) -> list[list[Window]]:

@@ -1,14 +1,15 @@
-"""What the contenders of the benchmarks share: how their work is timed, and what a training step ends with."""
+"""What the contenders of the benchmarks share: how work is timed, what it needs, and a training step's end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from korbert.model import ModelConfig
 from korbert.training.optimizer import OptimizerConfig, make_optimizers
 from korbert.training.runtime import Runtime, compile_layers
 
@@ -32,6 +33,26 @@ def timed_alone(work: Callable[[], object]) -> float:
     started = time.process_time()
     work()
     return time.process_time() - started
+
+
+def encoder_flops(lengths: Sequence[int], sizes: ModelConfig) -> float:
+    """Operations of a forward pass over sequences that no way of computing it can do without.
+
+    Matrices of the layers at every token, attention within each sequence; a multiplication and its sum are two.
+    Padding, embeddings and other elementwise work count nothing.
+    """
+    d = sizes.hidden_size
+    layers = (4 * d * d + 2 * d * sizes.intermediate_size) * sum(lengths)
+    attention = 2 * d * sum(length**2 for length in lengths)
+    return 2.0 * sizes.num_layers * (layers + attention)
+
+
+def matmul_flops(runtime: Runtime) -> float:
+    """Operations a second of a large matrix product in the precision that training has: what the hardware can do."""
+    size, dtype = (8192, torch.bfloat16) if runtime.device.type == "cuda" else (2048, torch.float32)
+    a, b = (torch.randn(size, size, dtype=dtype, device=runtime.device) for _ in range(2))
+    best = min(timed(lambda: torch.mm(a, b), runtime) for _ in range(6))
+    return 2 * size**3 / best
 
 
 def our_training_step(model: nn.Module, runtime: Runtime) -> Callable[[Any], None]:
