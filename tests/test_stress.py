@@ -74,4 +74,7 @@ def test_building_in_several_ways(tmp_path: Path, repository: Path) -> None:
     assert one["same_bytes"] is other["same_bytes"] is True
     assert (one["kills"], other["kills"]) == (0, 1)
     assert one["documents"] > 0
+    alone = {row["workers"]: row["million_characters_per_cpu_second"] for row in results["alone"]}
+    assert alone.keys() == {1, 2}
+    assert one["share_of_speed_alone"] == one["million_characters_per_cpu_second"] / alone[1]
     assert {"seconds", "main", "workers"} <= results["memory"][0].keys()

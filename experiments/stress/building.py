@@ -3,7 +3,7 @@
 python experiments/stress/building.py corpus=kowiki data.root=FOLDER filters=korquad tokenizer.path=TOKENIZER \
     output=corpora/stress run_dir=runs/building
 
-Beside each way stands how fast the tokenizer and the annotator alone are on one processor with the same documents.
+Beside each way stands how fast the tokenizer and the annotator alone are in as many processes.
 What is measured is kept: killed itself, the same command goes on.
 """
 
@@ -37,7 +37,7 @@ from korbert.tokenizers import load_tokenizer
 log = logging.getLogger(__name__)
 _MEGA = 1e6
 _MEMORY = "memory.jsonl"
-_SPEED = "million_characters_per_second"
+_SPEED = "million_characters_per_cpu_second"
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Way:
 class BuildingConfig(BuildCorpusConfig):
     """The ways to build; the first one is the undisturbed one that others are compared with. output: their folders.
 
-    documents: that the tokenizer and the annotator are measured with alone, from the first file.
+    documents: that the tokenizer and the annotator are measured with alone, from all files.
     """
 
     ways: list[Way] = field(default_factory=list)
@@ -66,17 +66,20 @@ ConfigStore.instance().store(name="building_schema", node=BuildingConfig)
 def building(config: BuildingConfig) -> dict[str, Any]:
     """Build in every way, and return the record. Raises KorbertError where one gives other bytes."""
     folder = start_run(config)
-    alone = kept(config, "alone", lambda: _alone(config))
-    log.info("tokenizer and annotator alone: %.3f million characters a second", alone[_SPEED])
+    alone = kept(config, "alone", lambda: [_alone(config, n) for n in sorted({way.workers for way in config.ways})])
+    for row in alone:
+        log.info("%d processes, the tokenizer and the annotator alone: %.3f million characters a CPU second",
+                 row["workers"], row[_SPEED])  # fmt: skip
     rows: list[dict[str, Any]] = []
     for number, way in enumerate(config.ways):
         rows.append(kept(config, number, lambda number=number: _build(config, number, folder)))  # type: ignore[misc]
         log.info("%d workers, %d kills: %.0f s", way.workers, way.kills, rows[-1]["seconds"])
+    own_speed = {row["workers"]: row[_SPEED] for row in alone}
     memory = rows[0].pop("memory")
     for row in rows:
         row.pop("memory", None)
-        if "million_characters_per_cpu_second" in row:
-            row["share_of_speed_alone"] = row["million_characters_per_cpu_second"] / alone[_SPEED]
+        if _SPEED in row:
+            row["share_of_speed_alone"] = row[_SPEED] / own_speed[row["workers"]]
         row["same_bytes"] = row["digest"] == rows[0]["digest"]
     found = finish_run(folder, "building", config, {"alone": alone, "ways": rows, "memory": memory})
     if different := [str(row["workers"]) for row in rows if not row["same_bytes"]]:
@@ -84,25 +87,32 @@ def building(config: BuildingConfig) -> dict[str, Any]:
     return found
 
 
-def _alone(config: BuildingConfig) -> dict[str, Any]:
-    """Annotating paragraphs and tokenizing their sentences, one after the other, and nothing else."""
+def _alone(config: BuildingConfig, workers: int) -> dict[str, Any]:
+    """How fast annotating paragraphs and tokenizing their sentences is, and nothing else, in so many processes.
+
+    All at once, as in a build: processors that share memory and caches are slower together.
+    """
+    prepare_tokenizer(config.tokenizer, config.corpus, config.data)  # once, if it is to be trained
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        found = pool.map(_annotate_and_tokenize, [config] * workers, chunksize=1)
+    characters, seconds = map(sum, zip(*found, strict=True))
+    return {"workers": workers, "characters": characters // workers, _SPEED: characters / seconds / _MEGA}
+
+
+def _annotate_and_tokenize(config: BuildingConfig) -> tuple[int, float]:
+    """One document after the other, as many of each file; characters and CPU seconds."""
     tokenizer = load_tokenizer(prepare_tokenizer(config.tokenizer, config.corpus, config.data))
     annotator = make_annotator(expand_root(config.entities.annotator, config.data))
-    source = corpus_files(config.corpus, config.data)[0]
-    records = [to_record(raw) for raw in itertools.islice(read_raw(source), config.documents)]
+    sources = corpus_files(config.corpus, config.data)
+    each = -(-config.documents // len(sources))
+    records = [to_record(raw) for source in sources for raw in itertools.islice(read_raw(source), each)]
     annotator.annotate("시작")
     began = time.process_time()
     for record in records:
         for paragraph in annotator.annotate_all(record.paragraphs):
             for sentence in split_sentences(paragraph):
                 tokenizer.encode(sentence.text)
-    seconds = time.process_time() - began
-    characters = sum(map(len, records))
-    return {
-        "documents": len(records),
-        "characters": characters,
-        _SPEED: characters / seconds / _MEGA,
-    }
+    return sum(map(len, records)), time.process_time() - began
 
 
 def _build(config: BuildingConfig, number: int, folder: Path) -> dict[str, Any]:
@@ -129,8 +139,8 @@ def _build(config: BuildingConfig, number: int, folder: Path) -> dict[str, Any]:
     if not killed:  # what was done before a kill is not in the last session's figures
         millions = results["characters"] / _MEGA
         speed = {
-            "million_characters_per_cpu_second": millions / results["cpu_seconds"],
-            _SPEED: millions / seconds,
+            _SPEED: millions / results["cpu_seconds"],
+            "million_characters_per_second": millions / seconds,
         }
     return {
         **{"workers": way.workers, "kills": len(killed), "killed_in": " ".join(killed), "seconds": seconds, **speed},
