@@ -98,7 +98,9 @@ def _stable_characters() -> str:
 WORD_START = "▁"  # as in SentencePiece: white space before a word is part of the word's first token
 _STABLE = _stable_characters()
 _UNSTABLE = re.compile(f"[^{_STABLE} ]")
-_RUN = re.compile(rf"(?P<stable>[{_STABLE}]+)|(?P<space>\s+)|(?P<invisible>[{_INVISIBLE}]+)|(?P<other>.)", re.S)
+_RUN = re.compile(
+    rf"(?P<stable>[{_STABLE}]+(?: [{_STABLE}]+)*)|(?P<space>\s+)|(?P<invisible>[{_INVISIBLE}]+)|(?P<other>.)", re.S
+)
 _BASIC_PLANE = 0x10000  # characters; no blank one is beyond
 # Of one character; more begin a cluster of their own, as in Unicode's Stream-Safe Text Format (annex 15, section 13):
 # what takes the square of their number takes no time then, and no language has as many.

@@ -61,7 +61,10 @@ class TrainedTokenizer(Tokenizer):
     def encode_ids(self, text: str) -> IntArray:
         """The ids that `encode` gives, without spans."""
         plain = self._plain(text)
-        return self.encode(text).ids if plain is None else self._segment_ids(self._pieces(plain))
+        if plain is None:
+            normal = self.normalizer(text).text
+            return self._segment_ids(self.pretokenizer(normal).pieces) if normal else np.zeros(0, dtype=np.int32)
+        return self._segment_ids(self._pieces(plain))
 
     def _plain(self, text: str) -> str | None:
         """The normalised text, if any, where its symbols will stand for one character of `text` each."""
