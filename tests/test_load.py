@@ -60,6 +60,10 @@ def test_the_door_records_sizes_seconds_and_memory(tmp_path: Path) -> None:
     assert results["left_out"] == ["corpus"]  # without data.root
     assert {row["part"] for row in results["parts"]} >= set(loads.TEXTS)
     assert all(row["size"] == 1000 and row["megabytes"] > 10 for row in results["parts"])
+    seconds = [row["seconds"] for row in results["parts"]]
+    subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True)
+    again = read_json(tmp_path / "record.json")["results"]["parts"]
+    assert [row["seconds"] for row in again] == seconds, "what was measured is kept"
 
 
 # ---- text ----

@@ -2,7 +2,7 @@
 
 Every case of loads.py runs in a process of its own, at half of its size and at the whole: `growth` is how many times as
 many seconds of the processor the whole took, 2 where time grows with size. Memory is the process's highest. scale=0.01
-takes minutes.
+takes minutes; interrupted, the same command with run_dir=… goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from korbert.config import RunConfig, run_door
 from korbert.errors import KorbertError
-from korbert.tasks.runs import finish_run, start_run
+from korbert.tasks.runs import finish_run, kept, start_run
 
 log = logging.getLogger(__name__)
 _SHORT = 1.0  # seconds; the growth of less says nothing
@@ -44,15 +44,27 @@ class LoadConfig(RunConfig):
 ConfigStore.instance().store(name="load_schema", node=LoadConfig)
 
 
+class Failure(Exception):
+    """Why a case ended before its end."""
+
+
 def measure(config: LoadConfig, case: str, scale: float) -> dict[str, Any]:
-    """What a case took at a size: seconds and sizes by part, and megabytes; or why it failed."""
+    """What a case took at a size, kept if the load was begun before; or why it failed, which is not kept."""
+    try:
+        return kept(config, [case, scale], lambda: _run(config, case, scale))
+    except Failure as failure:
+        return {"failure": str(failure)}
+
+
+def _run(config: LoadConfig, case: str, scale: float) -> dict[str, Any]:
+    """Seconds and sizes by part, and megabytes. Raises Failure."""
     command = [sys.executable, str(Path(__file__).with_name("loads.py")), case, str(scale), config.data.root or ""]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=config.seconds)
     except subprocess.TimeoutExpired:
-        return {"failure": f"not done after {config.seconds:.0f} s"}
+        raise Failure(f"not done after {config.seconds:.0f} s") from None
     if done.returncode:
-        return {"failure": f"exit status {done.returncode}: {done.stderr.strip()[-2000:]}"}
+        raise Failure(f"exit status {done.returncode}: {done.stderr.strip()[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
