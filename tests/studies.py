@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Any
 import numpy as np
 from hydra import initialize_config_dir
 
-from korbert.config import compose_config
+from korbert.config import ReportConfig, compose_config
 from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, write_predictions
 from korbert.files import write_json_atomically
 from korbert.study.results import make_record
 from korbert.tasks.finetune import score_results
+from korbert.tasks.report import make_report
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLE = REPOSITORY / "data" / "sample" / "KorQuAD_sample_dev.json"
@@ -97,3 +99,21 @@ def study(root: Path, seeds: tuple[int, ...] = (1, 2, 3)) -> Path:
             right = 0.3 + 0.1 * number + 0.03 * seed
             finetuned(arm / "finetune", right, *entities, seed=seed, init=arm / "pretrain", chance=number)
     return root
+
+
+def report(folder: Path, *places: Path, **values: Any) -> dict[str, str]:
+    """The three files by their endings."""
+    make_report(ReportConfig(runs=[str(place) for place in places], folder=str(folder), **values))
+    return {ending: (folder / f"report.{ending}").read_text("utf-8") for ending in ("md", "tex", "html")}
+
+
+def rows_of(markdown: str, title: str) -> list[dict[str, str]]:
+    """The table below the first heading that begins so."""
+    part = markdown[re.search(rf"^#+ {title}.*$", markdown, re.MULTILINE).end() :]  # type: ignore[union-attr]
+    lines = re.search(r"(?:^\|.*\n)+", part, re.MULTILINE)[0].splitlines()  # type: ignore[index]
+    head, _, *rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    head = [
+        f"{head[i - 1]}, interval" if name == "95 % interval" and "difference" not in head else name
+        for i, name in enumerate(head)
+    ]
+    return [dict(zip(head, row, strict=True)) for row in rows]

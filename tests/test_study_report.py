@@ -7,18 +7,15 @@ import re
 import statistics
 import subprocess
 import sys
-import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from studies import COMMIT, REPOSITORY, SAMPLE, asked, finetuned, pretrained, study
+from studies import REPOSITORY, SAMPLE, asked, finetuned, pretrained, report, rows_of, study
+from web import Page
 
-from korbert.config import DataConfig, PublishConfig, ReportConfig
+from korbert.config import DataConfig, PublishConfig
 from korbert.data.korquad import read_predictions
 from korbert.errors import ConfigError, DataError
 from korbert.files import read_json, write_json_atomically
@@ -29,34 +26,14 @@ from korbert.study.grouping import Table, make_tables
 from korbert.study.lineage import describe_runs
 from korbert.study.multibootstrap import bootstrap_difference
 from korbert.study.page import BEGIN, END
-from korbert.study.sheets import Cell, Sheet, latex_text, relative_link, sheet_as_markdown
 from korbert.study.significance import holm, summarise
 from korbert.tasks.publish import publish_results
-from korbert.tasks.report import make_report
 
 EVIL = '<script>alert("1")</script>'
 
 
 def tables_of(*places: Path) -> list[Table]:
     return make_tables(describe_runs(find_records([str(place) for place in places]), {}))
-
-
-def report(folder: Path, *places: Path, **values: Any) -> dict[str, str]:
-    """The three files by their endings."""
-    make_report(ReportConfig(runs=[str(place) for place in places], folder=str(folder), **values))
-    return {ending: (folder / f"report.{ending}").read_text("utf-8") for ending in ("md", "tex", "html")}
-
-
-def rows_of(markdown: str, title: str) -> list[dict[str, str]]:
-    """The table below the first heading that begins so."""
-    part = markdown[re.search(rf"^#+ {title}.*$", markdown, re.MULTILINE).end() :]  # type: ignore[union-attr]
-    lines = re.search(r"(?:^\|.*\n)+", part, re.MULTILINE)[0].splitlines()  # type: ignore[index]
-    head, _, *rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    head = [
-        f"{head[i - 1]}, interval" if name == "95 % interval" and "difference" not in head else name
-        for i, name in enumerate(head)
-    ]
-    return [dict(zip(head, row, strict=True)) for row in rows]
 
 
 def change(run: Path, **values: Any) -> None:
@@ -422,149 +399,6 @@ def test_nothing_to_report(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="baseline: wanted key:value"):
         report(tmp_path / "report", tmp_path, baseline=[3])
     assert not (tmp_path / "report").exists()
-
-
-# ---- the page ----
-
-
-class Page(HTMLParser):
-    """What a page says; its tags, which have to be closed in order; ids and addresses."""
-
-    VOID = ("meta", "path", "use", "rect", "br")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.addresses: list[str] = []
-        self.said: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.ids += [value or "" for key, value in attrs if key == "id"]
-        self.addresses += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href", "action")]
-        assert not any(key.startswith("on") for key, _ in attrs)
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.said.append(data)
-
-
-def test_page_stands_alone(made: dict[str, str]) -> None:
-    page = Page(made["html"])
-    assert page.open == []
-    assert len(page.ids) == len(set(page.ids))
-    assert page.tags.count("script") == 1
-    # differences of two tables, training and held-out loss of pretraining
-    assert page.tags.count("svg") == 4
-    assert all(re.match(r"#|\.\.?/", address) for address in page.addresses)
-    assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
-    assert not re.search(r"@import|url\((?!#)|https?:", made["html"])
-    said = " ".join("".join(page.said).split())
-    assert "보고서" in said
-    assert "Energy was not measured." in said
-    for svg in re.findall(r"<svg.*?</svg>", made["html"], re.DOTALL):
-        assert ET.fromstring(svg).get("viewBox")
-        assert "<text" in svg
-    assert "prefers-color-scheme: dark" in made["html"]
-    assert "Noto Sans KR" in made["html"]
-
-
-def test_links_lead_to_configurations(runs: Path, tmp_path: Path) -> None:
-    made = report(tmp_path / "a report" / "of runs", runs)
-    links = [address for address in Page(made["html"]).addresses if not address.startswith("#")]
-    assert len(links) == 24
-    for link in links:
-        assert read_json(tmp_path / "a report" / "of runs" / link)["run_dir"]
-    assert all(f"({link})" in made["md"] for link in links)
-
-
-def test_every_number_has_its_command_and_commit(runs: Path, made: dict[str, str]) -> None:
-    rows = rows_of(made["md"], "Runs, KorQuAD")
-    assert len(rows) == 12
-    for row in rows:
-        name = re.match(r"\[(.*)\]", row["run"])[1].replace("\\", "")  # type: ignore[index]
-        record = read_json(runs / name / "record.json")
-        assert row["EM (%)"] == f"{record['results']['exact_match']:.2f}"
-        assert row["command"] == f"`{record['command']}`"
-        assert row["commit"] == f"`{COMMIT[:12]}`"
-        assert row["seed"] == f"{record['seed']} (pretraining {record['seed']})"
-
-
-def test_names_are_shown_and_not_run(tmp_path: Path) -> None:
-    run = finetuned(tmp_path / "runs" / "one", 0.5, "dropout=0.3")
-    finetuned(tmp_path / "runs" / "two", 0.5)
-    record = read_json(run / "record.json")
-    record |= {"command": f"python {EVIL} | `x` $y$ 100%_&", "commit": EVIL, "hardware": {"device": EVIL}}
-    record["results"]["protocol"] = record["results"]["protocol"] + EVIL
-    record["config"]["entities"]["annotator"] = EVIL
-    name = EVIL.replace("/", "∕")
-    write_json_atomically(tmp_path / "runs" / name / "record.json", record)
-    write_json_atomically(tmp_path / "runs" / name / "predictions.json", read_json(run / "predictions.json"))
-    made = report(tmp_path / "report", tmp_path / "runs", title=f"{EVIL} $a_b$", baseline="one")
-    page = Page(made["html"])
-    assert page.tags.count("script") == 1
-    said = "".join(page.said)
-    assert name in said
-    assert f"python {EVIL} | `x` $y$ 100%_&" in said
-    assert "<script" not in re.sub("`[^`]*`", "", made["md"])  # in a code span it is shown
-    assert "<code>python &#60;script&#62;alert" in made["md"]
-    assert r"\textless{}script\textgreater{}" in made["tex"]
-
-
-def test_the_same_records_make_the_same_files(runs: Path, tmp_path: Path) -> None:
-    (tmp_path / "more").mkdir()
-    finetuned(tmp_path / "more" / "one", 0.5)
-    first = report(tmp_path / "report", runs, tmp_path / "more")
-    assert report(tmp_path / "report", tmp_path / "more", runs) == first
-
-
-def test_latex_can_be_set(made: dict[str, str]) -> None:
-    tex = made["tex"]
-    for part in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", tex, re.DOTALL):
-        rows = [line for line in part[1].strip().splitlines() if line.endswith(r"\\")]
-        assert len(rows) > 1
-        assert all(len(re.findall(r"(?<!\\)&", row)) == len(part[0]) - 1 for row in rows)
-    for name in ("table", "tabular"):
-        assert tex.count(rf"\begin{{{name}}}") == tex.count(rf"\end{{{name}}}") > 0
-    assert len(re.findall(r"(?<!\\)\{", tex)) == len(re.findall(r"(?<!\\)\}", tex))
-    body = re.sub(r"(?m)^%.*$", "", tex)
-    assert not re.search(r"(?<!\\)[%#_]", body)
-    assert r"95 \% interval" in body
-
-
-@given(st.text())
-def test_latex_text_has_no_special_left(text: str) -> None:
-    said = latex_text(text)
-    for known in ("{}", r"\textasciitilde", r"\textasciicircum", r"\textbackslash", r"\textless", r"\textgreater"):
-        said = said.replace(known, "")
-    said = re.sub(r"\\textbar|\\dots|\$\\(?:le|pm|times|cdot)\$|\$-\$", "", said)
-    assert not re.search(r"[~^\\<>|&%$#_{}]", re.sub(r"\\[&%$#_{}]", "", said))
-
-
-@given(st.text(alphabet="`|ab \\", min_size=1))
-def test_cells_stay_in_their_column(text: str) -> None:
-    sheet = Sheet("t", ["a", "b"], [[Cell(text), Cell(text, code=True)]])
-    row = sheet_as_markdown(sheet)[4]
-    assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 3
-
-
-@pytest.mark.parametrize("path", ["javascript:alert(1)", "a b/c?d#e", "../x", "한글"])
-def test_links_stay_relative(path: str) -> None:
-    link = relative_link(path)
-    assert link.startswith(("./", "../"))
-    assert not re.search(r"[?#\s:]", link)
 
 
 # ---- tokenizers ----

@@ -1,10 +1,11 @@
-"""Requests to the demo's server, and texts whose characters are easily counted wrong."""
+"""Requests to the demo's server, pages taken apart, and texts whose characters are easily counted wrong."""
 
 from __future__ import annotations
 
 import http.client
 import json
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from typing import Any, cast
 
 from korbert.demo import DemoServer
@@ -56,3 +57,37 @@ def ask(server: DemoServer, call: str, **values: Any) -> Any:
     reply = send(server, "POST", f"/api/{call}", values)
     assert reply.status == 200, reply.content
     return reply.json
+
+
+class Page(HTMLParser):
+    """What a page says; its tags, which have to be closed in order; ids and addresses."""
+
+    VOID = ("meta", "path", "use", "rect", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.said: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.ids += [value or "" for key, value in attrs if key == "id"]
+        self.addresses += [value or "" for key, value in attrs if key in ("src", "href", "xlink:href", "action")]
+        assert not any(key.startswith("on") for key, _ in attrs)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.said.append(data)
