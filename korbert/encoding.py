@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -156,46 +156,80 @@ def encode(
     gives an empty encoding. `max_entities` is for parts of a text, and not looked at here.
     """
     given = EntityInput.of(entities)
-    edges = [edge for e in annotated.entities for edge in (e.start, e.end)] if given.mode.cuts and cut else []
+    edges = _edges(annotated) if given.mode.cuts and cut else []
     tokens = tokenizer.encode(annotated.text, [*edges, *boundaries])
     entity_ids = np.zeros(len(tokens), dtype=np.int32)
     encoding = Encoding(tokens.ids, entity_ids, tokens.starts, tokens.ends)
     if not given.mode.has_markers and not given.mode.has_embedding:
         return encoding
-    marked = _marked(annotated, encoding, tokenizer.special)
+    typed = [(entity.start, entity.end, type_id(entity.label)) for entity in annotated.entities]
+    marked = _marked(encoding, _mentions(typed, tokens.starts, tokens.ends), tokenizer.special)
     if given.mode is EntityMode.BOTH and given.typed and not given.embeds_markers:
         return marked  # all of it is shown
     keep, shown = given.shown(marked.token_ids, marked.entity_ids, tokenizer.special)
     return Encoding(marked.token_ids[keep], shown, marked.starts[keep], marked.ends[keep])
 
 
-def _marked(annotated: AnnotatedText, encoding: Encoding, special: SpecialTokens) -> Encoding:
+def encode_all(
+    annotated: Sequence[AnnotatedText], tokenizer: Tokenizer, cut: bool = True
+) -> tuple[Encoding, npt.NDArray[np.int64]]:
+    """Many texts as `encode` gives them with typed entities in mode "both", end to end, and how many tokens each has.
+
+    Marking all of them at once takes a fraction of the time where texts are short.
+    """
+    if not annotated:
+        nothing = np.zeros(0, dtype=np.int32)
+        return Encoding(nothing, nothing, nothing, nothing), np.zeros(0, dtype=np.int64)
+    tokens = [tokenizer.encode(text.text, _edges(text) if cut else ()) for text in annotated]
+    ids, starts, ends = map(np.concatenate, zip(*((t.ids, t.starts, t.ends) for t in tokens), strict=True))
+    lengths = np.array([len(t.ids) for t in tokens])
+    firsts = np.append(0, np.cumsum(lengths))
+    # Characters are counted as if a text began one behind the end of the one before: nothing touches another's.
+    places = np.cumsum([0, *(len(text.text) + 1 for text in annotated[:-1])])
+    entities = [
+        (place + entity.start, place + entity.end, type_id(entity.label))
+        for place, text in zip(places.tolist(), annotated, strict=True)
+        for entity in text.entities
+    ]
+    shift = np.repeat(places, lengths)
+    mentions = _mentions(entities, starts + shift, ends + shift)
+    marked = _marked(Encoding(ids, np.full_like(ids, OUTSIDE), starts, ends), mentions, tokenizer.special)
+    before = np.searchsorted([last for _, last, _ in mentions], firsts, side="right")
+    return marked, np.diff(firsts + 2 * before)
+
+
+def _edges(annotated: AnnotatedText) -> list[int]:
+    """Where tokens are cut."""
+    return [edge for entity in annotated.entities for edge in (entity.start, entity.end)]
+
+
+def _marked(encoding: Encoding, mentions: Sequence[tuple[int, int, int]], special: SpecialTokens) -> Encoding:
     """With markers around every mention, and typed entity ids in it."""
-    mentions = _mentions(annotated, encoding)
     for first, last, kind in mentions:
         encoding.entity_ids[first:last] = kind
     return _insert_markers(encoding, [(first, last) for first, last, _ in mentions], special)
 
 
-def _mentions(annotated: AnnotatedText, encoding: Encoding) -> list[tuple[int, int, int]]:
-    """Token ranges `[first, last)` of the entities, and their types.
+def _mentions(
+    entities: Sequence[tuple[int, int, int]], starts: npt.NDArray[np.integer], ends: npt.NDArray[np.integer]
+) -> list[tuple[int, int, int]]:
+    """Token ranges `[first, last)` of the entities, which are characters `[start, end)`, and their types.
 
     An entity that shares all its tokens with the one before has none.
     """
-    if not annotated.entities:
+    if not entities:
         return []
-    starts, ends = encoding.starts, encoding.ends
-    edges = np.array([(entity.start, entity.end) for entity in annotated.entities], dtype=np.int32)
+    edges = np.array(entities, dtype=starts.dtype)
     firsts = ends.searchsorted(edges[:, 0], side="right").tolist()
     lasts = starts.searchsorted(edges[:, 1], side="left").tolist()
     mentions: list[tuple[int, int, int]] = []
     previous = 0
-    for entity, first, last in zip(annotated.entities, firsts, lasts, strict=True):
+    for (_, end, kind), first, last in zip(entities, firsts, lasts, strict=True):
         first = max(first, previous)
-        while last < len(ends) and starts[last] == ends[last] == entity.end:
+        while last < len(ends) and starts[last] == ends[last] == end:
             last += 1  # the rest of an expanded character, which has no characters of its own
         if first < last:
-            mentions.append((first, last, type_id(entity.label)))
+            mentions.append((first, last, kind))
             previous = last
     return mentions
 

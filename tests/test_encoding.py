@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from korbert.encoding import Encoding, EntityMode, balanced, encode
+from korbert.encoding import Encoding, EntityInput, EntityMode, balanced, encode, encode_all
 from korbert.entities import make_annotator
 from korbert.text import AnnotatedText, Span
 from korbert.tokenizers import Pretokenizer, SpecialTokens, Tokenizer, WordPieceTokenizer
@@ -180,6 +180,23 @@ def test_modes_agree_on_the_tokens(tokenizers: dict[str, Tokenizer], name: str, 
     assert encodings[EntityMode.NONE].token_ids.tolist() == plain.ids.tolist()
     if not annotated.entities:
         assert all(e.token_ids.tolist() == plain.ids.tolist() for e in encodings.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(annotated_texts(), max_size=4), cut=st.booleans())
+@example(
+    texts=[AnnotatedText("㈜세종은", (Span(0, 3),)), AnnotatedText(""), AnnotatedText("종은", (Span(0, 1),))], cut=True
+)
+def test_many_texts_at_once(tokenizers: dict[str, Tokenizer], name: str, texts: list[AnnotatedText], cut: bool) -> None:
+    """They are what each of them is alone, end to end."""
+    tokenizer = tokenizers[name]
+    whole, lengths = encode_all(texts, tokenizer, cut)
+    each = [encode(text, tokenizer, EntityInput(typed=True), cut=cut) for text in texts]
+    assert lengths.tolist() == list(map(len, each))
+    for column in ("token_ids", "entity_ids", "starts", "ends"):
+        assert getattr(whole, column).dtype == np.int32
+        assert getattr(whole, column).tolist() == [number for one in each for number in getattr(one, column).tolist()]
 
 
 @settings(max_examples=200, deadline=None)

@@ -88,7 +88,7 @@ def building(config: BuildingConfig) -> dict[str, Any]:
 
 
 def _alone(config: BuildingConfig, workers: int) -> dict[str, Any]:
-    """How fast annotating paragraphs and tokenizing their sentences is, and nothing else, in so many processes.
+    """How fast annotating paragraphs and tokenizing their sentences, cut as in the build, is in so many processes.
 
     All at once, as in a build: processors that share memory and caches are slower together.
     """
@@ -106,12 +106,14 @@ def _annotate_and_tokenize(config: BuildingConfig) -> tuple[int, float]:
     sources = corpus_files(config.corpus, config.data)
     each = -(-config.documents // len(sources))
     records = [to_record(raw) for source in sources for raw in itertools.islice(read_raw(source), each)]
+    cut = config.entities.entity_input().mode.cuts
     annotator.annotate("시작")
     began = time.process_time()
     for record in records:
         for paragraph in annotator.annotate_all(record.paragraphs):
             for sentence in split_sentences(paragraph):
-                tokenizer.encode(sentence.text)
+                edges = [edge for entity in sentence.entities for edge in (entity.start, entity.end)]
+                tokenizer.encode(sentence.text, edges if cut else ())
     return sum(map(len, records)), time.process_time() - began
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from korbert.data.corpus import Record, split_sentences
 from korbert.data.shardfiles import EOJEOL_UNITS, Stretch, stretch
 from korbert.data.units import unit_flags
-from korbert.encoding import Encoding, EntityInput, encode
+from korbert.encoding import encode_all
 from korbert.entities import LINKS, EntityAnnotator, make_annotator, merged, with_cache
 from korbert.errors import ConfigError
 from korbert.lines import kind_of
 from korbert.morphology import make_analyser
-from korbert.text import AnnotatedText, IntArray
+from korbert.text import AnnotatedText
 from korbert.tokenizers import Tokenizer
-
-_EVERYTHING = EntityInput(typed=True)
 
 
 class RecordAnnotator:
@@ -60,17 +62,16 @@ class DocumentEncoder:
         self.cut, self.units = cut, units
         self._analyser = make_analyser(units) if units not in ("", EOJEOL_UNITS) else None
 
-    def __call__(self, record: Record) -> list[Stretch]:
-        """Encode every sentence that has a token."""
-        sentences = []
-        for paragraph in self.annotator(record):
-            for sentence in split_sentences(paragraph):
-                encoding = encode(sentence, self.tokenizer, _EVERYTHING, cut=self.cut)
-                if len(encoding):
-                    sentences.append(stretch(encoding, self._flags(sentence.text, encoding)))
-        return sentences
-
-    def _flags(self, text: str, encoding: Encoding) -> IntArray | None:
-        if not self.units:
-            return None
-        return unit_flags(text, encoding, self.tokenizer.special, self._analyser)
+    def __call__(self, record: Record) -> tuple[Stretch, npt.NDArray[np.int64]]:
+        """The tokens of all sentences, end to end, and how many each of those has that have one."""
+        sentences = [sentence for paragraph in self.annotator(record) for sentence in split_sentences(paragraph)]
+        encoding, lengths = encode_all(sentences, self.tokenizer, self.cut)
+        units = None
+        if self.units:
+            parts = itertools.pairwise(np.append(0, np.cumsum(lengths)).tolist())
+            flags = [
+                unit_flags(sentence.text, encoding.take(slice(first, last)), self.tokenizer.special, self._analyser)
+                for sentence, (first, last) in zip(sentences, parts, strict=True)
+            ]
+            units = np.concatenate([np.zeros(0, dtype=np.int32), *flags])
+        return stretch(encoding, units), lengths[lengths > 0]

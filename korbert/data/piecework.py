@@ -160,10 +160,10 @@ class PieceEncoder:
             if reason != Reason.KEPT:
                 continue
             record = to_record(raw)
-            sentences = self._encode(record)
+            tokens, lengths = self._encode(record)
             characters += len(record)
-            if sentences:
-                writer.add(sentences)
+            if len(lengths):
+                writer.add(tokens, lengths)
             else:
                 empty += 1
         files = writer.write(self.folders.output, piece.name, self.folders.scratch)

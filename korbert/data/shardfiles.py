@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,16 +136,14 @@ class ShardWriter:
         """How many there are, of all documents."""
         return self._documents[-1]
 
-    def add(self, sentences: Iterable[Stretch]) -> None:
-        """One more document, of one sentence or more."""
-        columns = {"tokens": 0, "entities": 1, "units": 2}
-        each = list(sentences)
+    def add(self, document: Stretch, lengths: npt.NDArray[np.int64]) -> None:
+        """One more document, of one sentence or more, end to end. lengths: tokens of each sentence, (S,)."""
+        columns = {"tokens": document.ids, "entities": document.entities, "units": document.units}
         for name, arrays in self._arrays.items():
-            arrays.append(np.concatenate([sentence[columns[name]] for sentence in each]).astype(self._types[name]))
-        lengths = np.array([len(sentence.ids) for sentence in each], dtype=np.int64)
+            arrays.append(columns[name].astype(self._types[name]))
         self._lengths.append(lengths)
-        self._documents.append(self._documents[-1] + len(each))
-        self.tokens += int(lengths.sum())
+        self._documents.append(self._documents[-1] + len(lengths))
+        self.tokens += len(document.ids)
 
     def write(self, folder: Path, name: str, scratch: Path | None = None) -> dict[str, tuple[int, str]]:
         """Write the files, each of them whole or not at all; size and checksum of each. Nothing where nothing is."""
