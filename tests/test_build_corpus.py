@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from doors import run_door
 from hydra import initialize_config_dir
 
 from korbert.config import compose_config
@@ -496,11 +497,10 @@ def test_the_door_builds_by_parts_checks_and_is_read(
     folder = tmp_path / "corpus"
     tokenizer = ("tokenizer=syllable", "tokenizer.vocab_size=500", f"data.cache={tmp_path / 'cache'}")
     command = [
-        sys.executable, "experiments/build_corpus.py", "-m", *tokenizer, "piece_characters=3000", "runtime.workers=1",
+        "build_corpus", "-m", *tokenizer, "piece_characters=3000", "runtime.workers=1",
         f"output={folder}", "stage=sign,encode", "part=0,1", "parts=2", f"run_dir={tmp_path / 'runs'}",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    run_door(*command)
     records = [read_json(path) for path in (tmp_path / "runs").glob("*/record.json")]
     assert sorted(record["results"]["complete"] for record in records) == [False, False, False, True]
     (results,) = (record["results"] for record in records if record["results"]["complete"])

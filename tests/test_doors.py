@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from doors import run_door
 
 import korbert
 from korbert.errors import DataError, KorbertError
@@ -21,18 +21,6 @@ from korbert.files import read_json, write_json_atomically
 from korbert.training.bundle import load_bundle
 
 TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "runtime.threads=1", "runtime.workers=1")
-
-
-def door(repository: Path, name: str, *overrides: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run an experiment script in a process of its own, as a user would."""
-    command = [sys.executable, f"experiments/{name}.py", *overrides]
-    environment = {key: value for key, value in os.environ.items() if key != "KORBERT_DATA"}
-    done = subprocess.run(
-        command, cwd=repository, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert (done.returncode == 0) == ok, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +36,16 @@ def pretrain_overrides(cache: Path, run: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def pretrained(repository: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pretrained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("pretrained") / "run"
-    door(repository, "pretrain", *pretrain_overrides(cache, run))
+    run_door("pretrain", *pretrain_overrides(cache, run))
     return run
 
 
 @pytest.fixture(scope="module")
-def finetuned(repository: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finetuned(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("finetuned") / "run"
-    door(
-        repository, "finetune_korquad", f"init={pretrained}", "train.epochs=1", "task.validation_share=0.1",
+    run_door("finetune_korquad", f"init={pretrained}", "train.epochs=1", "task.validation_share=0.1",
         "train.evaluate_every=10", "runtime.threads=1", f"run_dir={run}",
     )  # fmt: skip
     return run
@@ -76,11 +63,8 @@ def test_run_folders_hold_everything(pretrained: Path, finetuned: Path) -> None:
     assert record["command"].split()[1] == "experiments/finetune_korquad.py"
 
 
-def test_record_agrees_with_the_official_metric_on_the_predictions(
-    repository: Path, sample: Path, finetuned: Path
-) -> None:
-    done = door(
-        repository, "evaluate_korquad", f"dataset={sample / 'KorQuAD_sample_dev.json'}",
+def test_record_agrees_with_the_official_metric_on_the_predictions(sample: Path, finetuned: Path) -> None:
+    done = run_door("evaluate_korquad", f"dataset={sample / 'KorQuAD_sample_dev.json'}",
         f"predictions={finetuned / 'predictions.json'}",
     )  # fmt: skip
     lines = done.stdout.strip().splitlines()
@@ -141,7 +125,7 @@ def test_killed_pretraining_goes_on_to_the_same_weights(
     run, whole = tmp_path / "run", pretrained
     if recipe:
         whole = tmp_path / "whole"
-        door(repository, "pretrain", *pretrain_overrides(cache, whole), *recipe)
+        run_door("pretrain", *pretrain_overrides(cache, whole), *recipe)
     overrides = [*pretrain_overrides(cache, run), *recipe]
     process = subprocess.Popen(
         [sys.executable, "experiments/pretrain.py", *overrides], cwd=repository, stderr=subprocess.DEVNULL
@@ -152,7 +136,7 @@ def test_killed_pretraining_goes_on_to_the_same_weights(
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    door(repository, "pretrain", *overrides)
+    run_door("pretrain", *overrides)
     weights = (Path("model") / "model.safetensors").as_posix()
     assert (run / weights).read_bytes() == (whole / weights).read_bytes()
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
@@ -160,7 +144,7 @@ def test_killed_pretraining_goes_on_to_the_same_weights(
     assert len(read_json(run / "record.json")["sessions"]) == 2
 
 
-def test_budget_ends_the_run_and_its_schedule(repository: Path, cache: Path, tmp_path: Path) -> None:
+def test_budget_ends_the_run_and_its_schedule(cache: Path, tmp_path: Path) -> None:
     """ELECTRA's objective, five seconds: the rate has come down to nearly nothing when the time is over."""
     options = [
         "task.nsp=false",
@@ -170,50 +154,49 @@ def test_budget_ends_the_run_and_its_schedule(repository: Path, cache: Path, tmp
         "runtime.layout=packed",
     ]
     overrides = [o for o in pretrain_overrides(cache, tmp_path / "run") if not o.startswith("train.steps")]
-    door(repository, "pretrain", *overrides, *options)
+    run_door("pretrain", *overrides, *options)
     record = read_json(tmp_path / "run" / "record.json")
     assert record["results"]["seconds"] == pytest.approx(5, abs=0.5)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert lines[-2]["learning_rate"] < 0.05 * max(line.get("learning_rate", 0) for line in lines)
     assert lines[-2]["detection_loss"] < lines[0]["detection_loss"]
-    done = door(
-        repository, "finetune_korquad", f"init={tmp_path / 'run'}", "train.steps=2", "runtime.threads=1", "dropout=0.2",
+    done = run_door("finetune_korquad", f"init={tmp_path / 'run'}", "train.steps=2", "runtime.threads=1", "dropout=0.2",
         "runtime.layout=packed", f"run_dir={tmp_path / 'finetuned'}",
     )  # fmt: skip
     assert "EM" in done.stderr
     assert read_json(tmp_path / "finetuned" / "model" / "model.json")["model"]["hidden_dropout"] == 0.2
 
 
-def test_pretraining_goes_on_from_another(repository: Path, pretrained: Path, cache: Path, tmp_path: Path) -> None:
+def test_pretraining_goes_on_from_another(pretrained: Path, cache: Path, tmp_path: Path) -> None:
     silent = "train.optimizer.learning_rate=1e-12"  # the weights stay where they were
-    door(repository, "pretrain", *pretrain_overrides(cache, tmp_path / "again"), f"init={pretrained}", silent)
+    run_door("pretrain", *pretrain_overrides(cache, tmp_path / "again"), f"init={pretrained}", silent)
     there, here = (load_bundle(run).model.state_dict() for run in (pretrained, tmp_path / "again"))
     assert all(torch.allclose(here[name], there[name], atol=1e-9) for name in there)
     wider = [*pretrain_overrides(cache, tmp_path / "wider"), f"init={pretrained}", "model.intermediate_size=48"]
-    assert "its model.intermediate_size is" in door(repository, "pretrain", *wider, ok=False).stderr
+    assert "its model.intermediate_size is" in run_door("pretrain", *wider, ok=False).stderr
 
 
-def test_finished_run_is_not_overwritten(repository: Path, pretrained: Path, cache: Path) -> None:
+def test_finished_run_is_not_overwritten(pretrained: Path, cache: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (pretrained / "record.json", pretrained / "model")}
-    done = door(repository, "pretrain", *pretrain_overrides(cache, pretrained))
+    done = run_door("pretrain", *pretrain_overrides(cache, pretrained))
     assert "finished before, skipped" in done.stderr
-    done = door(repository, "pretrain", *pretrain_overrides(cache, pretrained), "seed=7", ok=False)
+    done = run_door("pretrain", *pretrain_overrides(cache, pretrained), "seed=7", ok=False)
     assert "this run is finished, with another configuration" in done.stderr
     assert "seed was 42, is 7" in done.stderr
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_gazetteer_from_pretraining_to_answers(repository: Path, cache: Path, tmp_path: Path) -> None:
+def test_gazetteer_from_pretraining_to_answers(cache: Path, tmp_path: Path) -> None:
     """An annotator that needs files of its own goes through shards, fine-tuning and use."""
     (tmp_path / "names.txt").write_text("훈민정음\n세종\n집현전\n", "utf-8")
     chosen = "entities.annotator='expressions-mecab+gazetteer:{root}/names.txt'"
     run = tmp_path / "run"
     root = f"data.root={tmp_path}"
-    door(repository, "pretrain", *pretrain_overrides(cache, run), chosen, "entities.mode=both", root)
+    run_door("pretrain", *pretrain_overrides(cache, run), chosen, "entities.mode=both", root)
     reader = tmp_path / "reader"
     small = ("train.epochs=null", "train.steps=2", "train.batch_size=4", "runtime.threads=1")
     task = ("task=korquad_sample", f"data.cache={cache}", f"run_dir={reader}")
-    door(repository, "finetune_korquad", f"init={run}", *task, *small, root)
+    run_door("finetune_korquad", f"init={run}", *task, *small, root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KORBERT_DATA", str(tmp_path))
         loaded = korbert.load(reader)
@@ -223,15 +206,12 @@ def test_gazetteer_from_pretraining_to_answers(repository: Path, cache: Path, tm
             korbert.load(reader)
 
 
-def test_entity_modes_and_a_run_without_pretraining(
-    repository: Path, pretrained: Path, sample: Path, tmp_path: Path
-) -> None:
+def test_entity_modes_and_a_run_without_pretraining(pretrained: Path, sample: Path, tmp_path: Path) -> None:
     small = tmp_path / "train.json"
     data = json.loads((sample / "KorQuAD_sample_train.json").read_text("utf-8"))
     data["data"] = data["data"][:2]
     small.write_text(json.dumps(data, ensure_ascii=False), "utf-8")
-    done = door(
-        repository, "finetune_korquad", "-m", f"init={pretrained}", "entities=none,mecab", f"task.train=[{small}]",
+    done = run_door("finetune_korquad", "-m", f"init={pretrained}", "entities=none,mecab", f"task.train=[{small}]",
         "train.steps=1", "train.epochs=null", "runtime.threads=1", f"run_dir={tmp_path / 'sweep'}",
     )  # fmt: skip
     assert "EM" in done.stderr
@@ -240,19 +220,17 @@ def test_entity_modes_and_a_run_without_pretraining(
         record = read_json(folder / "record.json")
         assert record["config"]["entities"]["mode"] == mode
         assert read_json(folder / "model" / "model.json")["entities"]["mode"] == mode
-    door(
-        repository, "finetune_korquad", *TINY, f"tokenizer_path={pretrained / 'model' / 'tokenizer'}", "entities=none",
+    run_door("finetune_korquad", *TINY, f"tokenizer_path={pretrained / 'model' / 'tokenizer'}", "entities=none",
         f"task.train=[{small}]", "train.steps=1", "train.epochs=null", f"run_dir={tmp_path / 'scratch'}",
     )  # fmt: skip
     assert (tmp_path / "scratch" / "predictions.json").exists()
 
 
-def test_tokenizer_door_and_wandb_offline(repository: Path, cache: Path, tmp_path: Path) -> None:
+def test_tokenizer_door_and_wandb_offline(cache: Path, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     tokenizer = tmp_path / "syllable"
-    door(repository, "train_tokenizer", "tokenizer=syllable", f"data.cache={cache}", f"output={tokenizer}")
-    done = door(
-        repository, "pretrain", *TINY, f"tokenizer.path={tokenizer}", "entities=none", "tracker=wandb", "train.steps=2",
+    run_door("train_tokenizer", "tokenizer=syllable", f"data.cache={cache}", f"output={tokenizer}")
+    done = run_door("pretrain", *TINY, f"tokenizer.path={tokenizer}", "entities=none", "tracker=wandb", "train.steps=2",
         "train.log_every=1", f"data.cache={cache}", f"run_dir={tmp_path / 'run'}",
     )  # fmt: skip
     assert re.search(r"upload later with: wandb sync \S+", done.stderr)
@@ -289,11 +267,9 @@ def test_tokenizer_door_and_wandb_offline(repository: Path, cache: Path, tmp_pat
         ("prepare_data", "data.root=no/such/folder", "data.root=no/such/folder: no such folder"),
     ],
 )
-def test_wrong_settings_name_the_key(
-    repository: Path, cache: Path, tmp_path: Path, name: str, override: str, named: str
-) -> None:
+def test_wrong_settings_name_the_key(cache: Path, tmp_path: Path, name: str, override: str, named: str) -> None:
     extra = () if name in ("evaluate_korquad", "prepare_data") else (f"data.cache={cache}", f"run_dir={tmp_path}/run")
-    done = door(repository, name, override, *extra, ok=False)
+    done = run_door(name, override, *extra, ok=False)
     assert named in done.stderr
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
@@ -302,11 +278,11 @@ def test_typo_in_a_group_file_names_the_key(repository: Path, tmp_path: Path) ->
     shutil.copytree(repository / "conf", tmp_path / "conf")
     with (tmp_path / "conf" / "model" / "tiny.yaml").open("a", encoding="utf-8") as file:
         file.write("hiden_size: 64\n")
-    done = door(repository, "pretrain", "--config-path", str(tmp_path / "conf"), "model=tiny", ok=False)
+    done = run_door("pretrain", "--config-path", str(tmp_path / "conf"), "model=tiny", ok=False)
     assert "hiden_size" in done.stderr
 
 
-def question_file(repository: Path, path: Path, text: str) -> Path:
+def question_file(path: Path, text: str) -> Path:
     path.write_text(text, "utf-8")
     return path
 
@@ -336,16 +312,13 @@ GOOD = {
         ('"version": "v",|"version": "v"', "line 1"),
     ],
 )
-def test_wrong_questions_stop_before_training(
-    repository: Path, pretrained: Path, tmp_path: Path, change: str, named: str
-) -> None:
+def test_wrong_questions_stop_before_training(pretrained: Path, tmp_path: Path, change: str, named: str) -> None:
     old, new = change.split("|")
     text = json.dumps(GOOD, ensure_ascii=False)
     assert old in text
     path = tmp_path / "bad.json"
     path.write_text(text.replace(old, new), "utf-8")
-    done = door(
-        repository, "finetune_korquad", f"init={pretrained}", f"task.train=[{path}]", f"run_dir={tmp_path / 'run'}",
+    done = run_door("finetune_korquad", f"init={pretrained}", f"task.train=[{path}]", f"run_dir={tmp_path / 'run'}",
         ok=False,
     )  # fmt: skip
     assert "bad.json" in done.stderr
@@ -353,11 +326,10 @@ def test_wrong_questions_stop_before_training(
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_same_questions_in_train_and_test_are_refused(repository: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_same_questions_in_train_and_test_are_refused(pretrained: Path, tmp_path: Path) -> None:
     path = tmp_path / "same.json"
     path.write_text(json.dumps(GOOD, ensure_ascii=False), "utf-8")
-    done = door(
-        repository, "finetune_korquad", f"init={pretrained}", f"task.train=[{path}]", f"task.test={path}",
+    done = run_door("finetune_korquad", f"init={pretrained}", f"task.train=[{path}]", f"task.test={path}",
         f"run_dir={tmp_path / 'run'}", ok=False,
     )  # fmt: skip
     assert "share 1 question ids, e.g. 'q1'" in done.stderr
@@ -367,61 +339,56 @@ def test_same_questions_in_train_and_test_are_refused(repository: Path, pretrain
     ("content", "named"),
     [(b"", "holds no document"), (b"\n \n", "holds no document"), ("가나다\n".encode("cp949"), "line 1: not UTF-8")],
 )
-def test_unusable_corpus_names_file_and_line(
-    repository: Path, cache: Path, tmp_path: Path, content: bytes, named: str
-) -> None:
+def test_unusable_corpus_names_file_and_line(cache: Path, tmp_path: Path, content: bytes, named: str) -> None:
     (tmp_path / "bad.txt").write_bytes(content)
-    done = door(
-        repository, "pretrain", *pretrain_overrides(cache, tmp_path / "run"), f"corpus.files=[{tmp_path}/bad.txt]",
+    done = run_door("pretrain", *pretrain_overrides(cache, tmp_path / "run"), f"corpus.files=[{tmp_path}/bad.txt]",
         ok=False,
     )  # fmt: skip
     assert "bad.txt" in done.stderr
     assert named in done.stderr
 
 
-def test_model_of_another_tokenizer_is_refused(repository: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_model_of_another_tokenizer_is_refused(pretrained: Path, tmp_path: Path) -> None:
     other = tmp_path / "run"
     shutil.copytree(pretrained, other)
     path = other / "model" / "model.json"
     write_json_atomically(path, read_json(path) | {"tokenizer": "0123456789abcdef"})
     with pytest.raises(DataError, match=r"model\.json: tokenizer: the model was made with tokenizer 0123456789abcdef"):
         korbert.load(other)
-    done = door(repository, "finetune_korquad", f"init={other}", f"run_dir={tmp_path / 'next'}", ok=False)
+    done = run_door("finetune_korquad", f"init={other}", f"run_dir={tmp_path / 'next'}", ok=False)
     assert "made with tokenizer 0123456789abcdef" in done.stderr
 
 
-def test_checkpoint_of_another_configuration_is_refused(
-    repository: Path, pretrained: Path, cache: Path, tmp_path: Path
-) -> None:
+def test_checkpoint_of_another_configuration_is_refused(pretrained: Path, cache: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(pretrained, run)
     (run / "record.json").unlink()
-    done = door(repository, "pretrain", *pretrain_overrides(cache, run), "train.optimizer.weight_decay=0.5", ok=False)
+    done = run_door("pretrain", *pretrain_overrides(cache, run), "train.optimizer.weight_decay=0.5", ok=False)
     assert "train.optimizer.weight_decay was 0.01, is 0.5" in done.stderr
 
 
-def test_prepare_data_checks_the_real_files(repository: Path, data_root: Path) -> None:
-    done = door(repository, "prepare_data", f"data.root={data_root}")
+def test_prepare_data_checks_the_real_files(data_root: Path) -> None:
+    done = run_door("prepare_data", f"data.root={data_root}")
     assert "140 articles, 5774 questions, all valid" in done.stderr
     assert "folds of 1157, 1155, 1153, 1153, 1156 questions" in done.stderr
 
 
-def test_a_fine_tuned_model_answers_again(repository: Path, finetuned: Path, tmp_path: Path) -> None:
+def test_a_fine_tuned_model_answers_again(finetuned: Path, tmp_path: Path) -> None:
     """The same answers as in fine-tuning; decoded in another way, others."""
     call = ("predict_korquad", f"run={finetuned}", "runtime.threads=1", f"data.cache={tmp_path / 'cache'}")
-    door(repository, *call, f"run_dir={tmp_path / 'same'}")
+    run_door(*call, f"run_dir={tmp_path / 'same'}")
     before, same = (read_json(folder / "predictions.json") for folder in (finetuned, tmp_path / "same"))
     assert before == same
     scores = [read_json(folder / "record.json")["results"]["f1"] for folder in (finetuned, tmp_path / "same")]
     assert scores[0] == scores[1]
-    door(repository, *call, f"run_dir={tmp_path / 'short'}", "+decoding.max_answer_length=1")
+    run_door(*call, f"run_dir={tmp_path / 'short'}", "+decoding.max_answer_length=1")
     assert read_json(tmp_path / "short" / "predictions.json") != before
-    done = door(repository, *call, f"run_dir={tmp_path / 'wrong'}", "+decoding.nbest=1", ok=False)
+    done = run_door(*call, f"run_dir={tmp_path / 'wrong'}", "+decoding.nbest=1", ok=False)
     assert "decoding.nbest: unknown, wanted some of n_best" in done.stderr
     folded = tmp_path / "folded"
     shutil.copytree(finetuned, folded)
     config = read_json(folded / "config.json")
     config["task"]["fold"] = 2
     write_json_atomically(folded / "config.json", config)
-    done = door(repository, call[0], f"run={folded}", f"run_dir={tmp_path / 'leak'}", "task.fold=1", ok=False)
+    done = run_door(call[0], f"run={folded}", f"run_dir={tmp_path / 'leak'}", "task.fold=1", ok=False)
     assert "was trained on all folds but 2" in done.stderr

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doors import run_door
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
@@ -235,15 +236,8 @@ def test_words_of_the_command_line() -> None:
     assert as_overrides(["--help"]) == ["--help"]
 
 
-def test_the_door(repository: Path, store: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "experiments/runs.py",
-        "list",
-        "where=f1>20 tokenizer.kind=character",
-        f"records={store}",
-    ]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+def test_the_door(store: Path) -> None:
+    done = run_door("runs", "list", "where=f1>20 tokenizer.kind=character", f"records={store}")
     assert "run1" in done.stdout
     assert "run2" not in done.stdout
 

@@ -9,7 +9,6 @@ import os
 import pickle
 import re
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from doors import run_door
 from hydra import initialize_config_dir
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -458,11 +458,6 @@ def test_log_lines_have_no_secrets() -> None:
     assert SECRETS["WANDB_API_KEY"] not in said
 
 
-def door(*overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "experiments/pretrain.py", *overrides]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-
-
 TINY = (
     "model=tiny", "model.hidden_size=16", "model.num_layers=1", "model.num_heads=2", "train.steps=2",
     "train.batch_size=2", "task.validation_examples=4", "tokenizer=syllable", "tokenizer.vocab_size=300",
@@ -474,8 +469,8 @@ TINY = (
 def test_a_run_keeps_no_secret(tmp_path: Path) -> None:
     """Everything that the door and wandb write, byte for byte."""
     pytest.importorskip("wandb")
-    done = door(*TINY, "tracker=wandb", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}")
-    assert done.returncode == 0, done.stderr
+    folders = (f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}")
+    done = run_door("pretrain", *TINY, "tracker=wandb", *folders)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"record.json", "config.json", "sessions.jsonl", "log.txt", "hydra.yaml"} <= {path.name for path in files}
     assert any(path.suffix == ".wandb" for path in files)
@@ -496,7 +491,7 @@ def test_a_run_keeps_no_secret(tmp_path: Path) -> None:
 def test_a_command_line_with_a_secret_stops_at_once(
     tmp_path: Path, override: str, said: str, sweep: tuple[str, ...]
 ) -> None:
-    done = door(*sweep, *TINY, override, f"run_dir={tmp_path / 'run'}")
+    done = run_door("pretrain", *sweep, *TINY, override, f"run_dir={tmp_path / 'run'}", ok=False)
     assert done.returncode == 1
     assert f"error: tracker.group: has {'the ' if 'HF' in said else ''}{said} in it" in done.stderr
     assert SECRETS["HF_TOKEN"] not in done.stderr

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from doors import run_door
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -73,15 +72,14 @@ def test_a_study_runs_for_a_few_steps(repository: Path, tmp_path: Path) -> None:
     """Two arms on the sample: one pretraining each, folders named after what varies."""
     small = "'model=tiny','model.hidden_size=32','model.num_layers=1','train.batch_size=4'"
     command = [
-        sys.executable, "experiments/pipeline.py", "-m", "experiment=study_main", "arm=none,both", "fold=null",
+        "pipeline", "-m", "experiment=study_main", "arm=none,both", "fold=null",
         "seed=1", "corpus=sample", "tokenizer=syllable", "tokenizer.vocab_size=1500", f"run_dir={tmp_path}/runs",
         f"pretrained={tmp_path}/pretrained", f"data.cache={tmp_path}/cache", f"data.records={tmp_path}/records.sqlite",
         f"pretraining=['experiment=study_pretrain','train.epochs=null','train.steps=2',{small}]",
         "finetuning=['experiment=finetune_mini','task=korquad_sample','train.epochs=null','train.steps=2']",
         "runtime.threads=1", "runtime.workers=1", "entities.annotator=mecab",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_door(*command)
     records = {path.parent.name: read_json(path) for path in (tmp_path / "runs").glob("*/record.json")}
     assert sorted(name.partition("-")[0] for name in records) == ["both", "none"]
     assert {record["config"]["entities"]["mode"] for record in records.values()} == {"none", "both"}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from doors import run_door
 from studies import REPOSITORY, SAMPLE, asked, finetuned, pretrained, report, rows_of, study
 from web import Page
 
@@ -434,9 +433,7 @@ def test_scores_against_tokenizers(runs: Path, tmp_path: Path) -> None:
 
 def test_committed_results_make_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the door, and in another process the same to the byte."""
-    command = [sys.executable, "experiments/report.py", f"folder={tmp_path}", "baseline=lexical_fold0"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_door("report", f"folder={tmp_path}", "baseline=lexical_fold0")
     files = {ending: (tmp_path / f"report.{ending}").read_text("utf-8") for ending in ("md", "tex", "html")}
     monkeypatch.chdir(REPOSITORY)
     assert report(tmp_path, Path("experiments/results"), baseline="lexical_fold0") == files
