@@ -107,7 +107,10 @@ class EntityInput:
         return keep, out.astype(np.int32)
 
     def limited(self, token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens) -> tuple[IntArray, IntArray]:
-        """The same of tokens as they are shown, without the mentions that are more than `max_entities`."""
+        """The same of such tokens, before they are `shown`, without the mentions that are more than `max_entities`.
+
+        A mention that a cut has left in part counts in every mode, so that all modes mark the same ones.
+        """
         mentions = mention_numbers(token_ids, entity_ids, special)
         count = int(mentions.max(initial=-1)) + 1
         if self.max_entities is None or count <= self.max_entities:
@@ -115,6 +118,12 @@ class EntityInput:
         stays = np.zeros(count, dtype=np.bool_)
         stays[np.linspace(0, count - 1, self.max_entities).round().astype(np.int64)] = True
         return unmarked(token_ids, entity_ids, mentions, ~stays, special)
+
+    def fitting(self, token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens) -> tuple[IntArray, IntArray]:
+        """What is `shown` of what is `limited`."""
+        keep, entities = self.limited(token_ids, entity_ids, special)
+        stay, shown = self.shown(token_ids[keep], entities, special)
+        return keep[stay], shown
 
 
 @dataclass(frozen=True, slots=True)

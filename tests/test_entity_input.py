@@ -220,6 +220,24 @@ def test_markers_never_push_the_answer_out(
         assert (inside == ENT).sum() <= limit
 
 
+@given(annotated(80), st.integers(0, 5), st.integers(0, 80))
+def test_a_limit_marks_the_same_mentions_in_every_mode(text: AnnotatedText, limit: int, start: int) -> None:
+    """Also where an edge has left a part of one."""
+    inputs = {mode: EntityInput(mode, max_entities=limit) for mode in EntityMode if mode.cuts}
+    paragraph = one_paragraph(Paragraph(text.text, (Question("q", "가나?", ()),)))
+    both, markers = (
+        WindowMaker(LETTERS, Fixed(text), inputs[mode], SHORT).dataset(paragraph)[0]
+        for mode in (EntityMode.BOTH, EntityMode.MARKERS)
+    )
+    assert [w.token_ids.tolist() for w in both] == [w.token_ids.tolist() for w in markers]
+    part = encode(text, LETTERS, EntityInput(typed=True)).window(start, start + 20, SPECIAL)
+    entities = []
+    for mode in (EntityMode.BOTH, EntityMode.EMBEDDING):
+        keep, shown = inputs[mode].fitting(part.token_ids, part.entity_ids, SPECIAL)
+        entities.append(shown[~marker_mask(part.token_ids[keep], SPECIAL)].tolist())
+    assert entities[0] == entities[1]
+
+
 def test_limits_that_leave_no_room() -> None:
     with pytest.raises(ConfigError, match=r"max_entities=7: their markers leave 3 of 17 context tokens"):
         WindowMaker(LETTERS, Fixed(), EntityInput(max_entities=7), SHORT)

@@ -151,10 +151,8 @@ class PretrainingData(ABC):
             dropped = rng.random(int(numbers.max(initial=-1)) + 1) < self.entity_dropout
             stay, entities = unmarked(part.ids, part.entities, numbers, dropped, self.special)
             keep, part = keep[stay], part.take(stay)._replace(entities=entities)
-        for choose in (self.entities.shown, self.entities.limited):
-            stay, entities = choose(part.ids, part.entities, self.special)
-            keep, part = keep[stay], part.take(stay)._replace(entities=entities)
-        return keep, part
+        stay, entities = self.entities.fitting(part.ids, part.entities, self.special)
+        return keep[stay], part.take(stay)._replace(entities=entities)
 
     def _masked(self, inputs: Joined, rng: np.random.Generator, label: int | None = None) -> PretrainingExample:
         ids, segment_ids, entity_ids, units = inputs

@@ -86,6 +86,9 @@ class WindowStatistics:
     truncated_questions: int
 
 
+_EVERYTHING = EntityInput(typed=True)
+
+
 class WindowMaker:
     """Makes the windows of a data set; every paragraph and question is annotated and tokenized once."""
 
@@ -134,13 +137,11 @@ class WindowMaker:
         texts = [paragraph.context, *(question.text for question in paragraph.questions)]
         cuts = self.entities.mode.cuts
         annotated = self.annotator.annotate_all(texts) if cuts else [AnnotatedText(text) for text in texts]
-        context = _Context(
-            paragraph.context, encode(annotated[0], self.tokenizer, self.entities), self.tokenizer.special
-        )
+        context = _Context(paragraph.context, self._encoded(annotated[0]), self.tokenizer.special)
         limit = self.config.max_question_length
         for question, text in zip(paragraph.questions, annotated[1:], strict=True):
             if cuts:
-                encoded = self._limited(encode(text, self.tokenizer, self.entities))
+                encoded = self._fitting(self._encoded(text))[1]
                 short = encoded.window(0, limit, self.tokenizer.special)
                 ids, entity_ids, length = short.token_ids, short.entity_ids, len(encoded)
             else:  # nothing asks where a question's tokens stand
@@ -202,13 +203,20 @@ class WindowMaker:
         for start, end in window_ranges(len(text), room, stride):
             begin = int(edges[start - 1]) + 1 if start else 0
             whole = begin + balanced(context.token_ids[begin : int(edges[end])], special)
-            part = context.take(whole)
-            few, entity_ids = self.entities.limited(part.token_ids, part.entity_ids, special)
-            yield whole[few], replace(part.take(few), entity_ids=entity_ids)
+            few, part = self._fitting(context.take(whole))
+            yield whole[few], part
 
-    def _limited(self, encoding: Encoding) -> Encoding:
-        keep, entity_ids = self.entities.limited(encoding.token_ids, encoding.entity_ids, self.tokenizer.special)
-        return replace(encoding.take(keep), entity_ids=entity_ids)
+    def _encoded(self, text: AnnotatedText) -> Encoding:
+        """As the entity input wants it; where mentions are limited with all of them, see `_fitting`."""
+        given = self.entities if self.entities.max_entities is None else _EVERYTHING
+        return encode(text, self.tokenizer, given)
+
+    def _fitting(self, encoding: Encoding) -> tuple[slice | IntArray, Encoding]:
+        """Which tokens of a part stay, and those, where mentions are limited."""
+        if self.entities.max_entities is None:
+            return slice(None), encoding
+        keep, entity_ids = self.entities.fitting(encoding.token_ids, encoding.entity_ids, self.tokenizer.special)
+        return keep, replace(encoding.take(keep), entity_ids=entity_ids)
 
 
 class SharedColumns:
