@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from korbert.entities import CachedAnnotator, EntityAnnotator, NoEntities, make_annotator, with_cache, write_store
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.morphology import ANALYSERS, Analyser, Morpheme, align_morphemes, make_analyser
-from korbert.text import AnnotatedText, Span
+from korbert.text import AnnotatedText, Normalizer, Span
 
 TEXTS = st.text(
     st.sampled_from("서울특별시는 삼성전자와 KBS 2020년 ㈜李 \n\t\u3000\u200b👨.()하였다했다"), max_size=40
@@ -216,14 +216,31 @@ def test_fingerprints() -> None:
 @settings(max_examples=60, deadline=None)
 @given(TEXTS)
 def test_random_spans_are_as_many_and_as_long(text: str) -> None:
-    """Or fewer, where the text has no room; never with white space at their ends; the same for the same text."""
+    """Or fewer, where the text has no room; never with white space at their ends; the same for the same text.
+
+    As long is of as many characters in NFC, white space not counted.
+    """
+
+    def size(part: str) -> int:
+        return len("".join(Normalizer("NFC")(part).text.split()))
+
     found = make_annotator("mecab").annotate(text).entities
     drawn = make_annotator("random-mecab").annotate(text)
     assert drawn == make_annotator("random-mecab").annotate(text)
-    rest = [len(span) for span in found]
+    rest = [size(span.of(text)) for span in found]
     for span in drawn.entities:
-        rest.remove(len(span))
+        rest.remove(size(span.of(text)))
         assert span.of(text) == span.of(text).strip()
+
+
+def test_random_spans_hold_whole_syllables(sample: Path) -> None:
+    """Those of a text in NFD are those of the same text in NFC."""
+    random = make_annotator("random-mecab")
+    for line in (sample / "corpus.txt").read_text("utf-8").splitlines()[:30]:
+        composed = unicodedata.normalize("NFC", line)
+        decomposed = unicodedata.normalize("NFD", line)
+        drawn = [unicodedata.normalize("NFC", span.of(decomposed)) for span in random.annotate(decomposed).entities]
+        assert drawn == [span.of(composed) for span in random.annotate(composed).entities]
 
 
 def test_random_spans_on_real_text(sample: Path) -> None:

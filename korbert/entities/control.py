@@ -7,22 +7,24 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from korbert.entities.base import EntityAnnotator
-from korbert.text import AnnotatedText, Span
+from korbert.entities.base import EntityAnnotator, mapped_back
+from korbert.text import AnnotatedText, Normalizer, Span
 
-_RULES = "random-spans-2"  # raise the number when the rules below change what is drawn
+_RULES = "random-spans-3"  # raise the number when the rules below change what is drawn
 _LABEL = "RANDOM"
 _STRETCH = 1 << 14  # characters; no paragraph of KorQuAD or Wikipedia has as many, save for lists
 
 
 class RandomSpanAnnotator(EntityAnnotator):
-    """As many spans as another annotator finds entities, of the same lengths in characters, anywhere in the text.
+    """As many spans as another annotator finds entities, of as many characters but white space, anywhere in the text.
 
     A text always gets the same ones: they are drawn from its own hash. No span begins or ends with white space.
+    Characters are counted, and spans drawn, in NFC: NFD text has those of the same text in NFC.
     """
 
     def __init__(self, base: EntityAnnotator) -> None:
         self.base = base
+        self._normalizer = Normalizer("NFC")
 
     @property
     def fingerprint(self) -> str:
@@ -49,23 +51,24 @@ class RandomSpanAnnotator(EntityAnnotator):
             start = end
         return AnnotatedText(annotated.text, tuple(spans))
 
-    @staticmethod
-    def _drawn(annotated: AnnotatedText) -> AnnotatedText:
+    def _drawn(self, annotated: AnnotatedText) -> AnnotatedText:
         text = annotated.text
-        lengths = sorted(map(len, annotated.entities), reverse=True)
-        rng = np.random.default_rng(list(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()))
-        blank = np.array([character.isspace() for character in text], dtype=np.bool_)
-        free = np.ones(len(text), dtype=np.bool_)
+        normal = self._normalizer(text)
+        visible = np.flatnonzero([not character.isspace() for character in normal.text])
+        places = normal.starts[visible]  # in the text
+        edges = np.array([(entity.start, entity.end) for entity in annotated.entities], dtype=np.int32).reshape(-1, 2)
+        lengths = places.searchsorted(edges[:, 1]) - places.searchsorted(edges[:, 0])
+        rng = np.random.default_rng(list(hashlib.sha256(normal.text.encode("utf-8")).digest()))
+        taken = np.zeros(len(visible), dtype=np.bool_)
         spans = []
-        for length in lengths:  # long ones first, while there is room
-            starts = np.flatnonzero(~blank[: len(text) - length + 1] & ~blank[length - 1 :])
-            taken = np.concatenate([[0], np.cumsum(~free)])
-            starts = starts[taken[starts + length] == taken[starts]]
-            if len(starts):
+        for length in sorted(lengths.tolist(), reverse=True):  # long ones first, while there is room
+            before = np.append(0, np.cumsum(taken))
+            starts = np.flatnonzero(before[length:] == before[: len(before) - length])
+            if length and len(starts):
                 start = int(rng.choice(starts))
-                free[start : start + length] = False
-                spans.append(Span(start, start + length, _LABEL))
-        return AnnotatedText(text, tuple(sorted(spans)))
+                taken[start : start + length] = True
+                spans.append((int(visible[start]), int(visible[start + length - 1]) + 1, _LABEL))
+        return mapped_back(normal, sorted(spans))
 
 
 def _ends(annotated: AnnotatedText) -> Iterator[int]:
