@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from studies import COMMIT, finetuned, report, rows_of, study
+from studies import COMMIT, finetuned, pretrained, report, rows_of, study
 from web import Page
 
 from korbert.files import read_json, write_json_atomically
@@ -46,6 +46,14 @@ def test_page_stands_alone(made: dict[str, str]) -> None:
         assert "<text" in svg
     assert "prefers-color-scheme: dark" in made["html"]
     assert "Noto Sans KR" in made["html"]
+
+
+@pytest.mark.parametrize(("clock", "label"), [("cpu", "minutes of training × threads"), ("wall", "minutes of training")])
+def test_times_of_several_threads_are_held_against_each_other(tmp_path: Path, clock: str, label: str) -> None:
+    for seed in (1, 2):
+        pretrained(tmp_path / "runs" / str(seed), f"train.clock={clock}", seed=seed)
+    said = Page(report(tmp_path / "report", tmp_path / "runs")["html"]).said
+    assert label in said
 
 
 def test_links_lead_to_configurations(runs: Path, tmp_path: Path) -> None:

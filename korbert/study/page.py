@@ -48,6 +48,17 @@ def _thin(points: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any
     return thinned
 
 
+def clock_threads(records: Iterable[Mapping[str, Any]]) -> list[int] | None:
+    """By how many threads each record's minutes are to be multiplied, to be held against each other.
+
+    None where the clock of any of them counted other time than that of the process's own processors.
+    """
+    found = list(records)
+    if any(record.get("config", {}).get("train", {}).get("clock") != "cpu" for record in found):
+        return None
+    return [record["hardware"]["threads"] for record in found]
+
+
 def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Draw the loss curves of all records, several pretrainings by time, and memory over time, as an SVG file.
 
@@ -64,7 +75,7 @@ def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         raise KorbertError("drawing needs matplotlib: pip install 'korbert[report]'") from None
     trained = [record for record in records if record["curve"]]
     compared = [record for record in trained if len(_held_out(record)) > 1]
-    by_core = all(record["config"].get("train", {}).get("clock") == "cpu" for record in compared)
+    threads = clock_threads(compared)
     watched = [record for record in records if record["results"].get(_MEMORY)]
     panels = len(trained) + len(watched) + (len(compared) > 1)
     if not panels:
@@ -75,12 +86,11 @@ def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         figure = Figure(figsize=(5 * columns, 3.2 * rows), layout="constrained")
         if len(compared) > 1:
             axes = figure.add_subplot(rows, columns, panels)
-            xlabel = "training minutes × threads" if by_core else "training minutes"
+            xlabel = "training minutes × threads" if threads else "training minutes"
             axes.set(title="held-out masked LM", xlabel=xlabel, ylabel="loss (nats a character)")
             lines = {}
-            for record in compared:
-                threads = record["hardware"]["threads"] if by_core else 1
-                lines[record["name"]] = [(minutes * threads, loss) for minutes, loss in _held_out(record)]
+            for record, times in zip(compared, threads or [1] * len(compared), strict=True):
+                lines[record["name"]] = [(minutes * times, loss) for minutes, loss in _held_out(record)]
             _plot(axes, lines)
         for number, record in enumerate([*trained, *watched], start=1):
             axes = figure.add_subplot(rows, columns, number)

@@ -10,6 +10,7 @@ from korbert.errors import DataError
 from korbert.study.contrasts import ONE_SEED
 from korbert.study.grouping import Group, Measure, Table
 from korbert.study.lineage import Run
+from korbert.study.page import clock_threads
 from korbert.study.report_sheets import Scored, title_of
 from korbert.study.svg import as_svg, color, make_figure, marker, plain
 
@@ -64,10 +65,14 @@ def _curves(
     named = min(len(groups), _MOST_NAMED)
     figure, axes = make_figure(_WIDTH, 3.4 + _LINE * named)
     x = "minutes" if by_time else "step"
+    runs = [run for of_group in curves for run, _ in of_group]
+    threads = clock_threads(run.found.record for run in runs) if by_time else None
+    times = dict(zip(map(id, runs), threads or [1] * len(runs), strict=True))
     for number, (group, of_group) in enumerate(zip(groups, curves, strict=True)):
         said = False
         for run, curve in of_group:
             points = [_point(run, point, x, key) for point in curve if x in point and key in point]
+            points = [(place * times[id(run)], value) for place, value in points]
             if not points:
                 continue
             style = "o" if len(points) < _FEW_POINTS else ""
@@ -77,7 +82,8 @@ def _curves(
                 linestyle="-" if number < 10 else "--", label=plain(group.label) if visible else None,
             )  # fmt: skip
             said = True
-    axes.set(xlabel="minutes of training" if by_time else "optimizer step", ylabel=_unit(label))
+    time = "minutes of training × threads" if threads else "minutes of training"
+    axes.set(xlabel=time if by_time else "optimizer step", ylabel=_unit(label))
     _legend(figure)
     return as_svg(figure, name, f"{title}: {label}")
 
