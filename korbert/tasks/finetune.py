@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from korbert.config import DataConfig, FinetuneConfig, KorquadTask, expand_root, expand_roots
-from korbert.data.batching import BatchStream, FixedSource, Source, collate_windows
+from korbert.data.batching import BatchStream, FixedSource, Source, SpanBatch, collate_windows
 from korbert.data.decoding import Candidate
 from korbert.data.korquad import KorquadDataset, fold_split, merge, read_korquad, write_predictions
 from korbert.data.loading import BatchLoader
@@ -53,6 +53,28 @@ def finetune_korquad(config: FinetuneConfig) -> dict[str, Any]:
         return _finetune(config, runtime, ranks)
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """A model, and the windows that it reads. windows: of the data sets by name."""
+
+    model: SpanModel
+    windows: Mapping[str, list[Window]]
+    collate: Callable[[Sequence[Window]], SpanBatch]
+    config: FinetuneConfig
+    runtime: Runtime
+
+    def answers(self, dataset: KorquadDataset, name: str) -> dict[str, list[Candidate]]:
+        """The candidates of each question, best first."""
+        windows, decoding = self.windows[name], self.config.task.decoding
+        found = predict(self.model, windows, self.collate, decoding, self.runtime, self.config.train.batch_size)
+        return {question.id: found[question.id] for _, _, question in dataset.questions()}
+
+    def scores(self, dataset: KorquadDataset, name: str) -> dict[str, float]:
+        """What training watches."""
+        result = score_predictions(dataset.gold(), best_answers(self.answers(dataset, name)))
+        return {"exact_match": result.exact_match, "f1": result.f1}
+
+
 def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[str, Any]:
     ranks.agree("run_dir", config.run_dir)
     train, validation, test = korquad_data(config)
@@ -63,16 +85,7 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
         folder = start_run(config) if ranks.is_first else Path(config.run_dir)
 
     seed_everything(config.seed)
-    sizes = model_sizes(config, pretrained, len(tokenizer), entities.entity_types)
-    model = SpanModel(replace(sizes, letters=config.task.letters))
-    if pretrained is not None:
-        copy_shared(pretrained.model, model)
-    compile_layers(model, runtime)
-    if config.task.window.max_length > model.config.max_positions:
-        raise ConfigError(
-            f"task.window.max_length={config.task.window.max_length} is more than the model's "
-            f"{model.config.max_positions} positions"
-        )
+    model = _model(config, pretrained, len(tokenizer), entities, runtime)
     annotator = make_annotator(expand_root(annotator_name, config.data), config.entities.store, config.data.cache)
     if config.entities.store is None:
         annotator = with_cache(annotator, config.data.cache)
@@ -93,18 +106,10 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
         collate_windows, pad_id=tokenizer.special.pad, packed=runtime.packed,
         sharing=tokenizer.special if entities.shared_positions else None, letters=model.config.letters,
     )  # fmt: skip
+    reader = _Reader(model, windows, collate, config, runtime)
     source: Source[Window] = FixedSource(windows["train"])
     if config.entities.dropout:
         source = MentionDropout(windows["train"], config.entities.dropout, tokenizer.special, config.seed)
-
-    def answer(dataset: KorquadDataset, name: str) -> dict[str, list[Candidate]]:
-        found = predict(model, windows[name], collate, config.task.decoding, runtime, config.train.batch_size)
-        return {question.id: found[question.id] for _, _, question in dataset.questions()}
-
-    def evaluate() -> dict[str, float]:
-        assert validation is not None
-        result = score_predictions(validation.gold(), best_answers(answer(validation, "validation")))
-        return {"exact_match": result.exact_match, "f1": result.f1}
 
     identities = {"tokenizer": tokenizer.fingerprint, "annotator": annotator.fingerprint, "mode": entities.mode.value}
     fixed = fixed_config(config, **identities)
@@ -124,8 +129,8 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
             fixed_config=fixed,
             seed=config.seed,
             ranks=ranks,
-            evaluate=evaluate if validation is not None else None,
-            metric=Metric("f1", larger_is_better=True) if validation is not None else None,
+            evaluate=None if validation is None else functools.partial(reader.scores, validation, "validation"),
+            metric=None if validation is None else Metric("f1", larger_is_better=True),
         )
         kept = trainer.run()
         if not ranks.is_first:
@@ -133,29 +138,54 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
         tensors, _ = load_tensors(folder / "model" / "model.safetensors")
         load_weights(model, tensors, folder / "model" / "model.safetensors")
         model.eval()
-        answers = answer(test, "test")
-        decoding = config.task.decoding
+        temperature = None
         if validation is not None:
-            held_out = answer(validation, "validation")
-            decoding = replace(decoding, temperature=fit_temperature(_scores(held_out), _right(validation, held_out)))
+            held_out = reader.answers(validation, "validation")
+            temperature = fit_temperature(_scores(held_out), _right(validation, held_out))
+            decoding = replace(config.task.decoding, temperature=temperature)
             write_description(folder / "model", replace(description, decoding=decoding), tokenizer_folder)
-        best = best_answers(answers)
-        scores = score_results(test, best, config.task)
-        tracker.finish({"exact_match": scores["exact_match"], "f1": scores["f1"]})
-    write_predictions(folder / "predictions.json", best)
-    write_nbest(folder / "nbest.json", answers, decoding.temperature)
-    log.info("predictions: %s", folder / "predictions.json")
+        scores = _score_test(reader, test, temperature, folder)
+        tracker.finish({key: scores[key] for key in ("exact_match", "f1")})
     log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", scores)
+    calibration = scores.pop("calibration")
     results = {
         **scores,
-        **({"validation": {key: kept[key] for key in ("exact_match", "f1")}} if validation is not None else {}),
-        "calibration": _calibration(test, answers, decoding.temperature if validation is not None else None),
+        **({} if validation is None else {"validation": {key: kept[key] for key in ("exact_match", "f1")}}),
+        "calibration": calibration,
         "steps": trainer.progress.step,
         "tokens": trainer.progress.tokens,
         "seconds": round(trainer.progress.seconds, 1),
         "train_questions": len(train),
     }
     return finish_run(folder, "finetune_korquad", config, results, tokenizer=described(tokenizer))
+
+
+def _model(
+    config: FinetuneConfig, pretrained: Bundle | None, vocabulary: int, entities: EntityInput, runtime: Runtime
+) -> SpanModel:
+    """The model to train, with the weights of the pretrained one, if any. Raises ConfigError for too long windows."""
+    sizes = model_sizes(config, pretrained, vocabulary, entities.entity_types)
+    model = SpanModel(replace(sizes, letters=config.task.letters))
+    if pretrained is not None:
+        copy_shared(pretrained.model, model)
+    compile_layers(model, runtime)
+    if config.task.window.max_length > model.config.max_positions:
+        raise ConfigError(
+            f"task.window.max_length={config.task.window.max_length} is more than the model's "
+            f"{model.config.max_positions} positions"
+        )
+    return model
+
+
+def _score_test(reader: _Reader, test: KorquadDataset, temperature: float | None, folder: Path) -> dict[str, Any]:
+    """Answer the test questions, write the answers, and return their scores. temperature: if one was fitted."""
+    answers = reader.answers(test, "test")
+    best = best_answers(answers)
+    write_predictions(folder / "predictions.json", best)
+    used = reader.config.task.decoding.temperature if temperature is None else temperature
+    write_nbest(folder / "nbest.json", answers, used)
+    log.info("predictions: %s", folder / "predictions.json")
+    return {**score_results(test, best, reader.config.task), "calibration": _calibration(test, answers, temperature)}
 
 
 def score_results(dataset: KorquadDataset, predictions: Mapping[str, str], task: KorquadTask) -> dict[str, Any]:
