@@ -175,6 +175,13 @@ def test_words_can_be_asked_for_where_there_are_no_entities(
         make(plain, EntityMode.NONE, echo=1.0, words=0.9)
 
 
+def test_a_passage_in_which_no_word_begins(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    """One token longer than a passage: there is nothing to ask for, and no crash."""
+    inside = np.flatnonzero(~corpus[1].begins_word)  # type: ignore[attr-defined]
+    ids = inside[~np.isin(inside, SPECIAL.ids)][:5].astype(np.int32)
+    assert make(corpus, EntityMode.NONE, echo=1.0, words=1.0)._words(ids) == []
+
+
 def test_words_before_a_josa_are_asked_for(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
     """They begin a word in the passage and a josa follows; the question lacks them where it stood."""
     vocabulary = corpus[1].vocabulary

@@ -9,6 +9,7 @@ them.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -157,7 +158,7 @@ class SelectionPassages(Passages):
         is_special = np.isin(ids, self.special.ids)
         edges = np.flatnonzero(self._begins_word[ids] | is_special | np.roll(is_special, 1))
         words = []
-        for a, b in zip(edges.tolist(), [*edges[1:].tolist(), len(ids)], strict=True):
+        for a, b in itertools.pairwise([*edges.tolist(), len(ids)]):  # where no word begins there is none
             end = b
             while end > a and self._is_josa[ids[end - 1]]:
                 end -= 1
