@@ -11,6 +11,7 @@ import pytest
 import torch
 from browser import Browser, find_browser
 from models import write_run
+from studies import report, study
 
 from korbert.config import DemoConfig
 from korbert.data.shards import ShardedCorpus, build_shards
@@ -65,6 +66,18 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> tuple[Shar
     build_shards(folder / "shards", [sample / "corpus.txt"], folder / "tokenizer", "mecab")
     tokenizer = load_tokenizer(folder / "tokenizer")
     return ShardedCorpus(folder / "shards", tokenizer.fingerprint), tokenizer
+
+
+@pytest.fixture(scope="session")
+def study_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tokenizers, each with two modes and three seeds."""
+    return study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="session")
+def study_report(study_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The report on them, against mode "none"."""
+    return report(tmp_path_factory.mktemp("report"), study_runs, baseline="entities.mode:none", title="보고서")
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -18,11 +17,9 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["hydra", "korbert.tasks.pretrain", "korbert.tasks.finetune"])
 
 
-def run_door(
-    name: str, *overrides: str, ok: bool = True, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def run_door(name: str, *overrides: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
     """Run an experiment script; ok: whether it is to end well. It shows no traceback either way."""
-    given = {key: value for key, value in os.environ.items() if key != "KORBERT_DATA"} | dict(environment or {})
+    given = {key: value for key, value in os.environ.items() if key != "KORBERT_DATA"}
     arguments = [f"experiments/{name}.py", *overrides]
     with tempfile.TemporaryDirectory() as folder:
         streams = [Path(folder) / "out", Path(folder) / "err"]

@@ -45,7 +45,8 @@ def pretrained(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finetuned(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("finetuned") / "run"
-    run_door("finetune_korquad", f"init={pretrained}", "train.epochs=1", "task.validation_share=0.1",
+    run_door(
+        "finetune_korquad", f"init={pretrained}", "train.epochs=1", "task.validation_share=0.1",
         "train.evaluate_every=10", "runtime.threads=1", f"run_dir={run}",
     )  # fmt: skip
     return run
@@ -64,7 +65,8 @@ def test_run_folders_hold_everything(pretrained: Path, finetuned: Path) -> None:
 
 
 def test_record_agrees_with_the_official_metric_on_the_predictions(sample: Path, finetuned: Path) -> None:
-    done = run_door("evaluate_korquad", f"dataset={sample / 'KorQuAD_sample_dev.json'}",
+    done = run_door(
+        "evaluate_korquad", f"dataset={sample / 'KorQuAD_sample_dev.json'}",
         f"predictions={finetuned / 'predictions.json'}",
     )  # fmt: skip
     lines = done.stdout.strip().splitlines()
@@ -160,7 +162,8 @@ def test_budget_ends_the_run_and_its_schedule(cache: Path, tmp_path: Path) -> No
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert lines[-2]["learning_rate"] < 0.05 * max(line.get("learning_rate", 0) for line in lines)
     assert lines[-2]["detection_loss"] < lines[0]["detection_loss"]
-    done = run_door("finetune_korquad", f"init={tmp_path / 'run'}", "train.steps=2", "runtime.threads=1", "dropout=0.2",
+    done = run_door(
+        "finetune_korquad", f"init={tmp_path / 'run'}", "train.steps=2", "runtime.threads=1", "dropout=0.2",
         "runtime.layout=packed", f"run_dir={tmp_path / 'finetuned'}",
     )  # fmt: skip
     assert "EM" in done.stderr
@@ -211,7 +214,8 @@ def test_entity_modes_and_a_run_without_pretraining(pretrained: Path, sample: Pa
     data = json.loads((sample / "KorQuAD_sample_train.json").read_text("utf-8"))
     data["data"] = data["data"][:2]
     small.write_text(json.dumps(data, ensure_ascii=False), "utf-8")
-    done = run_door("finetune_korquad", "-m", f"init={pretrained}", "entities=none,mecab", f"task.train=[{small}]",
+    done = run_door(
+        "finetune_korquad", "-m", f"init={pretrained}", "entities=none,mecab", f"task.train=[{small}]",
         "train.steps=1", "train.epochs=null", "runtime.threads=1", f"run_dir={tmp_path / 'sweep'}",
     )  # fmt: skip
     assert "EM" in done.stderr
@@ -220,7 +224,8 @@ def test_entity_modes_and_a_run_without_pretraining(pretrained: Path, sample: Pa
         record = read_json(folder / "record.json")
         assert record["config"]["entities"]["mode"] == mode
         assert read_json(folder / "model" / "model.json")["entities"]["mode"] == mode
-    run_door("finetune_korquad", *TINY, f"tokenizer_path={pretrained / 'model' / 'tokenizer'}", "entities=none",
+    run_door(
+        "finetune_korquad", *TINY, f"tokenizer_path={pretrained / 'model' / 'tokenizer'}", "entities=none",
         f"task.train=[{small}]", "train.steps=1", "train.epochs=null", f"run_dir={tmp_path / 'scratch'}",
     )  # fmt: skip
     assert (tmp_path / "scratch" / "predictions.json").exists()
@@ -230,7 +235,8 @@ def test_tokenizer_door_and_wandb_offline(cache: Path, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     tokenizer = tmp_path / "syllable"
     run_door("train_tokenizer", "tokenizer=syllable", f"data.cache={cache}", f"output={tokenizer}")
-    done = run_door("pretrain", *TINY, f"tokenizer.path={tokenizer}", "entities=none", "tracker=wandb", "train.steps=2",
+    done = run_door(
+        "pretrain", *TINY, f"tokenizer.path={tokenizer}", "entities=none", "tracker=wandb", "train.steps=2",
         "train.log_every=1", f"data.cache={cache}", f"run_dir={tmp_path / 'run'}",
     )  # fmt: skip
     assert re.search(r"upload later with: wandb sync \S+", done.stderr)
@@ -318,7 +324,8 @@ def test_wrong_questions_stop_before_training(pretrained: Path, tmp_path: Path, 
     assert old in text
     path = tmp_path / "bad.json"
     path.write_text(text.replace(old, new), "utf-8")
-    done = run_door("finetune_korquad", f"init={pretrained}", f"task.train=[{path}]", f"run_dir={tmp_path / 'run'}",
+    done = run_door(
+        "finetune_korquad", f"init={pretrained}", f"task.train=[{path}]", f"run_dir={tmp_path / 'run'}",
         ok=False,
     )  # fmt: skip
     assert "bad.json" in done.stderr
@@ -329,7 +336,8 @@ def test_wrong_questions_stop_before_training(pretrained: Path, tmp_path: Path, 
 def test_same_questions_in_train_and_test_are_refused(pretrained: Path, tmp_path: Path) -> None:
     path = tmp_path / "same.json"
     path.write_text(json.dumps(GOOD, ensure_ascii=False), "utf-8")
-    done = run_door("finetune_korquad", f"init={pretrained}", f"task.train=[{path}]", f"task.test={path}",
+    done = run_door(
+        "finetune_korquad", f"init={pretrained}", f"task.train=[{path}]", f"task.test={path}",
         f"run_dir={tmp_path / 'run'}", ok=False,
     )  # fmt: skip
     assert "share 1 question ids, e.g. 'q1'" in done.stderr
@@ -341,7 +349,8 @@ def test_same_questions_in_train_and_test_are_refused(pretrained: Path, tmp_path
 )
 def test_unusable_corpus_names_file_and_line(cache: Path, tmp_path: Path, content: bytes, named: str) -> None:
     (tmp_path / "bad.txt").write_bytes(content)
-    done = run_door("pretrain", *pretrain_overrides(cache, tmp_path / "run"), f"corpus.files=[{tmp_path}/bad.txt]",
+    done = run_door(
+        "pretrain", *pretrain_overrides(cache, tmp_path / "run"), f"corpus.files=[{tmp_path}/bad.txt]",
         ok=False,
     )  # fmt: skip
     assert "bad.txt" in done.stderr

@@ -68,7 +68,7 @@ def test_main_contrast_is_what_was_decided() -> None:
 
 
 @pytest.mark.slow
-def test_a_study_runs_for_a_few_steps(repository: Path, tmp_path: Path) -> None:
+def test_a_study_runs_for_a_few_steps(tmp_path: Path) -> None:
     """Two arms on the sample: one pretraining each, folders named after what varies."""
     small = "'model=tiny','model.hidden_size=32','model.num_layers=1','train.batch_size=4'"
     command = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from studies import COMMIT, finetuned, pretrained, report, rows_of, study
+from studies import COMMIT, finetuned, pretrained, report, rows_of
 from web import Page
 
 from korbert.files import read_json, write_json_atomically
@@ -18,18 +18,8 @@ from korbert.study.sheets import Cell, Sheet, latex_text, relative_link, sheet_a
 EVIL = '<script>alert("1")</script>'
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return study(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def made(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return report(tmp_path_factory.mktemp("report"), runs, baseline="entities.mode:none", title="보고서")
-
-
-def test_page_stands_alone(made: dict[str, str]) -> None:
-    page = Page(made["html"])
+def test_page_stands_alone(study_report: dict[str, str]) -> None:
+    page = Page(study_report["html"])
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
     assert page.tags.count("script") == 1
@@ -37,15 +27,15 @@ def test_page_stands_alone(made: dict[str, str]) -> None:
     assert page.tags.count("svg") == 4
     assert all(re.match(r"#|\.\.?/", address) for address in page.addresses)
     assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
-    assert not re.search(r"@import|url\((?!#)|https?:", made["html"])
+    assert not re.search(r"@import|url\((?!#)|https?:", study_report["html"])
     said = " ".join("".join(page.said).split())
     assert "보고서" in said
     assert "Energy was not measured." in said
-    for svg in re.findall(r"<svg.*?</svg>", made["html"], re.DOTALL):
+    for svg in re.findall(r"<svg.*?</svg>", study_report["html"], re.DOTALL):
         assert ET.fromstring(svg).get("viewBox")
         assert "<text" in svg
-    assert "prefers-color-scheme: dark" in made["html"]
-    assert "Noto Sans KR" in made["html"]
+    assert "prefers-color-scheme: dark" in study_report["html"]
+    assert "Noto Sans KR" in study_report["html"]
 
 
 @pytest.mark.parametrize(("clock", "unit"), [("cpu", " × threads"), ("wall", "")])
@@ -56,8 +46,8 @@ def test_times_of_several_threads_are_held_against_each_other(tmp_path: Path, cl
     assert f"minutes of training{unit}" in said
 
 
-def test_links_lead_to_configurations(runs: Path, tmp_path: Path) -> None:
-    made = report(tmp_path / "a report" / "of runs", runs)
+def test_links_lead_to_configurations(study_runs: Path, tmp_path: Path) -> None:
+    made = report(tmp_path / "a report" / "of runs", study_runs)
     links = [address for address in Page(made["html"]).addresses if not address.startswith("#")]
     assert len(links) == 24
     for link in links:
@@ -65,12 +55,12 @@ def test_links_lead_to_configurations(runs: Path, tmp_path: Path) -> None:
     assert all(f"({link})" in made["md"] for link in links)
 
 
-def test_every_number_has_its_command_and_commit(runs: Path, made: dict[str, str]) -> None:
-    rows = rows_of(made["md"], "Runs, KorQuAD")
+def test_every_number_has_its_command_and_commit(study_runs: Path, study_report: dict[str, str]) -> None:
+    rows = rows_of(study_report["md"], "Runs, KorQuAD")
     assert len(rows) == 12
     for row in rows:
         name = re.match(r"\[(.*)\]", row["run"])[1].replace("\\", "")  # type: ignore[index]
-        record = read_json(runs / name / "record.json")
+        record = read_json(study_runs / name / "record.json")
         assert row["EM (%)"] == f"{record['results']['exact_match']:.2f}"
         assert row["command"] == f"`{record['command']}`"
         assert row["commit"] == f"`{COMMIT[:12]}`"
@@ -98,15 +88,15 @@ def test_names_are_shown_and_not_run(tmp_path: Path) -> None:
     assert r"\textless{}script\textgreater{}" in made["tex"]
 
 
-def test_the_same_records_make_the_same_files(runs: Path, tmp_path: Path) -> None:
+def test_the_same_records_make_the_same_files(study_runs: Path, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     finetuned(tmp_path / "more" / "one", 0.5)
-    first = report(tmp_path / "report", runs, tmp_path / "more")
-    assert report(tmp_path / "report", tmp_path / "more", runs) == first
+    first = report(tmp_path / "report", study_runs, tmp_path / "more")
+    assert report(tmp_path / "report", tmp_path / "more", study_runs) == first
 
 
-def test_latex_can_be_set(made: dict[str, str]) -> None:
-    tex = made["tex"]
+def test_latex_can_be_set(study_report: dict[str, str]) -> None:
+    tex = study_report["tex"]
     for part in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", tex, re.DOTALL):
         rows = [line for line in part[1].strip().splitlines() if line.endswith(r"\\")]
         assert len(rows) > 1

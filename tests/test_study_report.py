@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from doors import run_door
-from studies import REPOSITORY, SAMPLE, asked, finetuned, pretrained, report, rows_of, study
+from studies import REPOSITORY, SAMPLE, asked, finetuned, pretrained, report, rows_of
 from web import Page
 
 from korbert.config import DataConfig, PublishConfig
@@ -42,21 +42,11 @@ def change(run: Path, **values: Any) -> None:
     write_json_atomically(run / "record.json", record)
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return study(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def made(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return report(tmp_path_factory.mktemp("report"), runs, baseline="entities.mode:none", title="보고서")
-
-
 # ---- groups ----
 
 
-def test_groups_differ_in_more_than_seed_and_fold(runs: Path) -> None:
-    answers, pretraining = tables_of(runs)
+def test_groups_differ_in_more_than_seed_and_fold(study_runs: Path) -> None:
+    answers, pretraining = tables_of(study_runs)
     assert answers.columns == ["tokenizer.kind", "entities.mode"]  # the tokenizer's is the pretraining's setting
     assert [(group.name, len(group.runs)) for group in answers.groups] == [
         ("tokenizer.kind=sentencepiece, entities.mode=both", 3),
@@ -70,8 +60,8 @@ def test_groups_differ_in_more_than_seed_and_fold(runs: Path) -> None:
     assert not any(group.rests_on_one_pretraining() for group in answers.groups)
 
 
-def test_each_group_is_compared_with_the_baseline_that_is_most_like_it(runs: Path) -> None:
-    table = tables_of(runs)[0]
+def test_each_group_is_compared_with_the_baseline_that_is_most_like_it(study_runs: Path) -> None:
+    table = tables_of(study_runs)[0]
     pairs = [(group.label, base.label) for group, base in choose_baselines(table, ["entities.mode:none"])]
     assert pairs == [("sentencepiece · both", "sentencepiece · none"), ("character · both", "character · none")]
     one = choose_baselines(table, ["tokenizer.kind=character", "entities.mode:none"])
@@ -128,12 +118,14 @@ def test_unknown_tasks_show_what_they_measured(tmp_path: Path) -> None:
 # ---- numbers ----
 
 
-def test_scores_are_those_of_the_records(runs: Path, made: dict[str, str]) -> None:
-    rows = {(row["tokenizer.kind"], row["entities.mode"]): row for row in rows_of(made["md"], "KorQuAD")}
+def test_scores_are_those_of_the_records(study_runs: Path, study_report: dict[str, str]) -> None:
+    rows = {(row["tokenizer.kind"], row["entities.mode"]): row for row in rows_of(study_report["md"], "KorQuAD")}
     assert len(rows) == 4
     for (kind, mode), row in rows.items():
         name = {"character": "syllable", "sentencepiece": "mecab_bpe"}[kind]
-        results = [read_json(runs / f"{name}-{mode}-{seed}/finetune/record.json")["results"] for seed in (1, 2, 3)]
+        results = [
+            read_json(study_runs / f"{name}-{mode}-{seed}/finetune/record.json")["results"] for seed in (1, 2, 3)
+        ]
         for title, key in (("EM (%)", "exact_match"), ("F1 (%)", "f1")):
             values = [result[key] for result in results]
             assert row[title] == f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
@@ -167,8 +159,8 @@ def scores_by_hand(run: Path, key: str) -> list[float]:
     ]
 
 
-def test_differences_are_those_of_the_predictions(runs: Path, made: dict[str, str]) -> None:
-    rows = rows_of(made["md"], "Differences, KorQuAD")
+def test_differences_are_those_of_the_predictions(study_runs: Path, study_report: dict[str, str]) -> None:
+    rows = rows_of(study_report["md"], "Differences, KorQuAD")
     assert len(rows) == 4
     articles = [number for number, article in enumerate(asked(None).articles) for _ in range(article.num_questions)]
     p_values = []
@@ -176,7 +168,7 @@ def test_differences_are_those_of_the_predictions(runs: Path, made: dict[str, st
         name = {"character": "syllable", "sentencepiece": "mecab_bpe"}[row["runs"].split(" · ")[0]]
         key = "exact_match" if row["measure"] == "EM (%)" else "f1"
         with_, without = (
-            np.array([scores_by_hand(runs / f"{name}-{mode}-{seed}" / "finetune", key) for seed in (1, 2, 3)])
+            np.array([scores_by_hand(study_runs / f"{name}-{mode}-{seed}" / "finetune", key) for seed in (1, 2, 3)])
             for mode in ("both", "none")
         )
         wanted = bootstrap_difference(without, with_, articles, paired=True)
@@ -419,13 +411,13 @@ def comparison(folder: Path, **fingerprints: str) -> Path:
     return folder
 
 
-def test_scores_against_tokenizers(runs: Path, tmp_path: Path) -> None:
-    made = report(tmp_path / "report", runs, comparison=str(comparison(tmp_path / "comparison")))
+def test_scores_against_tokenizers(study_runs: Path, tmp_path: Path) -> None:
+    made = report(tmp_path / "report", study_runs, comparison=str(comparison(tmp_path / "comparison")))
     titles = re.findall(r"<h3>((?:EM|F1) against [^<]*)</h3>", made["html"])
     assert titles == [f"{m} against {x}" for m in ("EM", "F1") for x in ("tokens by eojeol", "oracle EM")] * 2
     assert "comparison&#39;s own models, p" in made["html"]
     with pytest.raises(DataError, match=r"results\.jsonl: file: not found"):
-        report(tmp_path / "report", runs, comparison=str(tmp_path))
+        report(tmp_path / "report", study_runs, comparison=str(tmp_path))
 
 
 # ---- what the repository holds ----
