@@ -22,7 +22,7 @@ from korbert.errors import KorbertError
 from korbert.model import PretrainingModel, SpanModel
 from korbert.prediction import predict
 from korbert.study.calibration import confidence
-from korbert.text import AnnotatedText, Span
+from korbert.text import AnnotatedText, Span, span_edges
 from korbert.tokenizers import SpecialTokens
 from korbert.training.bundle import Bundle, load_bundle
 from korbert.training.runtime import Runtime
@@ -131,9 +131,8 @@ class Reader:
             for entity in self.annotator.annotate(text).entities
             if all(entity.end <= place.start or place.end <= entity.start for place in places)
         ]
-        edges = [edge for place in places for edge in (place.start, place.end)]
         annotated = AnnotatedText(text, tuple(entities))
-        encoding = encode(annotated, self.bundle.tokenizer, self.bundle.description.entities, edges)
+        encoding = encode(annotated, self.bundle.tokenizer, self.bundle.description.entities, span_edges(places))
         token_ids, keep = encoding.token_ids.copy(), np.ones(len(encoding), dtype=np.bool_)
         for place in places:
             inside = np.flatnonzero((encoding.starts < place.end) & (encoding.ends > place.start))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from korbert.entities.types import TYPES, type_id
-from korbert.text import AnnotatedText, IntArray
+from korbert.text import AnnotatedText, IntArray, span_edges
 from korbert.tokenizers import SpecialTokens, Tokenizer
 
 OUTSIDE, ENTITY = 0, 1  # entity ids; where types are told, from 1 on they are those of `TYPES`
@@ -165,7 +165,7 @@ def encode(
     gives an empty encoding. `max_entities` is for parts of a text, and not looked at here.
     """
     given = EntityInput.of(entities)
-    edges = _edges(annotated) if given.mode.cuts and cut else []
+    edges = span_edges(annotated.entities) if given.mode.cuts and cut else []
     tokens = tokenizer.encode(annotated.text, [*edges, *boundaries])
     entity_ids = np.zeros(len(tokens), dtype=np.int32)
     encoding = Encoding(tokens.ids, entity_ids, tokens.starts, tokens.ends)
@@ -189,7 +189,7 @@ def encode_all(
     if not annotated:
         nothing = np.zeros(0, dtype=np.int32)
         return Encoding(nothing, nothing, nothing, nothing), np.zeros(0, dtype=np.int64)
-    tokens = [tokenizer.encode(text.text, _edges(text) if cut else ()) for text in annotated]
+    tokens = [tokenizer.encode(text.text, span_edges(text.entities) if cut else ()) for text in annotated]
     ids, starts, ends = map(np.concatenate, zip(*((t.ids, t.starts, t.ends) for t in tokens), strict=True))
     lengths = np.array([len(t.ids) for t in tokens])
     firsts = np.append(0, np.cumsum(lengths))
@@ -205,11 +205,6 @@ def encode_all(
     marked = _marked(Encoding(ids, np.full_like(ids, OUTSIDE), starts, ends), mentions, tokenizer.special)
     before = np.searchsorted([last for _, last, _ in mentions], firsts, side="right")
     return marked, np.diff(firsts + 2 * before)
-
-
-def _edges(annotated: AnnotatedText) -> list[int]:
-    """Where tokens are cut."""
-    return [edge for entity in annotated.entities for edge in (entity.start, entity.end)]
 
 
 def _marked(encoding: Encoding, mentions: Sequence[tuple[int, int, int]], special: SpecialTokens) -> Encoding:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, cast
@@ -42,6 +43,11 @@ class Span:
     def of(self, text: str) -> str:
         """Return the characters of `text` that this span covers."""
         return text[self.start : self.end]
+
+
+def span_edges(spans: Iterable[Span]) -> list[int]:
+    """Where spans begin and end: the characters at which tokens are cut."""
+    return [edge for span in spans for edge in (span.start, span.end)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from korbert.errors import KorbertError
 from korbert.files import appended_json, checksum, digest, read_json
 from korbert.tasks.prepare import corpus_files, prepare_tokenizer
 from korbert.tasks.runs import finish_run, kept, run_once, start_run
+from korbert.text import span_edges
 from korbert.tokenizers import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -112,8 +113,7 @@ def _annotate_and_tokenize(config: BuildingConfig) -> tuple[int, float]:
     for record in records:
         for paragraph in annotator.annotate_all(record.paragraphs):
             for sentence in split_sentences(paragraph):
-                edges = [edge for entity in sentence.entities for edge in (entity.start, entity.end)]
-                tokenizer.encode(sentence.text, edges if cut else ())
+                tokenizer.encode(sentence.text, span_edges(sentence.entities) if cut else ())
     return sum(map(len, records)), time.process_time() - began
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from korbert.data.korquad import KorquadDataset
 from korbert.metrics import QuestionScore, score_question
-from korbert.text import Span, place_of
+from korbert.text import Span, place_of, span_edges
 from korbert.tokenizers import Tokenizer, Tokens
 
 # In the manner of kortok's changed script (arXiv 2010.02534): particles at the end of gold and prediction go.
@@ -102,6 +102,6 @@ def _tokenized(
     for article in dataset.articles:
         for paragraph in article.paragraphs:
             found = entities(paragraph.context) if entities else ()
-            tokens = tokenizer.encode(paragraph.context, [edge for span in found for edge in (span.start, span.end)])
+            tokens = tokenizer.encode(paragraph.context, span_edges(found))
             answers = [[(a.start, a.start + len(a.text)) for a in q.answers] for q in paragraph.questions]
             yield paragraph.context, tokens, answers

@@ -32,12 +32,12 @@ from korbert.study.significance import bootstrap_interval
 from korbert.tasks.evaluate import other_version
 from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import by_ranks, described, finish_run, fixed_config, run_once, start_run
-from korbert.tasks.starting import model_sizes, starting_point
+from korbert.tasks.starting import model_sizes, starting_point, take_over
 from korbert.tokenizers import load_tokenizer
-from korbert.training.bundle import Bundle, Description, copy_shared, write_description
+from korbert.training.bundle import Bundle, Description, write_description
 from korbert.training.distributed import Ranks, joined
 from korbert.training.loop import Metric, Trainer
-from korbert.training.runtime import Runtime, compile_layers, make_runtime, seed_everything
+from korbert.training.runtime import Runtime, make_runtime, seed_everything
 from korbert.training.state import load_tensors, load_weights
 from korbert.training.tracking import Tracker, TrackerConfig
 
@@ -85,7 +85,9 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
         folder = start_run(config) if ranks.is_first else Path(config.run_dir)
 
     seed_everything(config.seed)
-    model = _model(config, pretrained, len(tokenizer), entities, runtime)
+    sizes = model_sizes(config, pretrained, len(tokenizer), entities.entity_types)
+    model = SpanModel(replace(sizes, letters=config.task.letters))
+    take_over(model, pretrained, runtime, "task.window.max_length", config.task.window.max_length)
     annotator = make_annotator(expand_root(annotator_name, config.data), config.entities.store, config.data.cache)
     if config.entities.store is None:
         annotator = with_cache(annotator, config.data.cache)
@@ -147,34 +149,15 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
         scores = _score_test(reader, test, temperature, folder)
         tracker.finish({key: scores[key] for key in ("exact_match", "f1")})
     log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", scores)
-    calibration = scores.pop("calibration")
     results = {
         **scores,
         **({} if validation is None else {"validation": {key: kept[key] for key in ("exact_match", "f1")}}),
-        "calibration": calibration,
         "steps": trainer.progress.step,
         "tokens": trainer.progress.tokens,
         "seconds": round(trainer.progress.seconds, 1),
         "train_questions": len(train),
     }
     return finish_run(folder, "finetune_korquad", config, results, tokenizer=described(tokenizer))
-
-
-def _model(
-    config: FinetuneConfig, pretrained: Bundle | None, vocabulary: int, entities: EntityInput, runtime: Runtime
-) -> SpanModel:
-    """The model to train, with the weights of the pretrained one, if any. Raises ConfigError for too long windows."""
-    sizes = model_sizes(config, pretrained, vocabulary, entities.entity_types)
-    model = SpanModel(replace(sizes, letters=config.task.letters))
-    if pretrained is not None:
-        copy_shared(pretrained.model, model)
-    compile_layers(model, runtime)
-    if config.task.window.max_length > model.config.max_positions:
-        raise ConfigError(
-            f"task.window.max_length={config.task.window.max_length} is more than the model's "
-            f"{model.config.max_positions} positions"
-        )
-    return model
 
 
 def _score_test(reader: _Reader, test: KorquadDataset, temperature: float | None, folder: Path) -> dict[str, Any]:

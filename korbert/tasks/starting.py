@@ -7,9 +7,10 @@ from pathlib import Path
 
 from korbert.config import FromPretrained
 from korbert.errors import ConfigError
-from korbert.model import ModelConfig
+from korbert.model import ModelConfig, SpanModel, TaggerModel
 from korbert.tasks.importing import import_model
-from korbert.training.bundle import Bundle, load_bundle
+from korbert.training.bundle import Bundle, copy_shared, load_bundle
+from korbert.training.runtime import Runtime, compile_layers
 
 _HUGGING_FACE = "hf:"
 
@@ -54,3 +55,17 @@ def model_sizes(
         return replace(sizes, hidden_dropout=config.dropout)
     except ValueError as error:
         raise ConfigError(f"dropout={config.dropout}: {error}") from None
+
+
+def take_over(
+    model: SpanModel | TaggerModel, pretrained: Bundle | None, runtime: Runtime, key: str, max_length: int
+) -> None:
+    """Give a new model the weights of the pretrained one, if any, and compile it where the runtime says so.
+
+    Raises ConfigError where sequences of `max_length` tokens, which is the setting `key`, are longer than it can read.
+    """
+    if pretrained is not None:
+        copy_shared(pretrained.model, model)
+    compile_layers(model, runtime)
+    if max_length > model.config.max_positions:
+        raise ConfigError(f"{key}={max_length} is more than the model's {model.config.max_positions} positions")

@@ -23,12 +23,12 @@ from korbert.metrics import as_row, score_entities
 from korbert.model import TaggerModel
 from korbert.tagger import tag
 from korbert.tasks.runs import described, finish_run, fixed_config, run_once, start_run
-from korbert.tasks.starting import model_sizes, starting_point
+from korbert.tasks.starting import model_sizes, starting_point, take_over
 from korbert.text import AnnotatedText, Span
 from korbert.tokenizers import load_tokenizer
-from korbert.training.bundle import Description, copy_shared, write_description
+from korbert.training.bundle import Description, write_description
 from korbert.training.loop import Trainer
-from korbert.training.runtime import compile_layers, make_runtime, seed_everything
+from korbert.training.runtime import make_runtime, seed_everything
 from korbert.training.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -47,14 +47,7 @@ def train_tagger(config: TaggerConfig) -> dict[str, Any]:
     seed_everything(config.seed)
     tags = bio_tags(entity.label for sides in corpora.values() for text in sides[0] for entity in text.entities)
     model = TaggerModel(model_sizes(config, pretrained, len(tokenizer)), len(tags))
-    if pretrained is not None:
-        copy_shared(pretrained.model, model)
-    compile_layers(model, runtime)
-    if config.task.tags.max_length > model.config.max_positions:
-        raise ConfigError(
-            f"task.tags.max_length={config.task.tags.max_length} is more than the model's "
-            f"{model.config.max_positions} positions"
-        )
+    take_over(model, pretrained, runtime, "task.tags.max_length", config.task.tags.max_length)
     maker = TagMaker(tokenizer, tags, config.task.tags)
     windows = _windows(maker, corpora, config)
     write_description(
