@@ -121,6 +121,18 @@ def test_memory_is_drawn_and_shown_in_part(tmp_path: Path) -> None:
     assert "<!-- memory (MB) -->" in drawn
 
 
+def test_long_lists_and_zeros_are_shown_short(tmp_path: Path) -> None:
+    """Ten values whole, of more the ends; nothing below zero that rounds to zero."""
+    path = page(tmp_path)
+    results = {"ten": list(range(10)), "eleven": [1000.5, *range(9), 7], "off": -0.0002, "below": -0.5, "low": -2.0}
+    write_json_atomically(tmp_path / "run" / "record.json", make_record("x", {}, results) | {"commit": "0" * 40})
+    publish_results(PublishConfig("page", [str(tmp_path / "run")], str(tmp_path)))
+    shown = path.read_text("utf-8")
+    assert "| ten | 0 to 1 to 2 to 3 to 4 to 5 to 6 to 7 to 8 to 9 |" in shown
+    assert "| eleven | 1,000.5 … 7 |" in shown
+    assert "| off | 0.000 |\n| below | -0.500 |\n| low | -2.00 |" in shown
+
+
 def test_unfinished_or_uncommitted_runs_are_refused(tmp_path: Path) -> None:
     page(tmp_path)
     changed = run_folder(tmp_path / "changed", "0" * 40 + "+changes")

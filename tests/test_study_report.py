@@ -304,6 +304,10 @@ def test_questions_are_found_where_the_data_lies_now(tmp_path: Path) -> None:
     said = report(tmp_path / "report", tmp_path / "runs", data=DataConfig(root=str(SAMPLE.parent)))["md"]
     assert "not at hand" not in said
     assert "(multi-bootstrap)" in said
+    del record["config"]["task"]["test"]
+    write_json_atomically(run / "record.json", record)
+    said = report(tmp_path / "report", tmp_path / "runs")["md"].replace("\\", "")
+    assert "questions are not at hand: a run's record does not name them (task.test)" in said
 
 
 # ---- protocols ----

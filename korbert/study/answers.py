@@ -72,6 +72,9 @@ class Answers:
     def _dataset(self, run: Run, fold: int | None) -> KorquadDataset | None:
         """The questions that a run was scored on."""
         named = str(run.settings.get("task.test", ""))
+        if not named:
+            self._tell("questions are not at hand: a run's record does not name them (task.test)")
+            return None
         root = self.root or (run.config.get("data") or {}).get("root") or "."
         path = Path(named.replace("{root}", root))
         key = f"{path} {fold}"

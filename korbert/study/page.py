@@ -202,7 +202,8 @@ def _number(value: Any) -> str:
     if isinstance(value, list):
         return " to ".join(map(_number, value))
     if isinstance(value, float):
-        return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+        text = f"{value:,.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+        return text if text.strip("-0.") else text.lstrip("-")  # no negative zero
     return f"{value:,}" if isinstance(value, int) else cell_text(str(value))
 
 

@@ -135,6 +135,13 @@ def _relative(arguments: list[str]) -> list[str]:
 
 
 def _processor() -> str:
+    """The processor with the vector instructions that torch uses: virtual machines hide what it is, not what it can."""
+    import torch
+
+    return f"{_processor_name()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _processor_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
             if line.startswith("model name"):
