@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import functools
 import gc
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,6 +38,9 @@ class Candidate(NamedTuple):
     start: int
     end: int
     score: float
+
+
+_CANDIDATE = functools.partial(tuple.__new__, Candidate)  # of a tuple's fields; without Python's own calls in between
 
 
 @dataclass
@@ -126,7 +130,7 @@ def decode_answers(
     edges = np.searchsorted(best.question, np.arange(len(contexts) + 1)).tolist()
     starts, ends, scores = (column.tolist() for column in best[1:])
     texts = [contexts[i][a:b] for i, a, b in zip(best.question.tolist(), starts, ends, strict=True)]
-    candidates = list(map(Candidate, texts, starts, ends, scores))
+    candidates = list(map(_CANDIDATE, zip(texts, starts, ends, scores, strict=True)))
     return {key: candidates[a:b] for key, (a, b) in zip(numbers, itertools.pairwise(edges), strict=True)}
 
 

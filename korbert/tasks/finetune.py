@@ -27,7 +27,7 @@ from korbert.files import write_text_atomically
 from korbert.metrics import score_per_question, score_predictions
 from korbert.model import SpanModel
 from korbert.prediction import best_answers, predict
-from korbert.study.calibration import calibration_error, confidence, fit_temperature
+from korbert.study.calibration import calibration_error, confidences, fit_temperature
 from korbert.study.significance import bootstrap_interval
 from korbert.tasks.evaluate import other_version
 from korbert.tasks.prepare import progress_bar
@@ -283,23 +283,25 @@ def _calibration(
     dataset: KorquadDataset, answers: Mapping[str, list[Candidate]], temperature: float | None
 ) -> dict[str, float]:
     """Expected calibration error on the test questions, as it is and with the temperature, where one was fitted."""
-    right = _right(dataset, answers)
+    right, scores = _right(dataset, answers), _scores(answers)
     found = {}
     for name, value in (("error", 1.0), ("error_with_temperature", temperature)):
         if value is not None:
-            found[name] = calibration_error([confidence(scores, value) for scores in _scores(answers)], right)
+            found[name] = calibration_error(confidences(scores, value).tolist(), right)
     return found | ({} if temperature is None else {"temperature": temperature})
 
 
 def write_nbest(path: Path, answers: Mapping[str, list[Candidate]], temperature: float) -> None:
     """Every question's candidates, best first; confidence is that of the best one."""
+    sure = confidences(_scores(answers), temperature).tolist()
     listed = {
         key: {
-            "confidence": round(confidence([c.score for c in candidates], temperature), 4),
+            "confidence": round(how_sure, 4),
             "answers": [
-                {"text": c.text, "start": c.start, "end": c.end, "score": round(c.score, 4)} for c in candidates
+                {"text": text, "start": start, "end": end, "score": round(score, 4)}
+                for text, start, end, score in candidates
             ],
         }
-        for key, candidates in answers.items()
+        for (key, candidates), how_sure in zip(answers.items(), sure, strict=True)
     }
     write_text_atomically(path, json.dumps(listed, ensure_ascii=False) + "\n")
