@@ -132,7 +132,7 @@ class Reader:
             if all(entity.end <= place.start or place.end <= entity.start for place in places)
         ]
         annotated = AnnotatedText(text, tuple(entities))
-        encoding = encode(annotated, self.bundle.tokenizer, self.bundle.description.entities, span_edges(places))
+        encoding = encode(annotated, self.bundle.tokenizer, self.bundle.description.entities, span_edges(text, places))
         token_ids, keep = encoding.token_ids.copy(), np.ones(len(encoding), dtype=np.bool_)
         for place in places:
             inside = np.flatnonzero((encoding.starts < place.end) & (encoding.ends > place.start))

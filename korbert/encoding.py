@@ -41,16 +41,21 @@ class EntityMode(str, Enum):
         """Whether the tokens of a mention have an entity id."""
         return self in (EntityMode.EMBEDDING, EntityMode.BOTH)
 
+    @classmethod
+    def _missing_(cls, value: object) -> EntityMode:
+        raise ValueError(f"mode: {value!r} is unknown, wanted one of {', '.join(mode.value for mode in cls)}")
+
 
 @dataclass(frozen=True, slots=True)
 class EntityInput:
     """How entities enter the input, in full.
 
-    typed: entity ids tell the type, else all are 1. embed_markers: markers have the entity id of their mention, too; in
-    mode "markers" they alone, so that they tell types apart. shared_positions: a marker has the position of the token
-    that it stands beside, so that text has the positions it would have without. max_entities: mentions that are marked
-    in one segment of a sequence, spread evenly over those there are; the others are text, cut at their boundaries.
-    Raises ValueError for what would change nothing.
+    mode: or its name. typed: entity ids tell the type, else all are 1. embed_markers: markers have the entity id of
+    their mention, too; in mode "markers" they alone, so that they tell types apart. shared_positions: a marker has the
+    position of the token that it stands beside, so that text has the positions it would have without. max_entities:
+    mentions that are marked in one segment of a sequence, spread evenly over those there are; the others are text, cut
+    at their boundaries.
+    Raises ValueError for an unknown mode, and for what would change nothing.
     """
 
     mode: EntityMode = EntityMode.BOTH
@@ -60,6 +65,7 @@ class EntityInput:
     max_entities: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "mode", EntityMode(self.mode))
         for key in ("embed_markers", "shared_positions"):
             if getattr(self, key) and not self.mode.has_markers:
                 raise ValueError(f"{key} needs markers, but mode is {self.mode.value}")
@@ -71,7 +77,7 @@ class EntityInput:
     @classmethod
     def of(cls, value: EntityInput | EntityMode) -> EntityInput:
         """A mode with all else as it is by default."""
-        return value if isinstance(value, EntityInput) else cls(EntityMode(value))
+        return value if isinstance(value, EntityInput) else cls(value)
 
     @property
     def embeds_markers(self) -> bool:
@@ -165,14 +171,13 @@ def encode(
     gives an empty encoding. `max_entities` is for parts of a text, and not looked at here.
     """
     given = EntityInput.of(entities)
-    edges = span_edges(annotated.entities) if given.mode.cuts and cut else []
-    tokens = tokenizer.encode(annotated.text, [*edges, *boundaries])
+    edges = span_edges(annotated.text, annotated.entities)
+    tokens = tokenizer.encode(annotated.text, [*(edges if given.mode.cuts and cut else ()), *boundaries])
     entity_ids = np.zeros(len(tokens), dtype=np.int32)
     encoding = Encoding(tokens.ids, entity_ids, tokens.starts, tokens.ends)
     if not given.mode.has_markers and not given.mode.has_embedding:
         return encoding
-    typed = [(entity.start, entity.end, type_id(entity.label)) for entity in annotated.entities]
-    marked = _marked(encoding, _mentions(typed, tokens.starts, tokens.ends), tokenizer.special)
+    marked = _marked(encoding, _mentions(_typed(annotated, edges), tokens.starts, tokens.ends), tokenizer.special)
     if given.mode is EntityMode.BOTH and given.typed and not given.embeds_markers:
         return marked  # all of it is shown
     keep, shown = given.shown(marked.token_ids, marked.entity_ids, tokenizer.special)
@@ -189,22 +194,29 @@ def encode_all(
     if not annotated:
         nothing = np.zeros(0, dtype=np.int32)
         return Encoding(nothing, nothing, nothing, nothing), np.zeros(0, dtype=np.int64)
-    tokens = [tokenizer.encode(text.text, span_edges(text.entities) if cut else ()) for text in annotated]
+    edges = [span_edges(text.text, text.entities) for text in annotated]
+    tokens = [tokenizer.encode(text.text, own if cut else ()) for text, own in zip(annotated, edges, strict=True)]
     ids, starts, ends = map(np.concatenate, zip(*((t.ids, t.starts, t.ends) for t in tokens), strict=True))
     lengths = np.array([len(t.ids) for t in tokens])
     firsts = np.append(0, np.cumsum(lengths))
     # Characters are counted as if a text began one behind the end of the one before: nothing touches another's.
     places = np.cumsum([0, *(len(text.text) + 1 for text in annotated[:-1])])
     entities = [
-        (place + entity.start, place + entity.end, type_id(entity.label))
-        for place, text in zip(places.tolist(), annotated, strict=True)
-        for entity in text.entities
+        (place + start, place + end, kind)
+        for place, text, own in zip(places.tolist(), annotated, edges, strict=True)
+        for start, end, kind in _typed(text, own)
     ]
     shift = np.repeat(places, lengths)
     mentions = _mentions(entities, starts + shift, ends + shift)
     marked = _marked(Encoding(ids, np.full_like(ids, OUTSIDE), starts, ends), mentions, tokenizer.special)
     before = np.searchsorted([last for _, last, _ in mentions], firsts, side="right")
     return marked, np.diff(firsts + 2 * before)
+
+
+def _typed(annotated: AnnotatedText, edges: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Where entities are cut, and their types."""
+    kinds = (type_id(entity.label) for entity in annotated.entities)
+    return list(zip(edges[0::2], edges[1::2], kinds, strict=True))
 
 
 def _marked(encoding: Encoding, mentions: Sequence[tuple[int, int, int]], special: SpecialTokens) -> Encoding:

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ def _open_zst(path: Path, mode: str) -> Any:
     return cast("Any", zstd).open(path, mode)
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open, ".zst": _open_zst}
 
 
@@ -84,6 +86,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         if not is_damage(error):
             raise
         raise DataError(path, f"after line {number}", f"cannot be read on ({error})") from error
+
+
+def json_line(value: Any) -> str:
+    """A value as a line of JSON, readable where it can be: half of a surrogate pair is text that no file can hold."""
+    line = json.dumps(value, ensure_ascii=False)
+    return f"{json.dumps(value) if _SURROGATE.search(line) else line}\n"
 
 
 def parse_json(path: Path, number: int, line: str) -> Any:

@@ -180,7 +180,7 @@ class KonlpyAnalyser(Analyser):
             return getattr(module, self.tagger)()
         except Exception as error:  # JPype and KoNLPy raise whatever they like: all of it means "cannot start"
             raise KorbertError(
-                f"KoNLPy's {self.tagger} cannot start: it needs {self.needs()} ({str(error).splitlines()[0]})"
+                f"KoNLPy's {self.tagger} cannot start: it needs {self.needs()} ({_first_line(error)})"
             ) from error
 
     def needs(self) -> str:
@@ -210,8 +210,12 @@ class KonlpyAnalyser(Analyser):
         try:
             return self.parse(line)
         except Exception as error:  # the tagger's own, of any kind: Komoran's null pointers, Kkma's cast errors
-            log.warning("%s fails at %r (%s); it is taken as a whole", self.name, line[:40], str(error).split("\n")[0])
+            log.warning("%s fails at %r (%s); it is taken as a whole", self.name, line[:40], _first_line(error))
             return [("\0", "")]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or repr(error)).splitlines()[0]
 
 
 def _parts(text: str, limit: int) -> Iterator[tuple[int, str]]:

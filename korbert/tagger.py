@@ -12,32 +12,35 @@ import torch
 
 from korbert.data.tagging import TaggedWindow, TagMaker, collate_tagged, own_scores
 from korbert.entities.base import EntityAnnotator
+from korbert.errors import DataError
 from korbert.files import checksum
 from korbert.model import TaggerModel
 from korbert.text import AnnotatedText
 from korbert.training.bundle import Bundle, load_bundle
 
-_RULES = "tagger-1"  # raise the number when spans are read off the scores in another way
+_RULES = "tagger-2"  # raise the number when spans are read off the scores in another way
 _BATCH = 32
 
 
 class TaggerAnnotator(EntityAnnotator):
     """The entities of the most probable tags.
 
-    Raises DataError where `run` is not a tagger's, is damaged, or its tokenizer is not the one it was trained with.
+    Raises DataError where `run` is not a tagger's, is not finished or damaged, or its tokenizer is not the one it was
+    trained with.
     """
 
     def __init__(self, run: Path | str, device: str = "cpu") -> None:
+        _check_finished(Path(run))
         self.bundle = load_bundle(run, kind="tagger")
         self.bundle.model.to(device)
         self.device = torch.device(device)
 
     @cached_property
     def fingerprint(self) -> str:
-        """What the weights are, and everything about the model but them."""
+        """What the weights are, all about the model but them (tokenizer, tags), and what cuts the tokens."""
         folder = self.bundle.folder
         files = "+".join(checksum(folder / name)[:16] for name in ("model.json", "model.safetensors"))
-        return f"{_RULES}/{files}"
+        return f"{_RULES}/{files}/{self.maker.fingerprint}"
 
     def annotate(self, text: str) -> AnnotatedText:
         """Return `text` with its entities."""
@@ -58,10 +61,18 @@ class TaggerAnnotator(EntityAnnotator):
         return self.bundle.model
 
 
+def _check_finished(run: Path) -> None:
+    if not run.is_dir():
+        raise DataError(run, "run", "not found: wanted the folder of a run of experiments/train_tagger.py")
+    if (run / "config.json").is_file() and not (run / "record.json").is_file():
+        raise DataError(run, "run", "not finished: give the command of its training again, which goes on where it was")
+
+
 def tag_maker(bundle: Bundle) -> TagMaker:
     """The windows as the tagger of `bundle` saw them in training."""
     description = bundle.description
-    assert description.tagging is not None
+    if description.tagging is None or not description.tags:
+        raise DataError(bundle.folder / "model.json", "tags", "missing: this tagger says nothing of what it tags")
     return TagMaker(bundle.tokenizer, description.tags, description.tagging)
 
 
@@ -74,7 +85,7 @@ def tag(maker: TagMaker, model: TaggerModel, texts: Sequence[str], device: torch
     for text, encoding, of_text in zip(texts, encodings, windows, strict=True):
         own = scores[place : place + len(of_text)]
         place += len(of_text)
-        out.append(AnnotatedText(text, maker.spans(encoding, own_scores(of_text, own)) if of_text else ()))
+        out.append(AnnotatedText(text, maker.spans(text, encoding, own_scores(of_text, own)) if of_text else ()))
     return out
 
 

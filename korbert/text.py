@@ -45,9 +45,12 @@ class Span:
         return text[self.start : self.end]
 
 
-def span_edges(spans: Iterable[Span]) -> list[int]:
-    """Where spans begin and end: the characters at which tokens are cut."""
-    return [edge for span in spans for edge in (span.start, span.end)]
+def span_edges(text: str, spans: Iterable[Span]) -> list[int]:
+    """Where spans of `text` begin and end: the characters at which tokens are cut.
+
+    Invisible characters behind a span are one with its last character: nothing can be cut between them.
+    """
+    return [edge for span in spans for edge in (span.start, _behind_invisible(text, span.end))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +320,11 @@ class _Builder:
 
     def _pop(self, first: int) -> None:
         del self.chars[first:], self.starts[first:], self.ends[first:]
+
+
+def _behind_invisible(text: str, place: int) -> int:
+    found = _REMOVE_INVISIBLE.match(text, place)
+    return place if found is None else found.end()
 
 
 def trim(text: str, start: int, end: int) -> tuple[int, int]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
+from test_entities import read_only
 
 from korbert.config import compose_config
 from korbert.data.corpus import read_documents
 from korbert.data.ner import read_ner_documents
 from korbert.entities import make_annotator
-from korbert.errors import ConfigError, KorbertError
+from korbert.errors import ConfigError, KorbertError, WriteError
 from korbert.tasks.annotate import annotate_corpus
 
 
@@ -84,3 +85,22 @@ def test_what_is_missing_is_said_first(annotate: Any, tmp_path: Path) -> None:
     with pytest.raises(KorbertError, match=r"nowhere\.txt"):
         annotate("run", "'annotator=gazetteer:nowhere.txt'")
     assert not (tmp_path / "run" / "sessions.jsonl").exists()  # nothing was begun
+
+
+def test_half_a_surrogate_pair_comes_through(annotate: Any, tmp_path: Path) -> None:
+    texts = ["서울\ud800은 한국에 있다.", "\udc00", "서울 😀"]
+    (tmp_path / "corpus.jsonl").write_text("".join(f"{json.dumps({'text': text})}\n" for text in texts), "utf-8")
+    annotate("run", "output=true", "corpus=text", f"corpus.files=[{tmp_path}/corpus.jsonl]")
+    found = [text for _, text in read_ner_documents(tmp_path / "run" / "entities.jsonl")]
+    assert found == [make_annotator("mecab").annotate(text) for text in texts]
+
+
+def test_a_cache_in_which_nothing_can_be_kept_is_said_first(
+    annotate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = annotate("first")["results"]
+    read_only(monkeypatch)
+    with pytest.raises(WriteError, match=r"data\.cache: only can be read: give another one, or output=true"):
+        annotate("second")
+    assert not (tmp_path / "second" / "sessions.jsonl").exists()
+    assert annotate("third", "output=true")["results"]["entities"] == expected["entities"]

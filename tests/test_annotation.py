@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
@@ -12,7 +14,8 @@ from test_expressions import Fixed
 from korbert.comparison.annotation import agreement, answer_shares
 from korbert.config import compose_config
 from korbert.data.korquad import Answer, Article, KorquadDataset, Paragraph, Question
-from korbert.errors import ConfigError
+from korbert.errors import KorbertError
+from korbert.tasks import annotators
 from korbert.tasks.annotators import evaluate_annotators
 from korbert.text import AnnotatedText, Span
 
@@ -58,25 +61,39 @@ def test_relations_of_an_answer(answer: tuple[int, int], relations: set[str]) ->
     assert found.entities_per_paragraph == 1
 
 
-def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def evaluate(repository: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> dict[str, Any]:
     monkeypatch.chdir(repository)
     lines = [json.dumps({"text": "세종은 1443년", "entities": [[0, 2, "PER"]], "file": str(n)}) for n in range(4)]
-    (tmp_path / "gold.jsonl").write_text("\n".join(lines), "utf-8")
+    (folder / "gold.jsonl").write_text("\n".join(lines), "utf-8")
     basic = [
-        f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}", "speed_seconds=0.01", "corpus=sample",
+        f"data.cache={folder / 'cache'}", f"run_dir={folder / 'run'}", "speed_seconds=0.01", "corpus=sample",
         "tokenizers=[word@1000]", "korquad=data/sample/KorQuAD_sample_dev.json", "~corpora",
-        f"+corpora.mine={tmp_path}/gold.jsonl",
+        f"+corpora.mine={folder}/gold.jsonl", "held_out=0.5",
     ]  # fmt: skip
     with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
-        chosen = "annotators=[none,mecab,expressions-mecab,'gazetteer:nowhere.txt']"
-        record = evaluate_annotators(compose_config("evaluate_annotators", [*basic, chosen, "held_out=0.5"]))
-        with pytest.raises(ConfigError, match="wanted at least one"):
-            evaluate_annotators(
-                compose_config("evaluate_annotators", [*basic, "annotators=[]", f"run_dir={tmp_path / 'none'}"])
-            )
-    results = record["results"]
+        return evaluate_annotators(compose_config("evaluate_annotators", [*basic, *overrides]))
+
+
+def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An annotator that lacks its package is left out, alone and in a union; one that was measured is so once."""
+    measured: list[str] = []
+    whole = annotators._measured
+
+    def measure(name: str, *rest: Any) -> Any:
+        measured.append(name)
+        if name == "expressions-mecab" and measured.count(name) == 1:
+            raise KeyboardInterrupt
+        return whole(name, *rest)
+
+    monkeypatch.setattr(annotators, "_measured", measure)
+    monkeypatch.setitem(sys.modules, "kiwipiepy", None)
+    chosen = "annotators=[none,kiwi,mecab,mecab+kiwi,expressions-mecab]"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(repository, tmp_path, monkeypatch, chosen)
+    results = evaluate(repository, tmp_path, monkeypatch, chosen)["results"]
+    assert sorted(measured) == ["expressions-mecab"] * 2 + ["kiwi"] * 2 + ["mecab", "mecab+kiwi", "mecab+kiwi", "none"]
     found = {row["annotator"]: row for row in results["gold names"]}
-    assert [found[name]["f1"] for name in ("none", "mecab", "expressions-mecab")] == [0, 100, 0]
+    assert {name: row["f1"] for name, row in found.items()} == {"none": 0, "mecab": 100, "expressions-mecab": 0}
     assert found["mecab"]["entities"] == 2  # half of the documents
     assert found["mecab"]["recall: person"] == 100
     shares = {row["annotator"]: row for row in results["KorQuAD answers"]}
@@ -84,4 +101,36 @@ def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert shares["mecab"]["thousand_characters_per_second"] > 0
     limits = {row["annotator"]: row["oracle EM"] for row in results["ceilings"]}
     assert limits["none"] < limits["mecab"]
-    assert "nowhere.txt" in results["left out"]["gazetteer:nowhere.txt"]
+    assert found.keys() == shares.keys() == limits.keys()
+    assert results["left out"].keys() == {"kiwi", "mecab+kiwi"}
+    assert all("pip install kiwipiepy" in why for why in results["left out"].values())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["annotators=[]"], "annotators: wanted at least one"),
+        (["annotators=[mecab,none,mecab]"], "annotators: wanted each of them once, got mecab more than once"),
+        (["tokenizers=[word@9,word@9]"], "tokenizers: wanted each of them once, got word@9"),
+        (["annotators=[mecab,kiwwi]"], "'kiwwi' is unknown, wanted none, one of mecab"),
+        (["annotators=['gazetteer:nowhere.txt']"], r"nowhere\.txt: entities.annotator: not found"),
+        (["annotators=['mecab+gazetteer:{folder}/broken.tsv']"], r"broken\.tsv: line 1: wanted a name, a tab"),
+        (["annotators=['tagger:nowhere']"], "nowhere: run: not found"),
+        (["annotators=['links:nowhere.sqlite']"], r"nowhere\.sqlite: file: not found"),
+        (["tokenizers=[word@1000,word]"], "'word': wanted NAME@SIZE"),
+        (["korquad=nowhere.json"], r"nowhere\.json"),
+        (["+corpora.other=nowhere.jsonl"], r"nowhere\.jsonl"),
+        (["+corpora.other={folder}/blank.jsonl"], r"corpora\.other: .*blank\.jsonl has no entity"),
+        (["held_out=0"], "held_out: wanted more than 0"),
+        (["speed_seconds=0"], "speed_seconds: wanted more than 0"),
+    ],
+)
+def test_what_is_wrong_is_said_first(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], message: str
+) -> None:
+    (tmp_path / "broken.tsv").write_text("서울\n", "utf-8")
+    (tmp_path / "blank.jsonl").write_text('{"text": "가", "entities": []}\n', "utf-8")
+    chosen = [override.format(folder=tmp_path) for override in overrides]
+    with pytest.raises(KorbertError, match=message):
+        evaluate(repository, tmp_path, monkeypatch, "annotators=[mecab]", *chosen)
+    assert not (tmp_path / "run" / "sessions.jsonl").exists()  # nothing was begun

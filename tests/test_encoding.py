@@ -246,3 +246,17 @@ def test_josa_stays_attached_on_real_text(tokenizers: dict[str, Tokenizer], samp
                 glued += 1
     assert mentions > 500
     assert glued > 300
+
+
+@pytest.mark.parametrize("blank", ["", "\u200b", "\u00ad\ufeff", "\ufe0f"])
+def test_invisible_characters_behind_an_entity_do_not_glue_it_to_its_josa(
+    tokenizers: dict[str, Tokenizer], blank: str
+) -> None:
+    """They are one with its last character, and the cut comes behind them."""
+    text = AnnotatedText(f"그는 조선{blank}의 왕이다.", (Span(3, 5),))
+    plain = AnnotatedText("그는 조선의 왕이다.", (Span(3, 5),))
+    for name, tokenizer in tokenizers.items():
+        for mode in EntityMode:
+            found, expected = encode(text, tokenizer, mode), encode(plain, tokenizer, mode)
+            assert found.token_ids.tolist() == expected.token_ids.tolist(), name
+            assert found.entity_ids.tolist() == expected.entity_ids.tolist(), name

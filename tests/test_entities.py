@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import itertools
+import multiprocessing
 import os
 import shutil
 import sqlite3
 import sys
+import threading
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from korbert.entities import CachedAnnotator, EntityAnnotator, NoEntities, make_annotator, with_cache, write_store
-from korbert.errors import ConfigError, DataError, KorbertError
+from korbert.entities import (
+    CachedAnnotator,
+    EntityAnnotator,
+    NoEntities,
+    annotator_files,
+    make_annotator,
+    with_cache,
+    write_store,
+)
+from korbert.entities.store import AnnotationFile
+from korbert.errors import ConfigError, DataError, KorbertError, WriteError
 from korbert.morphology import ANALYSERS, Analyser, Morpheme, align_morphemes, make_analyser
-from korbert.text import AnnotatedText, Normalizer, Span
+from korbert.text import AnnotatedText, Normalizer, Span, blank_mask, trim
 
 TEXTS = st.text(
-    st.sampled_from("서울특별시는 삼성전자와 KBS 2020년 ㈜李 \n\t\u3000\u200b👨.()하였다했다"), max_size=40
+    st.sampled_from("서울특별시는 삼성전자와 KBS 2020년 ㈜李 \n\t\u3000\u200b\u00ad\ufe0f👨.()하였다했다"), max_size=40
 ) | st.text(max_size=15)
 JAVA = {"komoran": "서울", "kkma": "世宗"}  # and a proper noun that each of them knows
 
@@ -76,7 +89,7 @@ def test_text_is_never_changed(mecab: EntityAnnotator) -> None:
     for given_text in (text, decomposed, f"\n\t {text}", f"\ufeff{text}"):
         annotated = mecab.annotate(given_text)
         assert annotated.text is given_text
-        found = [unicodedata.normalize("NFC", m).strip("\ufeff") for m in mentions(mecab, given_text)]
+        found = [unicodedata.normalize("NFC", m) for m in mentions(mecab, given_text)]
         assert found == ["임종석", "서울\u200b특별시"]
 
 
@@ -88,7 +101,7 @@ def test_entities_are_apart_trimmed_and_repeatable(name: str, text: str) -> None
     annotated = annotator.annotate(text)
     assert annotated.text == text
     for entity in annotated.entities:
-        assert entity.of(text).strip() == entity.of(text) != ""
+        assert trim(text, entity.start, entity.end) == (entity.start, entity.end)
     for one, next_one in itertools.pairwise(annotated.entities):
         assert one.end <= next_one.start
     assert annotator.annotate(text) == annotated
@@ -202,6 +215,24 @@ def test_unknown_annotators(name: str, message: str) -> None:
         make_annotator(name)
 
 
+@pytest.mark.parametrize("name", ["names-mecab", "proper-", "links", "mecab+kiwwi", "mecab+", "", "random-x", "Mecab"])
+def test_unknown_annotators_are_told_what_there_is(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"is unknown, wanted none, one of mecab.*gazetteer:FILE.*joined by \+"):
+        make_annotator(name)
+
+
+@pytest.mark.parametrize("name", ["links:", "tagger:", "mecab+links:", "gazetteer:", "gazetteer:,"])
+def test_annotators_without_their_files(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"entities\.annotator: .*(lacks what it reads|needs a list of names)"):
+        make_annotator(name)
+
+
+def test_the_files_of_an_annotator() -> None:
+    name = "random-links:x/l.sqlite+gazetteer:a.tsv,{root}/b.gz+mecab+random-tagger:runs/t+gazetteer:c"
+    assert annotator_files(name) == ["x/l.sqlite", "a.tsv", "{root}/b.gz", "runs/t", "c"]
+    assert annotator_files("expressions-mecab+kiwi") == annotator_files("hf:klue/bert-base") == []
+
+
 def test_fingerprints() -> None:
     names = [name for name, analyser in ANALYSERS.items() if analyser.proper_noun]
     prints = {name: make_annotator(name).fingerprint for name in [*names, "none", "random-mecab", "random-kiwi"]}
@@ -213,16 +244,18 @@ def test_fingerprints() -> None:
 # ---- random spans, the control ----
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(TEXTS)
+@example("0A\u06e7")  # a letter with a mark that NFC has no one character for
+@example("서울\u200b은 \u00ad 부산\ufeff \ufe0f")
 def test_random_spans_are_as_many_and_as_long(text: str) -> None:
-    """Or fewer, where the text has no room; never with white space at their ends; the same for the same text.
+    """Or fewer, where the text has no room; never with blanks at their ends; the same for the same text.
 
-    As long is of as many characters in NFC, white space not counted.
+    As long is of as many visible characters in NFC.
     """
 
     def size(part: str) -> int:
-        return len("".join(Normalizer("NFC")(part).text.split()))
+        return int((~blank_mask(Normalizer("NFC")(part).text)).sum())
 
     found = make_annotator("mecab").annotate(text).entities
     drawn = make_annotator("random-mecab").annotate(text)
@@ -230,7 +263,7 @@ def test_random_spans_are_as_many_and_as_long(text: str) -> None:
     rest = [size(span.of(text)) for span in found]
     for span in drawn.entities:
         rest.remove(size(span.of(text)))
-        assert span.of(text) == span.of(text).strip()
+        assert trim(text, span.start, span.end) == (span.start, span.end)
 
 
 def test_random_spans_hold_whole_syllables(sample: Path) -> None:
@@ -290,6 +323,7 @@ def test_store_of_another_version_is_not_mixed(tmp_path: Path) -> None:
     write_store(store, "mecab", make_annotator("mecab"), ["서울"])
     with sqlite3.connect(store) as connection:
         connection.execute("UPDATE annotator SET fingerprint = 'proper-noun-runs-0'")
+    store.with_name("store.sqlite.sha256").unlink()
     with pytest.raises(DataError, match="texts would be annotated in two ways"):
         make_annotator("mecab", store).annotate("부산")
 
@@ -333,6 +367,85 @@ def test_several_processes_share_a_cache(tmp_path: Path) -> None:
     assert isinstance(one, CachedAnnotator)
     assert isinstance(two, CachedAnnotator)
     assert (one.made, two.made) == (100, 50)
+
+
+def test_a_cache_outlives_threads_and_forks(tmp_path: Path) -> None:
+    cached = with_cache(Counting(), tmp_path)
+    cached.annotate("가나")
+    thread = threading.Thread(target=cached.annotate, args=("다라",))
+    thread.start()
+    thread.join()
+    child = multiprocessing.get_context("fork").Process(target=cached.annotate_all, args=(["가나", "마바", "사아"],))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert cached.annotate_all(["가나", "다라", "마바", "자차"])[3].entities == (Span(0, 2, "X"),)
+    again = with_cache(Counting(), tmp_path)
+    again.annotate_all(["가나", "다라", "마바", "사아", "자차"])
+    assert isinstance(again, CachedAnnotator)
+    assert again.made == 0
+
+
+def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that were there can be read, and nothing be written, whoever runs the test."""
+    whole = sqlite3.connect
+
+    def connect(path: Any, **options: Any) -> sqlite3.Connection:
+        address = path if options.get("uri") else f"{Path(path).absolute().as_uri()}?mode=ro"
+        return whole(address, **{**options, "uri": True})
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+
+
+def test_a_cache_that_only_can_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = with_cache(Counting(), tmp_path)
+    first.annotate_all(["가나", "다라"])
+    assert isinstance(first, CachedAnnotator)
+    assert first.can_write
+    first._file.close()
+    (path,) = (tmp_path / "annotations").iterdir()
+    content = path.read_bytes()
+    read_only(monkeypatch)
+    base = Counting()
+    again = with_cache(base, tmp_path)
+    for _ in range(2):
+        assert again.annotate_all(["가나", "마바"]) == [Counting().annotate("가나"), Counting().annotate("마바")]
+    assert base.seen == ["마바"] * 2  # what is new is found anew
+    assert isinstance(again, CachedAnnotator)
+    assert not again.can_write
+    assert path.read_bytes() == content
+    with pytest.raises(WriteError, match=r"\.sqlite: file: cannot be written"):
+        with_cache(make_annotator("mecab"), tmp_path).annotate("가나")  # nothing of it is there
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    with pytest.raises(WriteError, match=r"annotations/.*\.sqlite: file: cannot be written \(Permission denied\)"):
+        with_cache(Counting(), tmp_path).annotate("가나")
+
+
+def test_a_finished_store_is_one_file(tmp_path: Path) -> None:
+    """SQLite needs to write nothing beside it, so that it can be read wherever it is."""
+    store = tmp_path / "store.sqlite"
+    write_store(store, "mecab", make_annotator("mecab"), ["서울"])
+    assert {path.name for path in tmp_path.iterdir()} == {"store.sqlite", "store.sqlite.sha256"}
+    assert store.read_bytes()[18:20] == b"\1\1"  # of SQLite's file format: no write-ahead log
+    assert make_annotator("mecab", store).annotate("서울").entities == (Span(0, 2, "NNP"),)
+
+
+def test_a_store_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "links.sqlite"
+    file = AnnotationFile(path, "links", "links-2/x")
+    file.write([AnnotatedText("서울은", (Span(0, 2, "LINK"),))])
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"links\.sqlite: checksum: not finished"):
+            make_annotator(f"mecab+links:{path}")
+        file.seal()
+        assert make_annotator(f"links:{path}").annotate("서울은").entities == (Span(0, 2, "LINK"),)
+        file = AnnotationFile(path, "links", "links-2/x")  # somebody goes on with it
 
 
 def test_a_cache_of_another_annotator_or_a_damaged_one_is_named(tmp_path: Path) -> None:

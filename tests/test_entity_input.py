@@ -101,6 +101,24 @@ def test_what_would_change_nothing_is_refused(options: dict[str, Any], message: 
         EntitiesConfig("mecab", mode, **{k: v for k, v in options.items() if k != "mode"}).entity_input()
 
 
+@pytest.mark.parametrize("mode", EntityMode)
+def test_a_mode_by_its_name(mode: EntityMode) -> None:
+    for given_input in (EntityInput(mode.value), EntityInput.of(mode.value)):  # type: ignore[arg-type]
+        assert given_input == EntityInput(mode)
+        assert type(given_input.mode) is EntityMode
+        assert encode(TEXT, LETTERS, given_input).token_ids.tolist() == encode(TEXT, LETTERS, mode).token_ids.tolist()
+
+
+@pytest.mark.parametrize("mode", ["marker", "Both", "", None, 1])
+def test_a_wrong_mode_is_told_what_there_is(mode: Any) -> None:
+    message = f"mode: {mode!r} is unknown, wanted one of none, split, markers, embedding, both"
+    for make in (EntityInput, EntityInput.of, EntityMode):
+        with pytest.raises(ValueError, match=message):
+            make(mode)
+    with pytest.raises(ConfigError, match=rf"entities\.{message}"):
+        EntitiesConfig("mecab", mode).entity_input()
+
+
 def test_dropout_needs_marks() -> None:
     with pytest.raises(ConfigError, match="mode split marks no mention"):
         EntitiesConfig("mecab", "split", dropout=0.5).entity_input()

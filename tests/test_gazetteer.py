@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from korbert.entities import EntityAnnotator
+from korbert.entities import EntityAnnotator, make_annotator
 from korbert.entities.gazetteer import UNTYPED, GazetteerAnnotator, GazetteerRules
+from korbert.errors import DataError, KorbertError, WriteError
 from korbert.josa import is_josa
 
 ALL = GazetteerRules(min_length=1, common_length=0)
@@ -65,6 +67,98 @@ def test_short_common_words_are_no_names(tmp_path: Path) -> None:
     annotator = gazetteer(tmp_path, lines, GazetteerRules(), "names.txt")
     assert annotator.names == ["서울", "국가대표선수", "KBS"]
     assert annotator.labels == [UNTYPED] * 3
+
+
+def test_what_follows_a_particle_belongs_to_the_eojeol(tmp_path: Path) -> None:
+    annotator = gazetteer(tmp_path, "서울\tLOC\n")
+    assert found(annotator, "서울로7017은 서울은KBS") == []
+    assert found(annotator, "서울로, 서울은(漢城) 서울의.") == ["서울/LOC"] * 3
+
+
+def test_blanks_at_the_ends_of_names_are_left_out(tmp_path: Path) -> None:
+    annotator = gazetteer(tmp_path, "서울\tLOC\n\u200b부산 \tLOC\n")
+    text = "\ufeff서울\u200b은 \u00ad부산\ufe0f 서\u200b울"
+    assert [entity.of(text) for entity in annotator.annotate(text).entities] == ["서울", "부산", "서\u200b울"]
+
+
+def test_whatever_changes_names_changes_the_fingerprint(tmp_path: Path) -> None:
+    content = "서울\n부산광역시\n"
+    plain = [gazetteer(tmp_path, content, rules, "names.txt") for rules in (
+        GazetteerRules(), GazetteerRules(min_length=3), GazetteerRules(common_length=0),
+        GazetteerRules(analyser="kiwi"),
+    )]  # fmt: skip
+    (tmp_path / "more.txt").write_text("대전\n", "utf-8")
+    names, more = tmp_path / "names.txt", tmp_path / "more.txt"
+    lists = [GazetteerAnnotator(files) for files in ([names, more], [more, names], [more])]
+    as_table = tmp_path / "names.tsv"  # the same bytes, read in another way
+    as_table.write_text(content, "utf-8")
+    others = [GazetteerAnnotator([as_table]), GazetteerAnnotator([names, as_table])]
+    prints = [annotator.fingerprint for annotator in [*plain, *lists, *others]]
+    assert len(set(prints)) == len(prints)
+    unions = [make_annotator(f"gazetteer:{a}+gazetteer:{b}").fingerprint for a, b in ((names, more), (names, names))]
+    assert len({*unions, *prints}) == len(prints) + 2
+
+
+def test_every_list_counts(tmp_path: Path) -> None:
+    """Of one gazetteer, however many there are, and of several in a union."""
+    files = []
+    for number in range(14):
+        name = f"{'가나다라마바사아자차카타파하'[number]}양광역시"
+        files.append(tmp_path / f"list{number}.txt")
+        files[-1].write_text(f"{name}\n", "utf-8")
+    text = "가양광역시 하양광역시 사양광역시는"
+    cache = tmp_path / "cache"
+    for _ in range(2):  # made, and kept
+        one = make_annotator(f"gazetteer:{','.join(map(str, files))}", cache=cache)
+        assert [entity.of(text) for entity in one.annotate(text).entities] == text.removesuffix("는").split()
+    union = "+".join(f"gazetteer:{file}" for file in files)
+    assert make_annotator(union).annotate(text).entities == one.annotate(text).entities
+    files[-1].unlink()
+    with pytest.raises(DataError, match=r"list13\.txt: entities\.annotator: not found: wanted a list of names"):
+        make_annotator(union)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.tsv", "서울\tLOC\n부산\n", r"a\.tsv: line 2: wanted a name, a tab and its type, got '부산'"),
+        ("a.tsv", "서울\tLOC\tx\n", r"a\.tsv: line 1: wanted a name, a tab"),
+        ("a.tsv", "\tLOC\n", r"a\.tsv: line 1: wanted a name, a tab"),
+        ("a.tsv", " \tLOC\n", r"a\.tsv: line 1: wanted a name, a tab"),
+        ("a.tsv", "\n서울\t \n", r"a\.tsv: line 2: wanted a name, a tab"),
+        ("a.tsv", "서울\tLO\rC\n", r"a\.tsv: line 1: wanted no control characters, got '서울\\tLO\\rC'"),
+        ("a.txt", "서울\n부산\tLOC\n", r"a\.txt: line 2: wanted a name and no tab .* is a \.tsv file"),
+        ("a.txt", "서울\n\n부\0산\n", r"a\.txt: line 3: wanted no control characters"),
+        ("a", "서울\r부산\r대구\r", r"a: line 1: wanted no control characters"),
+        ("a.txt", b"\xec\x84\x9c\n\xb0\xa1\n", r"a\.txt: line 2: not UTF-8 at byte 0"),
+        ("a.txt", "12\n!\n", r"entities\.annotator: no name is left of .*a\.txt: wanted some of 1 characters"),
+    ],
+)
+def test_broken_lists_are_named(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(KorbertError, match=message) as caught:
+        GazetteerAnnotator([tmp_path / name], ALL).annotate("서울")
+    assert len(str(caught.value)) < 500
+
+
+def test_a_list_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    packed = gzip.compress("".join(f"이름{n}호\n" for n in range(5000)).encode())
+    (tmp_path / "names.txt.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(DataError, match=r"names\.txt\.gz: after line \d+: cannot be read on"):
+        GazetteerAnnotator([tmp_path / "names.txt.gz"], ALL).annotate("서울")
+
+
+def test_names_that_cannot_be_kept_are_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "names.txt").write_text("서울\n", "utf-8")
+
+    def fail(*_: object) -> None:
+        raise WriteError(tmp_path, "file", "cannot be written")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("korbert.entities.gazetteer.write_text_atomically", fail)
+        annotator = GazetteerAnnotator([tmp_path / "names.txt"], ALL, tmp_path / "cache")
+        assert found(annotator, "서울은") == [f"서울/{UNTYPED}"]
+    assert "the names are read again at the next start" in caplog.text
 
 
 NAMES = ["가", "가나", "나", "나 다", "다", "가나다라"]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hydra import initialize_config_dir
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from korbert.config import compose_config
@@ -30,10 +32,12 @@ from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError
 from korbert.metrics import score_entities
 from korbert.model import IGNORE_INDEX, ModelConfig, TaggerModel
+from korbert.morphology import MecabAnalyser
 from korbert.tagger import TaggerAnnotator
 from korbert.tasks.tagging import train_tagger
-from korbert.text import AnnotatedText, Span
+from korbert.text import AnnotatedText, Normalizer, Span, trim
 from korbert.tokenizers import CharacterTokenizer, WordTokenizer
+from korbert.training.state import load_tensors, save_tensors
 
 TAGS = bio_tags(["PER", "LOC", "PER"])
 LETTERS = CharacterTokenizer.train(["가나다라마 바사아자차카타파하 0123은는"] * 2, vocab_size=60)
@@ -66,7 +70,7 @@ def test_where_tokens_are_cut(cut: str, pieces: list[str]) -> None:
     # A word with its particle can only be named with it.
     tags = maker.gold(encoding, [Span(0, 2, "LOC"), Span(5, 8, "PER")])
     scores = np.where(np.arange(len(TAGS)) == tags[:, None], 0.0, -5.0).astype(np.float32)
-    found = [span.of(text) for span in maker.spans(encoding, scores)]
+    found = [span.of(text) for span in maker.spans(text, encoding, scores)]
     assert found == (["서울에서", "이순신은"] if cut == "none" else ["서울", "이순신"])
 
 
@@ -76,7 +80,25 @@ def test_tokens_without_characters_are_no_entity() -> None:
     columns = (np.array(values, dtype=np.int32) for values in ([9, 8, 9, 9], [0] * 4, [0, 0, 2, 2], [0, 2, 2, 3]))
     said = np.array([TAGS.index(tag) for tag in ("B-LOC", "B-PER", "I-PER", "O")])
     scores = np.where(np.arange(len(TAGS)) == said[:, None], 0.0, -5.0).astype(np.float32)
-    assert maker.spans(Encoding(*columns), scores) == (Span(0, 2, "PER"),)
+    assert maker.spans("가나다", Encoding(*columns), scores) == (Span(0, 2, "PER"),)
+
+
+@pytest.mark.parametrize("cut", ["none", "mecab", "characters"])
+@given(text=st.text("서울에서 이순신은  만났다\u200b\ufeff가A\u0301\u0958", max_size=20))
+@example(text="\ufeff서울에서  이순신\u200b은\u00ad 만났다")
+def test_tokens_do_not_depend_on_how_the_text_is_composed(cut: str, text: str) -> None:
+    """They are those of its NFC, with characters of the text itself, in order and apart."""
+    maker = TagMaker(WORDS, TAGS, TagsConfig(cut=cut))
+    decomposed = unicodedata.normalize("NFD", text)
+    encoding = maker.encode(decomposed)
+    normal = Normalizer("NFC")(text).text
+    assert encoding.token_ids.tolist() == maker.encode(normal).token_ids.tolist()
+    edges = np.stack([encoding.starts, encoding.ends], axis=1).reshape(-1)
+    assert np.all(np.diff(edges) >= 0)
+    everything = np.full((len(encoding), len(TAGS)), -5.0, dtype=np.float32)
+    everything[:, TAGS.index("B-PER")] = 0.0
+    for span in maker.spans(decomposed, encoding, everything):
+        assert trim(decomposed, span.start, span.end) == (span.start, span.end)
 
 
 @st.composite
@@ -108,7 +130,7 @@ def test_what_was_tagged_comes_back_whatever_the_windows(text: AnnotatedText, le
     scores = [np.where(np.arange(len(TAGS)) == w.tags[:, None], 0.0, -9.0).astype(np.float32) for w in windows]
     own = own_scores(windows, scores)
     assert len(own) == len(encoding)
-    assert maker.spans(encoding, own) == text.entities
+    assert maker.spans(text.text, encoding, own) == text.entities
     tokens = [window.token_ids[slice(*window.own)] for window in windows]
     assert np.array_equal(np.concatenate(tokens), encoding.token_ids)
 
@@ -213,10 +235,44 @@ def test_tagger_learns_and_annotates(tagger: Path, repository: Path) -> None:
     assert both.annotate(found[0].text).entities
 
 
-def test_wrong_taggers_are_named(tagger: Path, tmp_path: Path) -> None:
-    import shutil
+def test_a_tagger_reads_decomposed_text(tagger: Path, repository: Path) -> None:
+    lines = [json.loads(line) for line in (repository / "data/sample/ner.jsonl").read_text("utf-8").splitlines()]
+    annotator = make_annotator(f"tagger:{tagger / 'run'}")
+    composed = [unicodedata.normalize("NFC", line["text"]) for line in lines]
+    decomposed = [f"\ufeff{unicodedata.normalize('NFD', text)}" for text in composed]
+    pairs = list(zip(annotator.annotate_all(composed), annotator.annotate_all(decomposed), strict=True))
+    assert sum(len(text.entities) for text, _ in pairs) > 50
+    for one, other in pairs:
+        found = [(unicodedata.normalize("NFC", span.of(other.text)), span.label) for span in other.entities]
+        assert found == [(span.of(one.text), span.label) for span in one.entities]
 
-    with pytest.raises(DataError, match=r"model\.json.*not found"):
+
+def test_a_tagger_s_fingerprint_is_what_it_says(tagger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fingerprint(run: Path) -> str:
+        return TaggerAnnotator(run).fingerprint
+
+    first = fingerprint(tagger / "run")
+    shutil.copytree(tagger / "run", tmp_path / "same")
+    assert fingerprint(tmp_path / "same") == fingerprint(tmp_path / "same" / "model") == first
+    with monkeypatch.context() as patch:
+        patch.setattr(MecabAnalyser, "version", "another")
+        assert fingerprint(tagger / "run") != first
+    path = tmp_path / "same" / "model" / "model.safetensors"
+    tensors, state = load_tensors(path)
+    name = next(iter(tensors))
+    save_tensors(path, {**tensors, name: tensors[name] + 1}, state)
+    assert fingerprint(tmp_path / "same") != first
+
+
+def test_a_tagger_that_is_not_finished_is_refused(tagger: Path, tmp_path: Path) -> None:
+    shutil.copytree(tagger / "run", tmp_path / "run")
+    (tmp_path / "run" / "record.json").unlink()
+    with pytest.raises(DataError, match="run: not finished: give the command of its training again"):
+        make_annotator(f"tagger:{tmp_path / 'run'}")
+
+
+def test_wrong_taggers_are_named(tagger: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere: run: not found: wanted the folder of a run of .*train_tagger"):
         make_annotator(f"tagger:{tmp_path / 'nowhere'}")
     other = tmp_path / "other"
     shutil.copytree(tagger / "run", other)

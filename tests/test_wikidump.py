@@ -5,21 +5,23 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 import pytest
 from hydra import initialize_config_dir
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from korbert.config import compose_config
 from korbert.data.corpus import read_documents
 from korbert.data.wikidump import Page, extract, read_pages
 from korbert.entities import make_annotator
-from korbert.errors import DataError
+from korbert.errors import DataError, KorbertError
 from korbert.tasks.wiki import extract_wiki
+from korbert.text import trim
 
 SEJONG = """{{왕 정보|이름=세종|사진=[[파일:세종.jpg|섬네일]]}}
 '''세종'''(世宗)은 [[조선]]의 제4대 [[국왕|임금]]이다.<ref>[[실록]]에 있다.</ref> 이름은 &quot;이도&quot;이다.
@@ -74,13 +76,29 @@ def test_text_and_links_by_hand() -> None:
     assert found == EXPECTED
 
 
-@given(st.text(alphabet="가나 [|]{}'=*#:<>/ref&;\n분류파일", max_size=60))
+@given(st.text(alphabet="가나 [|]{}'=*#:<>/ref&;\n분류파일_\u200b\u00ad\ufeff", max_size=60))
+@example("가[[나|__목차__]]다")  # a link of nothing that is shown
+@example("[[가|\u200b나\ufeff]]다 [[가|\u00ad]]라")
+@example("[[가|나&#8203;]]은 &#xD800; &#0; &nbsp;[[다]]")
 def test_any_wikitext_gives_clean_paragraphs(wikitext: str) -> None:
     for text in extract(Page(1, "x", wikitext)).paragraphs:
         assert text.text == text.text.strip() != ""
         assert "\n" not in text.text
         for entity in text.entities:
-            assert entity.of(text.text) == entity.of(text.text).strip() != ""
+            assert trim(text.text, entity.start, entity.end) == (entity.start, entity.end)
+
+
+def test_signs_of_no_character() -> None:
+    (paragraph,) = extract(Page(1, "x", "가 &#xD800; &#57343; &amp; &#44032;")).paragraphs
+    assert paragraph.text == "가 \ufffd \ufffd & 가"
+
+
+@pytest.mark.parametrize("module", ["mwxml", "mwparserfromhell"])
+def test_a_missing_parser_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    (tmp_path / "a.xml").write_text(dump(), "utf-8")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(KorbertError, match=r"pip install 'korbert\[wiki\]'"):
+        list(map(extract, read_pages(tmp_path / "a.xml")))
 
 
 @pytest.mark.parametrize(("name", "pack"), [("a.xml", bytes), ("a.xml.bz2", bz2.compress), ("a.xml.gz", gzip.compress)])
@@ -176,7 +194,11 @@ def test_interrupted_and_gone_on(run: Any, tmp_path: Path, monkeypatch: pytest.M
         patch.setattr(wiki, "_extractor", lambda: stopping)
         with pytest.raises(KeyboardInterrupt):
             run("runtime.workers=1")
+    links = f"links:{tmp_path / 'run' / 'links.sqlite'}"
+    with pytest.raises(DataError, match=r"links\.sqlite: checksum: not finished"):
+        make_annotator(links)
     results = run("runtime.workers=1")["results"]
     assert results["articles"] == 101
+    assert make_annotator(links).annotate(EXPECTED[0][0]).entities
     names = gzip.decompress((tmp_path / "run" / "titles.txt.gz").read_bytes()).decode().splitlines()
     assert len(names) == len(set(names)) == 101

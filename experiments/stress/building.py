@@ -113,7 +113,7 @@ def _annotate_and_tokenize(config: BuildingConfig) -> tuple[int, float]:
     for record in records:
         for paragraph in annotator.annotate_all(record.paragraphs):
             for sentence in split_sentences(paragraph):
-                tokenizer.encode(sentence.text, span_edges(sentence.entities) if cut else ())
+                tokenizer.encode(sentence.text, span_edges(sentence.text, sentence.entities) if cut else ())
     return sum(map(len, records)), time.process_time() - began
 
 

@@ -102,6 +102,6 @@ def _tokenized(
     for article in dataset.articles:
         for paragraph in article.paragraphs:
             found = entities(paragraph.context) if entities else ()
-            tokens = tokenizer.encode(paragraph.context, span_edges(found))
+            tokens = tokenizer.encode(paragraph.context, span_edges(paragraph.context, found))
             answers = [[(a.start, a.start + len(a.text)) for a in q.answers] for q in paragraph.questions]
             yield paragraph.context, tokens, answers

@@ -90,9 +90,8 @@ class EntitiesConfig:
     def _entity_mode(self) -> EntityMode:
         try:
             mode = EntityMode(self.mode)
-        except ValueError:
-            wanted = ", ".join(m.value for m in EntityMode)
-            raise ConfigError(f"entities.mode: {self.mode!r} is unknown, wanted one of {wanted}") from None
+        except ValueError as error:
+            raise ConfigError(f"entities.{error}") from None
         if self.annotator == "none" and mode is not EntityMode.NONE:
             raise ConfigError(f"entities.mode={self.mode} needs an annotator, but entities.annotator is none")
         return mode

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from korbert.data.corpus import Record, split_sentences
 from korbert.data.shardfiles import EOJEOL_UNITS, Stretch, stretch
 from korbert.data.units import unit_flags
+from korbert.data.wikidump import RULES
 from korbert.encoding import encode_all
 from korbert.entities import LINKS, EntityAnnotator, make_annotator, merged, with_cache
 from korbert.errors import ConfigError
@@ -34,7 +35,7 @@ class RecordAnnotator:
     @property
     def fingerprint(self) -> str:
         """Changes whenever any text could be annotated differently."""
-        return f"{LINKS}-1, {self._base.fingerprint}" if self.has_links else self._base.fingerprint
+        return f"{RULES}, {self._base.fingerprint}" if self.has_links else self._base.fingerprint
 
     def check(self, sources: tuple[Path, ...]) -> None:
         """Raise ConfigError for a source that marks no links, where they are asked for."""

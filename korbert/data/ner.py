@@ -53,7 +53,7 @@ def split_documents(
 
 
 def _hash(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _json_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[str, AnnotatedText]]:
@@ -62,11 +62,19 @@ def _json_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tu
             continue
         record = parse_json(path, number, line)
         try:
-            entities = sorted(Span(start, end, label) for start, end, label, *_ in record["entities"])
+            entities = sorted(_span(*entity) for entity in record["entities"])
+            if not isinstance(record["text"], str):
+                raise TypeError('"text" is no string')
             yield str(record.get("file", "")), AnnotatedText(record["text"], tuple(entities))
         except (KeyError, TypeError, ValueError) as error:
             wanted = 'wanted an object with a string "text" and "entities" as [start, end, type], apart and inside'
             raise DataError(path, f"line {number}", f"{wanted} ({error!r})") from None
+
+
+def _span(start: object, end: object, label: object, *_: object) -> Span:
+    if type(start) is not int or type(end) is not int or not isinstance(label, str) or not label:
+        raise TypeError(f"{[start, end, label]} is no entity")
+    return Span(start, end, label)
 
 
 def _tagged_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[str, AnnotatedText]]:

@@ -21,7 +21,7 @@ from korbert.encoding import Encoding, EntityMode, encode
 from korbert.errors import ConfigError
 from korbert.model.targets import IGNORE_INDEX
 from korbert.morphology import make_analyser
-from korbert.text import AnnotatedText, IntArray, Span, place_of
+from korbert.text import AnnotatedText, IntArray, NormalizedText, Normalizer, Span, place_of, trim
 from korbert.tokenizers import Tokenizer
 
 CHARACTERS, NOWHERE = "characters", "none"
@@ -100,15 +100,23 @@ class TagMaker:
         self._ids = {tag: number for number, tag in enumerate(tags)}
         self._analyser = None if config.cut in (CHARACTERS, NOWHERE) else make_analyser(config.cut)
         self._follows = _possible(self.tags)
+        self._normalizer = Normalizer("NFC")
+
+    @property
+    def fingerprint(self) -> str:
+        """Where tokens are cut, and the version of the analyser that says so, if one does."""
+        return self.config.cut if self._analyser is None else f"{self.config.cut}-{self._analyser.version}"
 
     def encode(self, text: str) -> Encoding:
-        """The tokens of `text`."""
+        """The tokens of `text` in NFC, with the characters of `text` itself."""
+        normal = self._normalizer(text)
         boundaries: Iterable[int] = ()
         if self.config.cut == CHARACTERS:
-            boundaries = range(len(text) + 1)
+            boundaries = range(len(normal.text) + 1)
         elif self._analyser is not None:
-            boundaries = sorted(self._analyser.edges(text))
-        return encode(AnnotatedText(text), self.tokenizer, EntityMode.NONE, boundaries)
+            boundaries = sorted(self._analyser.edges(normal.text))
+        encoding = encode(AnnotatedText(normal.text), self.tokenizer, EntityMode.NONE, boundaries)
+        return encoding if normal.text == text else _mapped_back(normal, encoding)
 
     def windows(self, encoding: Encoding, entities: Sequence[Span] | None = None) -> list[TaggedWindow]:
         """The windows of a text; none for a text without tokens. entities: gold, None where it is not known."""
@@ -152,13 +160,21 @@ class TagMaker:
                 taken = last
         return tags
 
-    def spans(self, encoding: Encoding, scores: FloatArray) -> tuple[Span, ...]:
-        """The entities of the most probable possible tags, given log-probabilities (T, tags)."""
+    def spans(self, text: str, encoding: Encoding, scores: FloatArray) -> tuple[Span, ...]:
+        """The entities of the most probable possible tags of `text`, given log-probabilities (T, tags)."""
         path = best_path(scores, self._follows)
         tokens = spans_of(self.tags[tag] for tag in path.tolist())
         # A token may have no characters: the sign of a word's start alone, the rest of an expanded character.
-        found = ((int(encoding.starts[s.start]), int(encoding.ends[s.end - 1]), s.label) for s in tokens)
+        found = ((*trim(text, int(encoding.starts[s.start]), int(encoding.ends[s.end - 1])), s.label) for s in tokens)
         return tuple(Span(start, end, label) for start, end, label in found if start < end)
+
+
+def _mapped_back(normal: NormalizedText, encoding: Encoding) -> Encoding:
+    """The tokens of normalised text with characters of the original one; the rest of an expanded one has none."""
+    ends = np.append(np.int32(0), normal.ends)[encoding.ends]
+    starts = np.append(normal.starts, np.int32(len(normal.original)))[encoding.starts]
+    starts = np.maximum(np.minimum(starts, ends), np.append(np.int32(0), ends[:-1]))
+    return Encoding(encoding.token_ids, encoding.entity_ids, starts, ends)
 
 
 def _possible(tags: Sequence[str]) -> npt.NDArray[np.bool_]:

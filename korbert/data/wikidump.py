@@ -11,9 +11,11 @@ from xml.etree.ElementTree import ParseError
 
 from korbert.errors import DataError, KorbertError
 from korbert.lines import is_damage, open_binary
-from korbert.text import AnnotatedText, Span
+from korbert.text import AnnotatedText, Span, trim
 
 LINK = "LINK"
+RULES = "links-2"  # raise the number when other links are found in the same dump
+_SURROGATES = range(0xD800, 0xE000)
 _ARTICLES = 0  # namespace
 # Tags whose content is not running text.
 _NO_TEXT = frozenset((
@@ -23,6 +25,7 @@ _NO_TEXT = frozenset((
 # Links to files and categories are shown elsewhere or as pictures.
 _NO_LINK = frozenset(("파일", "그림", "분류", "file", "image", "category", "media", "미디어"))
 _LIST_MARKS = frozenset("*#:;")
+_NO_PARSER = "reading a MediaWiki dump needs packages: pip install 'korbert[wiki]'"
 _SWITCH = re.compile(r"__[^_\s]+__")  # __NOTOC__, __목차숨김__
 _OTHER_LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)?")
 
@@ -53,7 +56,7 @@ def read_pages(path: Path) -> Iterator[Page]:
     try:
         import mwxml
     except ImportError:
-        raise KorbertError("reading a MediaWiki dump needs packages: pip install 'korbert[wiki]'") from None
+        raise KorbertError(_NO_PARSER) from None
     last = "the beginning"
     try:
         with open_binary(path) as file:
@@ -75,8 +78,14 @@ def read_pages(path: Path) -> Iterator[Page]:
 
 
 def extract(page: Page) -> Article:
-    """The running text of an article: no templates, tables, references, headings or pictures."""
-    import mwparserfromhell
+    """The running text of an article: no templates, tables, references, headings or pictures.
+
+    Raises KorbertError without the parser.
+    """
+    try:
+        import mwparserfromhell
+    except ImportError:
+        raise KorbertError(_NO_PARSER) from None
 
     text = _Text()
     text.add(mwparserfromhell.parse(page.wikitext))
@@ -103,7 +112,7 @@ class _Text:
                 if node.title is not None:
                     self.add(node.title)
             elif isinstance(node, nodes.HTMLEntity):
-                self._emit(node.normalize())
+                self._emit(_character(node.normalize()))
             elif isinstance(node, nodes.Heading):
                 self._emit("\n")
             elif isinstance(node, nodes.Tag):
@@ -140,23 +149,20 @@ class _Text:
         link = next(links, None)
         for raw in whole.split("\n"):
             line = _SWITCH.sub(lambda match: " " * len(match.group()), raw)  # places stay
-            begin = place + len(line) - len(line.lstrip())
             text = line.strip()
+            begin = place + line.index(text)
             end = begin + len(text)
             found: list[Span] = []
             while link is not None and link[0] < place + len(raw):
-                span = _trimmed(whole, max(link[0], begin), min(link[1], end))
-                if span and (not found or span[0] - begin >= found[-1].end):
-                    found.append(Span(span[0] - begin, span[1] - begin, LINK))
+                first, last = trim(text, max(link[0], begin) - begin, min(link[1], end) - begin)
+                if first < last and (not found or first >= found[-1].end):
+                    found.append(Span(first, last, LINK))
                 link = next(links, None)
             if any(map(str.isalpha, text)):
                 yield AnnotatedText(text, tuple(found))
             place += len(raw) + 1
 
 
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
-    while start < end and text[start].isspace():
-        start += 1
-    while start < end and text[end - 1].isspace():
-        end -= 1
-    return (start, end) if start < end else None
+def _character(named: str) -> str:
+    """What `&…;` stands for; U+FFFD for half of a surrogate pair, as in a browser."""
+    return "\ufffd" if ord(named) in _SURROGATES else named

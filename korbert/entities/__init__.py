@@ -12,6 +12,8 @@ from korbert.entities.gazetteer import GazetteerAnnotator
 from korbert.entities.morphology import NounRunAnnotator
 from korbert.entities.store import CachedAnnotator, StoredAnnotator, with_cache, write_store
 from korbert.entities.union import UnionAnnotator, merged
+from korbert.errors import ConfigError
+from korbert.morphology import ANALYSERS
 
 __all__ = [
     "LINKS",
@@ -24,14 +26,16 @@ __all__ = [
     "RandomSpanAnnotator",
     "StoredAnnotator",
     "UnionAnnotator",
+    "annotator_files",
     "make_annotator",
     "merged",
     "with_cache",
     "write_store",
 ]
-_RANDOM, _EXPRESSIONS, _GAZETTEER, _TAGGER = "random-", "expressions-", "gazetteer:", "tagger:"
-_KINDS = ("proper", "compounds", "nouns")  # of noun runs, before the name of an analyser
 LINKS = "links"  # the name of a store of a dump's links
+_RANDOM, _EXPRESSIONS = "random-", "expressions-"
+_GAZETTEER, _TAGGER, _STORED_LINKS = "gazetteer:", "tagger:", f"{LINKS}:"
+_KINDS = ("proper", "compounds", "nouns")  # of noun runs, before the name of an analyser
 
 
 def make_annotator(name: str, store: Path | str | None = None, cache: Path | str | None = None) -> EntityAnnotator:
@@ -42,7 +46,8 @@ def make_annotator(name: str, store: Path | str | None = None, cache: Path | str
     dates, times; "gazetteer:" and files of names, apart by commas; "tagger:" and the run of a trained one; "links:" and
     a file of links that `experiments/extract_wiki.py` has read; several of these joined by "+", of which the earlier
     ones have priority; "random-" before any of them: random spans in its entities' place. store: a file of annotations
-    made beforehand, see `write_store`. cache: a folder for what takes long to make.
+    made beforehand, see `write_store`. cache: a folder for what takes long to make. Raises ConfigError for a name that
+    is none of these, DataError for a file or run that is missing or cannot be used.
     """
     if store is not None and name != "none":
         return StoredAnnotator(Path(store), name, lambda: make_annotator(name, cache=cache))
@@ -51,10 +56,12 @@ def make_annotator(name: str, store: Path | str | None = None, cache: Path | str
     if "+" in name:
         return UnionAnnotator([make_annotator(part, cache=cache) for part in name.split("+")])
     if name.startswith(_GAZETTEER):
-        files = [Path(path) for path in name.removeprefix(_GAZETTEER).split(",") if path]
+        files = [Path(path) for path in annotator_files(name)]
         return GazetteerAnnotator(files, cache=None if cache is None else Path(cache) / "gazetteers")
-    if name.startswith(f"{LINKS}:"):
-        return StoredAnnotator(Path(name.removeprefix(f"{LINKS}:")), LINKS, None)
+    if name in (_STORED_LINKS, _TAGGER):
+        raise ConfigError(f"entities.annotator: {name!r} lacks what it reads, {_STORED_LINKS}FILE or {_TAGGER}RUN")
+    if name.startswith(_STORED_LINKS):
+        return StoredAnnotator(Path(name.removeprefix(_STORED_LINKS)), LINKS, None)
     if name.startswith(_TAGGER):
         # A tagger is a model, which stands far above the annotators: imported by name, and only where one is asked for.
         annotator: EntityAnnotator = importlib.import_module("korbert.tagger").TaggerAnnotator(
@@ -64,6 +71,26 @@ def make_annotator(name: str, store: Path | str | None = None, cache: Path | str
     if name.startswith(_EXPRESSIONS):
         return ExpressionAnnotator(name.removeprefix(_EXPRESSIONS))
     kind, _, analyser = name.rpartition("-")
-    if kind in _KINDS:
+    if kind in _KINDS and analyser in ANALYSERS:
         return NounRunAnnotator(analyser, kind)
+    if name not in ("none", *ANALYSERS):
+        raise ConfigError(
+            f"entities.annotator: {name!r} is unknown, wanted none, one of {', '.join(ANALYSERS)}, one of these behind "
+            f"{', '.join(f'{prefix}-' for prefix in _KINDS)} or {_EXPRESSIONS}, {_GAZETTEER}FILE,FILE, {_TAGGER}RUN, "
+            f"{_STORED_LINKS}FILE, several of these joined by +, or any of it behind {_RANDOM}; names of files must "
+            "hold no + and no comma"
+        )
     return NoEntities() if name == "none" else NounRunAnnotator(name)
+
+
+def annotator_files(name: str) -> list[str]:
+    """The files and folders that the annotator of that name reads: lists of names, runs of taggers, files of links."""
+    files: list[str] = []
+    for part in name.split("+"):
+        plain = part.removeprefix(_RANDOM)
+        if plain.startswith(_GAZETTEER):
+            files += plain.removeprefix(_GAZETTEER).split(",")
+        for prefix in (_TAGGER, _STORED_LINKS):
+            if plain.startswith(prefix):
+                files.append(plain.removeprefix(prefix))
+    return [file for file in files if file]

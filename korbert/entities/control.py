@@ -8,18 +8,19 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from korbert.entities.base import EntityAnnotator, mapped_back
-from korbert.text import AnnotatedText, Normalizer, Span
+from korbert.text import AnnotatedText, Normalizer, Span, blank_mask
 
-_RULES = "random-spans-3"  # raise the number when the rules below change what is drawn
+_RULES = "random-spans-4"  # raise the number when the rules below change what is drawn
 _LABEL = "RANDOM"
 _STRETCH = 1 << 14  # characters; no paragraph of KorQuAD or Wikipedia has as many, save for lists
 
 
 class RandomSpanAnnotator(EntityAnnotator):
-    """As many spans as another annotator finds entities, of as many characters but white space, anywhere in the text.
+    """For each entity of another annotator a span of as many visible characters anywhere in the text, none overlapping.
 
-    A text always gets the same ones: they are drawn from its own hash. No span begins or ends with white space.
-    Characters are counted, and spans drawn, in NFC: NFD text has those of the same text in NFC.
+    White space and invisible characters do not count, and stand at no span's ends. Characters are counted, and spans
+    drawn, in NFC: NFD text has those of the same text in NFC. A text always gets the same ones: its own hash is the
+    seed.
     """
 
     def __init__(self, base: EntityAnnotator) -> None:
@@ -54,16 +55,19 @@ class RandomSpanAnnotator(EntityAnnotator):
     def _drawn(self, annotated: AnnotatedText) -> AnnotatedText:
         text = annotated.text
         normal = self._normalizer(text)
-        visible = np.flatnonzero([not character.isspace() for character in normal.text])
-        places = normal.starts[visible]  # in the text
+        visible = np.flatnonzero(~blank_mask(normal.text))
+        places, ends = normal.starts[visible], normal.ends[visible]  # in the text
         edges = np.array([(entity.start, entity.end) for entity in annotated.entities], dtype=np.int32).reshape(-1, 2)
-        lengths = places.searchsorted(edges[:, 1]) - places.searchsorted(edges[:, 0])
+        lengths = places.searchsorted(edges[:, 1]) - ends.searchsorted(edges[:, 0], side="right")
+        can_cut = np.append(np.diff(places, prepend=-1) > 0, True)  # a letter goes with the marks on it
         rng = np.random.default_rng(list(hashlib.sha256(normal.text.encode("utf-8")).digest()))
         taken = np.zeros(len(visible), dtype=np.bool_)
         spans = []
         for length in sorted(lengths.tolist(), reverse=True):  # long ones first, while there is room
             before = np.append(0, np.cumsum(taken))
-            starts = np.flatnonzero(before[length:] == before[: len(before) - length])
+            last = len(before) - length
+            is_free = before[length:] == before[:last]
+            starts = np.flatnonzero(is_free & can_cut[length:] & can_cut[:last])
             if length and len(starts):
                 start = int(rng.choice(starts))
                 taken[start : start + length] = True

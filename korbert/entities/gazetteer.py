@@ -19,18 +19,21 @@ import numpy as np
 import numpy.typing as npt
 
 from korbert.entities.base import EntityAnnotator, mapped_back
-from korbert.errors import ConfigError, DataError, KorbertError
-from korbert.files import checksum, write_text_atomically
+from korbert.errors import ConfigError, DataError, KorbertError, WriteError
+from korbert.files import checksum, digest, write_text_atomically
 from korbert.josa import LONGEST, is_josa
 from korbert.lines import kind_of, read_lines
 from korbert.morphology import make_analyser
 from korbert.text import AnnotatedText, Normalizer
 
 UNTYPED = "NAME"
-_RULES = "gazetteer-1"  # raise the number when the rules below change what is found
+_TYPED = ".tsv"  # lists of names with types
+_RULES = "gazetteer-2"  # raise the number when the rules below change what is found
 _NORMALIZER = Normalizer("NFC")
 # What Wikipedia puts behind a title to tell it from another one: 홍순일 (탁구 선수).
 _DISAMBIGUATION = re.compile(r"\s+\([^()]*\)$")
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
+_SHOWN = 80  # characters of a line in a message
 _HANGUL_RUN = re.compile(f"[가-힣]{{0,{LONGEST + 1}}}")  # no more of one is looked at
 log = logging.getLogger(__name__)
 
@@ -57,18 +60,20 @@ class GazetteerAnnotator(EntityAnnotator):
 
     def __init__(self, files: Sequence[Path], rules: GazetteerRules | None = None, cache: Path | None = None) -> None:
         if not files:
-            raise ConfigError("entities.files: a gazetteer needs at least one list of names")
+            raise ConfigError(
+                "entities.annotator: a gazetteer needs a list of names, gazetteer:FILE or gazetteer:FILE,FILE"
+            )
         self.files = list(files)
         self.rules = rules or GazetteerRules()
         self.cache = cache
         for path in self.files:
             if not path.is_file():
-                raise DataError(path, "entities.files", "not found")
+                raise DataError(path, "entities.annotator", "not found: wanted a list of names for a gazetteer")
 
     @cached_property
     def fingerprint(self) -> str:
-        """The rules, the lists' content, and the analyser's version where it has a say."""
-        lists = "+".join(checksum(path)[:16] for path in self.files)
+        """The rules, what the lists hold and how they are read, and the analyser's version where it has a say."""
+        lists = "+".join(f"{checksum(path)[:16]}{_TYPED if _is_typed(path) else ''}" for path in self.files)
         rules = "-".join(str(value) for value in asdict(self.rules).values())
         version = make_analyser(self.rules.analyser).version if self.rules.common_length else "none"
         return f"{_RULES}/{lists}/{rules}-{version}"
@@ -91,7 +96,7 @@ class GazetteerAnnotator(EntityAnnotator):
         found: list[tuple[int, int, str]] = []
         end = 0
         for name, first, last in matches.tolist():
-            if first >= end and (not is_word[last] or _is_particles(text, last)):
+            if first >= end and (not is_word[last] or _is_particles(text, is_word, last)):
                 found.append((first, last, self.labels[name]))
                 end = last
         return found
@@ -108,15 +113,19 @@ class GazetteerAnnotator(EntityAnnotator):
 
     @cached_property
     def _loaded(self) -> tuple[list[str], list[str]]:
-        path = None if self.cache is None else self.cache / f"{_file_name(self.fingerprint)}.names"
+        path = None if self.cache is None else self.cache / f"{digest(self.fingerprint)}.names"
         pairs = None if path is None else _kept(path)
         if pairs is None:
             pairs = list(self._read().items())
             if path is not None:
                 names = "".join(f"{name}\t{label}\n" for name, label in pairs)
-                write_text_atomically(path, f"{_checksum(names)}\n{names}")
+                _keep(path, f"{_checksum(names)}\n{names}")
         if not pairs:
-            raise ConfigError(f"entities.files: no name is left of {', '.join(map(str, self.files))}")
+            files = ", ".join(map(str, self.files))
+            raise ConfigError(
+                f"entities.annotator: no name is left of {files}: wanted some of {self.rules.min_length} characters or "
+                f"more, with a letter in them, and, where shorter than {self.rules.common_length + 1}, no common words"
+            )
         return [name for name, _ in pairs], [label for _, label in pairs]
 
     def _read(self) -> dict[str, str]:
@@ -124,7 +133,10 @@ class GazetteerAnnotator(EntityAnnotator):
         names: dict[str, str] = {}
         for path in self.files:
             for number, line in read_lines(path):
-                name, label = _pair(path, number, line)
+                pair = _pair(path, number, line)
+                if pair is None:
+                    continue
+                name, label = pair
                 name = _DISAMBIGUATION.sub("", _NORMALIZER(name).text)
                 if len(name) >= self.rules.min_length and any(map(str.isalpha, name)):
                     names.setdefault(name, label)
@@ -153,15 +165,26 @@ class GazetteerAnnotator(EntityAnnotator):
         return ahocorasick_rs.AhoCorasick(self.names, store_patterns=False)
 
 
-def _pair(path: Path, number: int, line: str) -> tuple[str, str]:
-    """Name and type of a line; "" for a blank one. Raises DataError where a TSV has another number of columns."""
+def _is_typed(path: Path) -> bool:
+    return kind_of(path) == _TYPED
+
+
+def _pair(path: Path, number: int, line: str) -> tuple[str, str] | None:
+    """Name and type of a line, None for a blank one. Raises DataError for one that is not what the file's name says."""
     line = line.rstrip("\r\n")
-    if kind_of(path) != ".tsv" or not line:
-        return line, UNTYPED
-    cells = line.split("\t")
-    if len(cells) != 2 or not all(cells):
-        raise DataError(path, f"line {number}", f"wanted a name, a tab and its type, got {line!r}")
-    return cells[0], cells[1]
+    cells = [cell.strip(" ") for cell in line.split("\t")]
+    if cells == [""]:
+        return None
+    shown = f"got {line[:_SHOWN]!r}"
+    if _is_typed(path):
+        if len(cells) != 2 or not all(cells):
+            raise DataError(path, f"line {number}", f"wanted a name, a tab and its type, {shown}")
+    elif len(cells) > 1:
+        problem = f"wanted a name and no tab (a list of names with types is a {_TYPED} file), {shown}"
+        raise DataError(path, f"line {number}", problem)
+    if any(map(_CONTROL.search, cells)):
+        raise DataError(path, f"line {number}", f"wanted no control characters, {shown}")
+    return (cells[0], cells[1]) if _is_typed(path) else (cells[0], UNTYPED)
 
 
 def _kept(path: Path) -> list[tuple[str, str]] | None:
@@ -179,12 +202,15 @@ def _kept(path: Path) -> list[tuple[str, str]] | None:
     return [(name, label) for name, label in pairs]
 
 
+def _keep(path: Path, names: str) -> None:
+    try:
+        write_text_atomically(path, names)
+    except WriteError as error:
+        log.warning("%s; the names are read again at the next start", error)
+
+
 def _checksum(names: str) -> str:
     return hashlib.sha256(names.encode()).hexdigest()
-
-
-def _file_name(fingerprint: str) -> str:
-    return re.sub(r"[^\w.-]", "-", fingerprint)
 
 
 @lru_cache(maxsize=1)
@@ -197,8 +223,8 @@ def _word_characters(text: str) -> npt.NDArray[np.bool_]:
     return _word_table()[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)]
 
 
-def _is_particles(text: str, place: int) -> bool:
+def _is_particles(text: str, is_word: npt.NDArray[np.bool_], place: int) -> bool:
     """Whether nothing but particles follows at `place`, in the same eojeol."""
     run = _HANGUL_RUN.match(text, place)
     assert run is not None
-    return run.end() > place and is_josa(run.group(), text[place - 1])
+    return run.end() > place and not is_word[run.end()] and is_josa(run.group(), text[place - 1])

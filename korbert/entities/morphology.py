@@ -14,10 +14,10 @@ from korbert.text import AnnotatedText, Normalizer
 
 PROPER, COMPOUND, NOUN = "NNP", "COMPOUND", "NOUN"
 _RULES = {
-    "names": "proper-noun-runs-1",
-    "proper": "proper-nouns-only-1",
-    "compounds": "compound-nouns-1",
-    "nouns": "nouns-1",
+    "names": "proper-noun-runs-2",
+    "proper": "proper-nouns-only-2",
+    "compounds": "compound-nouns-2",
+    "nouns": "nouns-2",
 }
 
 

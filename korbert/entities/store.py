@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -16,46 +18,66 @@ from pathlib import Path
 
 from korbert.entities.base import EntityAnnotator, NoEntities
 from korbert.errors import DataError, WriteError
-from korbert.files import checksum, read_text, write_text_atomically
+from korbert.files import checksum, raise_unwritable, read_text, write_text_atomically
 from korbert.text import AnnotatedText, Span
 
 FORMAT = 2
 _MOST_AT_ONCE = 500  # keys in one question to the data base
 _PATIENCE = 60.0  # seconds to wait for another process that writes
 _DIGITS = 8  # of an entry's checksum
-_UNWRITABLE = ("disk is full", "readonly database", "disk I/O error", "unable to open")  # in SQLite's messages
+# In SQLite's messages.
+_READ_ONLY = ("readonly database", "unable to open")
+_UNWRITABLE = ("disk is full", "disk I/O error", *_READ_ONLY)
 _TABLES = """
 CREATE TABLE IF NOT EXISTS annotator (format INTEGER, name TEXT, fingerprint TEXT);
 CREATE TABLE IF NOT EXISTS spans (text BLOB PRIMARY KEY, found TEXT) WITHOUT ROWID;
 """
+log = logging.getLogger(__name__)
 
 
 class AnnotationFile:
-    """Spans by text, and whose they are. Raises DataError where the file is damaged or not such a file."""
+    """Spans by text, and whose they are. Raises DataError where the file is damaged or not such a file.
+
+    can_write: whether it was opened to be written, and can be; one that only can be read is read.
+    """
 
     def __init__(self, path: Path, name: str = "", fingerprint: str = "") -> None:
         """Open a file; given a fingerprint, make it where it does not exist, for several processes to write."""
         self.path = path
+        if not fingerprint and not path.is_file():
+            raise DataError(path, "file", "not found")
+        self.can_write = bool(fingerprint)
+        self._whose = (FORMAT, name, fingerprint)
         try:
-            if fingerprint:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            elif not path.is_file():
-                raise DataError(path, "file", "not found")
-            self._connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
-            if fingerprint:
-                self._connection.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {_TABLES}")
-                self._connection.execute(
-                    "INSERT INTO annotator SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM annotator)",
-                    (FORMAT, name, fingerprint),
-                )
-            found = self._connection.execute("SELECT format, name, fingerprint FROM annotator").fetchone()
+            self._opened = self._open()
+            found = self._opened.execute("SELECT format, name, fingerprint FROM annotator").fetchone()
         except (sqlite3.Error, ValueError) as error:  # the latter where SQLite's own message is damaged
             raise self._unusable(error) from error
+        self._process = os.getpid()
         if found is None or found[0] != FORMAT:
             raise DataError(path, "format", f"wanted a store of annotations of format {FORMAT}")
         self.name, self.fingerprint = str(found[1]), str(found[2])
         if fingerprint and self.fingerprint != fingerprint:
             raise DataError(path, "fingerprint", f"these are annotations of {self.fingerprint}, wanted {fingerprint}")
+
+    def _open(self) -> sqlite3.Connection:
+        if self.can_write:
+            try:
+                return _writable(self.path, self._whose)
+            except (sqlite3.Error, WriteError) as error:
+                is_read_only = isinstance(error, WriteError) or any(reason in str(error) for reason in _READ_ONLY)
+                if not is_read_only or not self.path.is_file():
+                    raise
+                log.warning("%s: only can be read (%s): what is new is not kept", self.path, error)
+            self.can_write = False
+        return _readable(self.path)
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._process != os.getpid():
+            _INHERITED.append(self._opened)  # a connection must not be used, nor closed, behind a fork
+            self._opened, self._process = self._open(), os.getpid()
+        return self._opened
 
     def read(self, texts: Iterable[str]) -> dict[str, tuple[Span, ...]]:
         """Those of `texts` that are here, with their spans."""
@@ -94,6 +116,10 @@ class AnnotationFile:
 
     def seal(self) -> None:
         """Close it for good, and leave a checksum beside it, as sha256sum writes it."""
+        try:
+            self._connection.execute("PRAGMA journal_mode=DELETE")  # or a folder that only can be read would not do
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
         self.close()
         write_text_atomically(_seal(self.path), f"{checksum(self.path)}  {self.path.name}\n")
 
@@ -103,12 +129,49 @@ class AnnotationFile:
         return DataError(self.path, "content", f"cannot be used as a store of annotations ({error})")
 
 
+_INHERITED: list[sqlite3.Connection] = []
+
+
+def _writable(path: Path, whose: tuple[int, str, str]) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _seal(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise_unwritable(path, error)
+        raise
+    connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+    connection.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {_TABLES}")
+    connection.execute("INSERT INTO annotator SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM annotator)", whose)
+    return connection
+
+
+def _readable(path: Path) -> sqlite3.Connection:
+    """Where SQLite may write nothing beside a file that others could write, it is taken as it is."""
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(address, timeout=_PATIENCE, uri=True, check_same_thread=False)
+    try:
+        connection.execute("SELECT 1 FROM annotator")
+    except sqlite3.OperationalError:
+        connection.close()
+        return sqlite3.connect(f"{address}&immutable=1", uri=True, check_same_thread=False)
+    return connection
+
+
 class CachedAnnotator(EntityAnnotator):
-    """Another annotator, each text only once; its file lies in `folder`. `made`: texts that were not found there."""
+    """Another annotator, each text only once; its file lies in `folder`. `made`: texts that were not found there.
+
+    What is found in a folder that only can be read is used, and what is not is not kept; one in which there is nothing
+    of this annotator raises WriteError.
+    """
 
     def __init__(self, base: EntityAnnotator, folder: Path) -> None:
         self.base, self.folder = base, folder
         self.made = 0
+
+    @property
+    def can_write(self) -> bool:
+        """Whether what is new is kept."""
+        return self._file.can_write
 
     @cached_property
     def _file(self) -> AnnotationFile:
@@ -130,7 +193,8 @@ class CachedAnnotator(EntityAnnotator):
         new = [text for text in dict.fromkeys(texts) if text not in known]
         if new:
             made = self.base.annotate_all(new)
-            self._file.write(made)
+            if self.can_write:
+                self._file.write(made)
             self.made += len(new)
             known.update((annotated.text, annotated.entities) for annotated in made)
         return [AnnotatedText(text, known[text]) for text in texts]
@@ -139,12 +203,12 @@ class CachedAnnotator(EntityAnnotator):
 class StoredAnnotator(EntityAnnotator):
     """Gives stored annotations; a text that is not stored is annotated by `make`, where that can be had.
 
-    make: None for texts outside the store that have no entities, because nobody can tell. Raises DataError where the
-    file is not a store, or one of another annotator than `name`.
+    make: None for texts outside the store that have no entities, because nobody can tell; the store must be finished
+    then. Raises DataError where the file is not a store, not finished, or one of another annotator than `name`.
     """
 
     def __init__(self, path: Path, name: str, make: Callable[[], EntityAnnotator] | None) -> None:
-        _check_seal(path)
+        _check_seal(path, must_exist=make is None)
         self._file, self._make = AnnotationFile(path), make
         if self._file.name != name:
             raise DataError(path, "annotator", f"these are annotations of {self._file.name!r}, wanted {name!r}")
@@ -201,8 +265,14 @@ def _seal(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _check_seal(path: Path) -> None:
+def _check_seal(path: Path, must_exist: bool) -> None:
     """Raises DataError where a finished store is not what was written; older ones have no checksum beside them."""
+    if must_exist and path.is_file() and not _seal(path).is_file():
+        problem = (
+            f"not finished, or copied without {_seal(path).name}, which was written beside it: give the command that "
+            "wrote it again, which goes on where it was, or copy both"
+        )
+        raise DataError(path, "checksum", problem)
     if path.is_file() and _seal(path).is_file() and read_text(_seal(path)).split()[:1] != [checksum(path)]:
         raise DataError(path, "checksum", f"damaged: this is not what was written, says {_seal(path).name} beside it")
 

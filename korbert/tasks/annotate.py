@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import time
 from collections import Counter
@@ -13,8 +12,9 @@ from typing import IO, Any
 from korbert.config import AnnotateConfig, expand_root
 from korbert.data.corpus import Document, read_documents
 from korbert.entities import CachedAnnotator, EntityAnnotator, make_annotator, with_cache
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, WriteError
 from korbert.files import writing
+from korbert.lines import json_line
 from korbert.parallel import megabytes, ordered_map
 from korbert.tasks.prepare import corpus_files, progress_bar
 from korbert.tasks.runs import finish_run, run_once, start_run
@@ -64,7 +64,7 @@ def annotate_corpus(config: AnnotateConfig) -> dict[str, Any]:
     name = expand_root(config.annotator, config.data)
     if name == "none":
         raise ConfigError("annotator=none finds nothing: choose one, e.g. annotator=mecab")
-    make_annotator(name, cache=config.data.cache).annotate("")  # what is missing is said before anything is begun
+    _check(name, config)
     folder = start_run(config)
     every = itertools.chain.from_iterable(map(read_documents, files))
     documents = itertools.islice(every, config.corpus.max_documents)
@@ -104,9 +104,16 @@ def annotate_corpus(config: AnnotateConfig) -> dict[str, Any]:
     return finish_run(folder, "annotate_corpus", config, results)
 
 
+def _check(name: str, config: AnnotateConfig) -> None:
+    """Say what is missing before anything is begun. Raises WriteError where nothing would be kept of what is found."""
+    annotator = with_cache(make_annotator(name, cache=config.data.cache), config.data.cache)
+    annotator.annotate("")
+    if isinstance(annotator, CachedAnnotator) and not annotator.can_write and not config.output:
+        raise WriteError(annotator.folder, "data.cache", "only can be read: give another one, or output=true")
+
+
 def _write(out: IO[str], number: int, paragraphs: list[AnnotatedText]) -> None:
     """A paragraph a line, as `korbert.data.ner` reads it."""
     for text in paragraphs:
         entities = [[e.start, e.end, e.label, e.of(text.text)] for e in text.entities]
-        line = {"file": str(number), "text": text.text, "entities": entities}
-        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        out.write(json_line({"file": str(number), "text": text.text, "entities": entities}))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,14 +17,14 @@ from rich.table import Table
 from korbert.comparison.annotation import agreement, answer_shares
 from korbert.comparison.ceiling import ceiling
 from korbert.comparison.speed import rate
-from korbert.config import AnnotatorsConfig, expand_root
+from korbert.config import AnnotatorsConfig, TokenizerConfig, expand_root
 from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.data.ner import read_ner_documents, split_documents
 from korbert.entities import EntityAnnotator, make_annotator
-from korbert.errors import ConfigError, KorbertError
+from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.metrics import as_row
 from korbert.tasks.prepare import named_tokenizer, prepare_tokenizer
-from korbert.tasks.runs import finish_run, run_once, start_run
+from korbert.tasks.runs import finish_run, kept, run_once, start_run
 from korbert.text import AnnotatedText
 from korbert.tokenizers import Tokenizer, load_tokenizer
 
@@ -31,34 +35,85 @@ log = logging.getLogger(__name__)
 def evaluate_annotators(config: AnnotatorsConfig) -> dict[str, Any]:
     """Measure every annotator, write the record, show the tables, and return the record.
 
-    An annotator that cannot be had, for want of a package, say, is named with what is wanting, and the others go on.
+    What is wrong with the settings or the files that they name is said before anything is measured. An annotator that
+    lacks a package is named with what is wanting, and the others go on. What was measured before an interruption is
+    kept.
     """
-    if not config.annotators:
-        raise ConfigError("annotators: wanted at least one, e.g. annotators=[mecab]")
+    chosen = _checked_tokenizers(config)
     corpora = {name: gold_sentences(path, config) for name, path in config.corpora.items()}
+    for name, sentences in corpora.items():
+        if not any(sentence.entities for sentence in sentences):
+            raise ConfigError(f"corpora.{name}: {config.corpora[name]} has no entity in the sentences that count")
     dataset = read_korquad(Path(expand_root(config.korquad, config.data)))
+    left_out: dict[str, str] = {}
+    for name in config.annotators:
+        with _leaving_out(name, left_out):
+            _annotator(name, config).annotate("")  # reads its files
     folder = start_run(config)
     tokenizers = {
-        name: load_tokenizer(prepare_tokenizer(named_tokenizer(name), config.corpus, config.data))
-        for name in config.tokenizers
+        name: load_tokenizer(prepare_tokenizer(tokenizer, config.corpus, config.data))
+        for name, tokenizer in chosen.items()
     }
-    names, answers, ceilings = [], [], []
-    left_out: dict[str, str] = {}
-    for annotator_name in config.annotators:
-        log.info("%s", annotator_name)
-        try:
-            annotator = make_annotator(expand_root(annotator_name, config.data), cache=config.data.cache)
-            names += _against_gold(annotator_name, annotator, corpora)
-            answers.append(_against_answers(annotator_name, annotator, dataset, config))
-            ceilings += _ceilings(annotator_name, annotator, dataset, tokenizers)
-        except KorbertError as error:
-            left_out[annotator_name] = str(error)
-            log.warning("%s is left out: %s", annotator_name, error)
-    if not names and not answers:
+    tables: dict[str, list[dict[str, Any]]] = {"gold names": [], "KorQuAD answers": [], "ceilings": []}
+    for name in config.annotators:
+        if name in left_out:
+            continue
+        log.info("%s", name)
+        with _leaving_out(name, left_out):
+            annotator = _annotator(name, config)
+            measure = functools.partial(_measured, name, annotator, corpora, dataset, tokenizers, config)
+            for title, rows in kept(config, [name, annotator.fingerprint], measure).items():
+                tables[title] += rows
+    if not any(tables.values()):
         raise KorbertError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
-    results = {"gold names": names, "KorQuAD answers": answers, "ceilings": ceilings, "left out": left_out}
-    _show({title: rows for title, rows in results.items() if isinstance(rows, list)})
-    return finish_run(folder, "evaluate_annotators", config, results)
+    _show(tables)
+    return finish_run(folder, "evaluate_annotators", config, {**tables, "left out": left_out})
+
+
+def _checked_tokenizers(config: AnnotatorsConfig) -> dict[str, TokenizerConfig]:
+    """The tokenizers by name. Raises ConfigError for settings that cannot be."""
+    if not config.annotators:
+        raise ConfigError("annotators: wanted at least one, e.g. annotators=[mecab]")
+    for key, names in (("annotators", config.annotators), ("tokenizers", config.tokenizers)):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ConfigError(f"{key}: wanted each of them once, got {', '.join(twice)} more than once")
+    for key, number in (("held_out", config.held_out), ("speed_seconds", config.speed_seconds)):
+        if number <= 0:
+            raise ConfigError(f"{key}: wanted more than 0, got {number}")
+    return {name: named_tokenizer(name) for name in config.tokenizers}
+
+
+def _annotator(name: str, config: AnnotatorsConfig) -> EntityAnnotator:
+    return make_annotator(expand_root(name, config.data), cache=config.data.cache)
+
+
+@contextlib.contextmanager
+def _leaving_out(name: str, left_out: dict[str, str]) -> Iterator[None]:
+    """Note, and go on, where an annotator cannot be had here; a wrong name or file is an error."""
+    try:
+        yield
+    except (ConfigError, DataError):
+        raise
+    except KorbertError as error:
+        left_out[name] = str(error)
+        log.warning("%s is left out: %s", name, error)
+
+
+def _measured(
+    name: str,
+    annotator: EntityAnnotator,
+    corpora: dict[str, list[AnnotatedText]],
+    dataset: KorquadDataset,
+    tokenizers: dict[str, Tokenizer],
+    config: AnnotatorsConfig,
+) -> dict[str, list[dict[str, Any]]]:
+    """One annotator's rows of each table."""
+    return {
+        "gold names": _against_gold(name, annotator, corpora),
+        "KorQuAD answers": [_against_answers(name, annotator, dataset, config)],
+        "ceilings": _ceilings(name, annotator, dataset, tokenizers),
+    }
 
 
 def gold_sentences(path: str, config: AnnotatorsConfig) -> list[AnnotatedText]:

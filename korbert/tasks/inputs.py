@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from korbert.config import DataConfig, decisive
+from korbert.entities import annotator_files
 from korbert.tasks.prepare import corpus_identity
 
 _ROOT = "{root}"
@@ -31,11 +31,15 @@ def changed_files(before: Mapping[str, str], data: DataConfig) -> list[str]:
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-        if ":" in value:  # an annotator with its files: gazetteer:FILE,FILE+mecab
-            yield from re.split("[:,+]", value)
+        yield from (_as_path(name) for name in annotator_files(value))
     elif isinstance(value, Mapping | list):
         for inner in value.values() if isinstance(value, Mapping) else value:
             yield from _strings(inner)
+
+
+def _as_path(name: str) -> str:
+    """What is known to be a path, so that it looks like one."""
+    return name if "/" in name else f"./{name}"
 
 
 def _files(text: str, data: DataConfig) -> Iterator[Path]:
@@ -49,7 +53,7 @@ def _files(text: str, data: DataConfig) -> Iterator[Path]:
 
 def _portable(path: Path, data: DataConfig) -> str:
     inside = data.root is not None and path.is_relative_to(data.root)
-    return f"{_ROOT}/{path.relative_to(str(data.root))}" if inside else str(path)
+    return f"{_ROOT}/{path.relative_to(str(data.root))}" if inside else _as_path(str(path))
 
 
 def _checksums(paths: list[Path], data: DataConfig) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from korbert.data.tagging import TaggedWindow, TagMaker, bio_tags, collate_tagge
 from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import ConfigError
 from korbert.files import plain_name, write_text_atomically
+from korbert.lines import json_line
 from korbert.metrics import as_row, score_entities
 from korbert.model import TaggerModel
 from korbert.tagger import tag
@@ -141,7 +141,7 @@ def _oracle(maker: TagMaker, corpora: Sides) -> dict[str, float]:
             known = [e for e in sentence.entities if f"B-{e.label}" in maker.tags]
             scores = np.full((len(encoding), len(maker.tags)), -1.0, dtype=np.float32)
             scores[np.arange(len(encoding)), maker.gold(encoding, known)] = 0.0
-            found.append(maker.spans(encoding, scores))
+            found.append(maker.spans(sentence.text, encoding, scores))
         limits[name] = score_entities([sentence.entities for sentence in held_out], found).f1
     return limits
 
@@ -149,10 +149,10 @@ def _oracle(maker: TagMaker, corpora: Sides) -> dict[str, float]:
 def _write_found(path: Path, gold: Sequence[AnnotatedText], found: Sequence[AnnotatedText]) -> None:
     """One sentence a line, with its entities as they are and as they were found: to look at errors."""
     lines = (
-        json.dumps({"text": a.text, "gold": _spans(a.entities), "found": _spans(b.entities)}, ensure_ascii=False)
+        json_line({"text": a.text, "gold": _spans(a.entities), "found": _spans(b.entities)})
         for a, b in zip(gold, found, strict=True)
     )
-    write_text_atomically(path, "".join(f"{line}\n" for line in lines))
+    write_text_atomically(path, "".join(lines))
 
 
 def _spans(entities: Sequence[Span]) -> list[list[Any]]:

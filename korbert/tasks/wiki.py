@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from korbert.config import WikiConfig, expand_root
-from korbert.data.wikidump import Article, extract, read_pages
+from korbert.data.wikidump import RULES, Article, extract, read_pages
 from korbert.entities import LINKS
 from korbert.entities.store import AnnotationFile
 from korbert.errors import DataError
 from korbert.files import checksum, plain_name, read_json, write_json_atomically, writing
-from korbert.lines import open_gzip, parse_json, read_lines
+from korbert.lines import json_line, open_gzip, parse_json, read_lines
 from korbert.parallel import ordered_map
 from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import finish_run, run_once, start_run
@@ -42,10 +42,12 @@ def extract_wiki(config: WikiConfig) -> dict[str, Any]:
         if state["dump"] != identity:
             raise DataError(folder / _STATE, "dump", f"these articles are from another dump than {dump}")
         log.info("going on behind %s articles", f"{state['articles']:,}")
-    links = AnnotationFile(folder / _LINKS, LINKS, f"{LINKS}-1/{identity[:16]}")
     pages = itertools.islice(read_pages(dump), state["articles"], None)
     articles = ordered_map(_extractor, (), pages, config.runtime.workers)
-    with progress_bar(unit=" articles", initial=state["articles"]) as bar:
+    with (
+        contextlib.closing(AnnotationFile(folder / _LINKS, LINKS, f"{RULES}/{identity[:16]}")) as links,
+        progress_bar(unit=" articles", initial=state["articles"]) as bar,
+    ):
         stream = _Resumable(articles)
         while part := list(itertools.islice(stream, config.articles_per_file)):
             _write(folder, part, state, links)
@@ -53,7 +55,7 @@ def extract_wiki(config: WikiConfig) -> dict[str, Any]:
         if stream.error is not None:
             log.warning("%s articles are kept in %s", f"{state['articles']:,}", folder)
             raise stream.error
-    links.seal()
+        links.seal()
     _write_titles(folder, state["files"])
     log.info(
         "%s articles, %s links in %s characters; corpus.files=[%s/articles-*.jsonl.gz] entities.annotator=links:%s/%s",
@@ -94,8 +96,7 @@ def _write(folder: Path, articles: list[Article], state: dict[str, Any], links: 
     with writing(part), open_gzip(part) as out:
         for article in articles:
             text = "\n".join(paragraph.text for paragraph in article.paragraphs)
-            line = {"id": article.id, "title": article.title, "text": text}
-            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+            out.write(json_line({"id": article.id, "title": article.title, "text": text}))
             state["paragraphs"] += len(article.paragraphs)
             state["characters"] += len(text)
             state["links"] += sum(len(paragraph.entities) for paragraph in article.paragraphs)
