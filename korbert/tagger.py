@@ -62,7 +62,7 @@ def tag_maker(bundle: Bundle) -> TagMaker:
     """The windows as the tagger of `bundle` saw them in training."""
     description = bundle.description
     assert description.tagging is not None
-    return TagMaker(bundle.tokenizer, description.tags, description.tagging)
+    return TagMaker(bundle.tokenizer, description.tags, description.tagging, trained=True)
 
 
 def tag(maker: TagMaker, model: TaggerModel, texts: Sequence[str], device: torch.device) -> list[AnnotatedText]:
