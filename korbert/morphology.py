@@ -185,10 +185,11 @@ class MecabKoAnalyser(MecabAnalyser):
 
     def _path(self, text: str) -> Iterable[tuple[tuple[int, int], Any]]:
         """MeCab's own best path, whose nodes tell their bytes of UTF-8, with and without the white space in front."""
-        encoded = _WHITE_SPACE.sub(" ", text).encode()  # some kinds of it would be symbols
-        node = self._tagger.parseToNode(encoded.decode())
+        text = _WHITE_SPACE.sub(" ", text)  # some kinds of it would be symbols
+        node = self._tagger.parseToNode(text)
         if node is None:
             raise KorbertError(f"the analyser {self.name!r} fails at {text[:40]!r}: {self._tagger.what()}")
+        encoded = text.encode()
         byte = place = 0
         while node is not None:
             after = byte + node.rlength

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from korbert import morphology
 from korbert.data.masking import MaskingConfig
 from korbert.data.piecework import Recipe
+from korbert.data.pretraining import _has_flags
 from korbert.data.tagging import TagMaker, TagsConfig
 from korbert.entities import make_annotator
 from korbert.entities.gazetteer import GazetteerAnnotator
@@ -218,6 +219,13 @@ def test_a_tokenizer_of_the_other_cuts_nothing(
         loaded.encode("서울은 부산")
     again = WordTokenizer.train(["서울은 부산"], 20, pretokenizer=Pretokenizer("mecab"))
     assert again.fingerprint != tokenizer.fingerprint
+
+
+def test_shards_flagged_elsewhere_serve_where_the_other_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "mecab_ko")
+    masking = MaskingConfig(unit="morpheme")
+    assert [_has_flags(found, masking) for found in ("mecab", "mecab_ko", "kiwi", "")] == [True, True, False, False]
+    assert not _has_flags("mecab", MaskingConfig(unit="morpheme", analyser="mecab_ko"))
 
 
 def test_a_tagger_cuts_with_the_analyser_it_learned_with(monkeypatch: pytest.MonkeyPatch) -> None:
