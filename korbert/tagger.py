@@ -73,7 +73,7 @@ def tag_maker(bundle: Bundle) -> TagMaker:
     description = bundle.description
     if description.tagging is None or not description.tags:
         raise DataError(bundle.folder / "model.json", "tags", "missing: this tagger says nothing of what it tags")
-    return TagMaker(bundle.tokenizer, description.tags, description.tagging)
+    return TagMaker(bundle.tokenizer, description.tags, description.tagging, trained=True)
 
 
 def tag(maker: TagMaker, model: TaggerModel, texts: Sequence[str], device: torch.device) -> list[AnnotatedText]:

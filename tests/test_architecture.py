@@ -37,6 +37,7 @@ LAZY = {
     "konlpy",
     "kiwipiepy",
     "mecab",
+    "mecab_ko",
     "wandb",
     "transformers",
     "tokenizers",

@@ -11,7 +11,7 @@ import pytest
 
 from korbert.files import read_json
 
-ABSENT = ("mecab", "konlpy", "kiwipiepy", "jpype", "wandb", "matplotlib")
+ABSENT = ("mecab", "mecab_ko", "konlpy", "kiwipiepy", "jpype", "wandb", "matplotlib")
 SIZES = (
     "corpus=sample", "tokenizer.vocab_size=1200", "arms=[none,random,both]", "seeds=[1]", "runtime.workers=1",
     "runtime.threads=1", "test_file=data/sample/KorQuAD_sample_dev.json",

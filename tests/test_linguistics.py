@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from korbert.comparison.linguistics import boundary_agreement, consistency, entity_cuts, inner_places
-from korbert.morphology import Analyser, MecabAnalyser, Morpheme
+from korbert.morphology import Analyser, Morpheme, make_analyser
 from korbert.text import AnnotatedText, Span
 from korbert.tokenizers import CharacterTokenizer, Pretokenizer, WordTokenizer
 
@@ -60,7 +60,7 @@ def test_agreement_by_hand() -> None:
 
 def test_an_analyser_agrees_with_itself() -> None:
     tokenizer = WordTokenizer.train([TEXT], 50, pretokenizer=Pretokenizer("mecab"))
-    found = boundary_agreement([TEXT, "서울에서는 비가 왔다."], tokenizer, MecabAnalyser())
+    found = boundary_agreement([TEXT, "서울에서는 비가 왔다."], tokenizer, make_analyser("mecab"))
     assert (found.precision, found.recall, found.f1, found.josa) == (1.0, 1.0, 1.0, 1.0)
 
 
@@ -83,5 +83,6 @@ def test_consistency_by_hand() -> None:
     characters = consistency(words, CharacterTokenizer.train(words, 50), analyser)
     assert (characters.precision, characters.recall, characters.words) == (1.0, 1.0, 3)
     assert consistency(words, WordTokenizer.train(words, 50), analyser).recall == 0.0
-    morphemes = consistency(words, WordTokenizer.train(words, 50, pretokenizer=Pretokenizer("mecab")), MecabAnalyser())
+    tokenizer = WordTokenizer.train(words, 50, pretokenizer=Pretokenizer("mecab"))
+    morphemes = consistency(words, tokenizer, make_analyser("mecab"))
     assert (morphemes.precision, morphemes.recall, morphemes.f1) == (1.0, 1.0, 1.0)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from korbert.errors import ConfigError
+from korbert.morphology import make_analyser
 from korbert.tokenizers import Pretokenizer
 from korbert.tokenizers.pretokenizer import SYMBOLS
 
@@ -61,9 +62,10 @@ def test_morphemes_and_tags() -> None:
 
 
 def test_another_version_of_the_analyser_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    analyser = make_analyser("mecab")
     with caplog.at_level(logging.WARNING):
-        assert Pretokenizer("mecab", version="0.1").description() == {"split": "mecab", "version": "0.1"}
-    assert "made with python-mecab-ko 0.1" in caplog.text
+        assert Pretokenizer(analyser.name, version="0.1").description() == {"split": analyser.name, "version": "0.1"}
+    assert f"made with {analyser.install} 0.1; {analyser.version} is installed" in caplog.text
 
 
 def test_settings_that_cannot_be() -> None:

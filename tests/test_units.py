@@ -170,7 +170,7 @@ def test_flagged_shards_are_the_same_but_for_the_flags(
     corpus: tuple[ShardedCorpus, Tokenizer], flagged: tuple[ShardedCorpus, Tokenizer]
 ) -> None:
     plain, more = corpus[0], flagged[0]
-    assert (plain.manifest.units, more.manifest.units) == ("", "mecab")
+    assert (plain.manifest.units, more.manifest.units) == ("", make_analyser("mecab").name)
     assert plain.manifest.typed
     for number in range(len(plain)):
         one, other = (shards.tokens(number, 0, shards.document_length(number)) for shards in (plain, more))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from korbert.data.units import EOJEOL, MENTION, MORPHEME, NEW_MENTION, PROPER
 from korbert.errors import ConfigError
 from korbert.model.targets import IGNORE_INDEX
+from korbert.morphology import make_analyser
 from korbert.text import IntArray
 from korbert.tokenizers import SpecialTokens
 
@@ -58,7 +59,7 @@ class MaskingConfig:
         """What has to be flagged in the token shards, see `korbert.data.shards.build_shards`."""
         if self.unit in ("token", "span"):
             return ""
-        return "eojeol" if self.unit == "eojeol" else self.analyser
+        return "eojeol" if self.unit == "eojeol" else make_analyser(self.analyser, "task.masking.analyser").name
 
 
 def mask_tokens(

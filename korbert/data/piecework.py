@@ -19,9 +19,10 @@ from korbert.data.duplicates import Signatures, signatures
 from korbert.data.filters import DocumentFilter, Filters, Reason
 from korbert.data.overlap import comparable
 from korbert.data.pieces import Piece
-from korbert.data.shardfiles import ShardWriter
+from korbert.data.shardfiles import EOJEOL_UNITS, ShardWriter
 from korbert.errors import DataError
 from korbert.files import checksum, read_sealed_json, write_sealed_json
+from korbert.morphology import make_analyser
 from korbert.parallel import megabytes
 from korbert.tokenizers import load_tokenizer
 
@@ -50,6 +51,10 @@ class Recipe:
     checksums: tuple[str, ...] = ()
     cache: Path | None = None
     annotations: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.units not in ("", EOJEOL_UNITS):  # the analyser that "mecab" is here
+            object.__setattr__(self, "units", make_analyser(self.units, "units").name)
 
     def identity(self) -> dict[str, Any]:
         """What two builds of the same bytes have in common, JSON-able, wherever their files lie."""

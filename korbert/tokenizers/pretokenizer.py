@@ -69,9 +69,15 @@ class Pretokenizer:
         self.tag_names = list(tag_names)
         self.analyser: Analyser | None = None
         if split != NO_SPLIT:
-            self.analyser = make_analyser(split, "tokenizer.split")
+            self.analyser = make_analyser(split, "tokenizer.split", exact=version is not None)
+            self.split = self.analyser.name
             self.version = version or self.analyser.version
-            if self.version != self.analyser.version:
+            if version is not None and not self.analyser.is_installed:
+                log.warning(
+                    "this tokenizer was made with %s %s, which is not installed: it cannot cut any text here",
+                    self.analyser.install, self.version,
+                )  # fmt: skip
+            elif self.version != self.analyser.version:
                 log.warning(
                     "this tokenizer was made with %s %s; %s is installed, whose morphemes may differ",
                     self.analyser.install, self.version, self.analyser.version,
