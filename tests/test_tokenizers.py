@@ -192,6 +192,24 @@ def test_a_hundred_thousand_characters(trained: dict[str, Tokenizer], kind: str,
 
 
 @pytest.mark.parametrize("kind", TRAIN)
+@settings(max_examples=30, deadline=None)
+@given(texts=st.lists(TEXTS, max_size=4), data=st.data())
+def test_many_texts_as_one_at_a_time(
+    trained: dict[str, Tokenizer], kind: str, texts: list[str], data: st.DataObject
+) -> None:
+    tokenizer = trained[kind]
+    cuts = [data.draw(st.lists(st.integers(0, len(text)), max_size=3)) for text in texts]
+    for boundaries in ([], cuts):
+        for i, tokens in enumerate(tokenizer.encode_all(texts, boundaries)):
+            alone = tokenizer.encode(texts[i], boundaries[i] if boundaries else [])
+            assert (tokens.ids.tolist(), tokens.starts.tolist(), tokens.ends.tolist()) == (
+                alone.ids.tolist(), alone.starts.tolist(), alone.ends.tolist(),
+            )  # fmt: skip
+    ids = [tokenizer.encode_ids(text).tolist() for text in texts]
+    assert [found.tolist() for found in tokenizer.encode_ids_all(texts)] == ids
+
+
+@pytest.mark.parametrize("kind", TRAIN)
 @settings(max_examples=200, deadline=None)
 @given(text=TEXTS, data=st.data())
 def test_no_token_crosses_a_boundary(trained: dict[str, Tokenizer], kind: str, text: str, data: st.DataObject) -> None:

@@ -95,6 +95,14 @@ class Tokenizer(ABC):
         """The ids that `encode` gives, (T,) int32; where spans cost time, without them."""
         return self.encode(text).ids
 
+    def encode_all(self, texts: Sequence[str], boundaries: Sequence[Iterable[int]] = ()) -> list[Tokens]:
+        """Several texts as `encode` gives them, in their order; boundaries: those of each text, or none at all."""
+        return [self.encode(text, edges) for text, edges in zip(texts, boundaries or [()] * len(texts), strict=True)]
+
+    def encode_ids_all(self, texts: Sequence[str]) -> list[IntArray]:
+        """Several texts as `encode_ids` gives them, in their order."""
+        return [self.encode_ids(text) for text in texts]
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`, for people to read; special tokens are shown by name.
 

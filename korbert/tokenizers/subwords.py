@@ -6,11 +6,13 @@ original characters is kept.
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,17 @@ import sentencepiece
 
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import write_bytes_atomically
-from korbert.text import IntArray, Normalizer
+from korbert.text import WORD_START, IntArray, Normalizer
 from korbert.tokenizers.base import SpecialTokens
 from korbert.tokenizers.pretokenizer import Pretokenizer
 from korbert.tokenizers.trained import TrainedTokenizer
+from korbert.tokenizers.wordcache import WordCache
 
 MODEL_TYPES = ("unigram", "bpe")
 _SPECIAL = SpecialTokens()
 _OFFSET = len(_SPECIAL.names) - 1  # SentencePiece's id 0 is its own <unk>; piece 1 follows our last special token
 _MAX_SENTENCE_BYTES = 1 << 20
+_MANY = 1000  # symbols; fewer are segmented sooner than they are looked up
 _SHORT, _MOST_REMEMBERED = 12, 1 << 17  # of pieces whose ids are kept: characters, number
 
 
@@ -48,8 +52,10 @@ class SentencePieceTokenizer(TrainedTokenizer):
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         pieces = [self._processor.id_to_piece(i) for i in range(1, self._processor.get_piece_size())]
         super().__init__([*_SPECIAL.names, *pieces], normalizer, training, pretokenizer)
-        self._remembered: dict[str, list[int]] = {}
-        # Symbols that each of SentencePiece's own ids stands for; of a character's bytes the first one has it.
+        self._remembered: dict[str, IntArray] = {}
+        # Of each of SentencePiece's own ids: ours, and its symbols; of a character's bytes the first one has it.
+        self._ids = np.arange(_OFFSET, _OFFSET + len(pieces) + 1, dtype=np.int32)
+        self._ids[0] = _SPECIAL.unk
         self._lengths = np.zeros(len(pieces) + 1, dtype=np.int32)
         for i, piece in enumerate(pieces, start=1):
             is_byte = self._processor.is_byte(i)
@@ -143,42 +149,50 @@ class SentencePieceTokenizer(TrainedTokenizer):
 
     def _segment(self, pieces: list[str]) -> tuple[IntArray, IntArray]:
         found = self._found(pieces)
-        ids = np.array(found, dtype=np.int32)
-        lengths = self._lengths[ids]
-        if 0 in found:  # an unknown piece is as long as the unknown characters it stands for
-            is_unknown = ids == 0
-            if found.count(0) == 1:
-                lengths[is_unknown] = sum(map(len, pieces)) - int(lengths.sum())
-            else:
-                said = [token for piece in pieces for token in self._processor.encode(piece, out_type=str)]
-                lengths = np.where(is_unknown, [len(token) for token in said], lengths).astype(np.int32)
-            return np.where(is_unknown, _SPECIAL.unk, ids + _OFFSET).astype(np.int32), lengths
-        ids += _OFFSET
-        return ids, lengths
+        lengths = self._lengths[found]
+        if np.count_nonzero(found) < len(found):  # an unknown token is as long as the unknown characters it stands for
+            lengths[found == 0] = [len(run) for piece in pieces for run in self._unknown.findall(piece)]
+        return self._ids[found], lengths
 
     def _segment_ids(self, pieces: list[str]) -> IntArray:
-        found = self._found(pieces)
-        ids = np.array(found, dtype=np.int32)
-        if 0 in found:
-            ids[ids == 0] = _SPECIAL.unk - _OFFSET
-        ids += _OFFSET
-        return ids
+        return self._ids[self._found(pieces)]
 
-    def _found(self, pieces: list[str]) -> list[int]:
+    def _found(self, pieces: list[str]) -> IntArray:
         """SentencePiece's ids, one piece at a time: a list would go to threads, which cost more than they save."""
-        encode = self._processor.encode
         if len(pieces) == 1:
-            return encode(pieces[0])
-        found: list[int] = []
-        for piece in pieces:
-            known = self._remembered.get(piece)
-            if known is None:
-                known = encode(piece)
-                # Morphemes come again and again.
-                if len(piece) <= _SHORT and len(self._remembered) < _MOST_REMEMBERED:
-                    self._remembered[piece] = known
-            found += known
-        return found
+            return self._processor.encode(pieces[0], return_type="numpy")
+        if self._words is not None and sum(map(len, pieces)) >= _MANY:
+            return self._words(pieces)
+        return np.concatenate(list(map(self._remember, pieces)))
+
+    def _remember(self, piece: str) -> IntArray:
+        """SentencePiece's ids of a piece: morphemes come again and again."""
+        known = self._remembered.get(piece)
+        if known is None:
+            known = self._processor.encode(piece, return_type="numpy")
+            if len(piece) <= _SHORT and len(self._remembered) < _MOST_REMEMBERED:
+                self._remembered[piece] = known.copy()
+        return known
+
+    @cached_property
+    def _words(self) -> WordCache | None:
+        """What knows the words of many texts; None where a word may be segmented otherwise in a text than alone.
+
+        It is not in BPE, whose merges look at nothing but the two tokens that become one, where no token goes on behind
+        a space. Scores of BPE are ranks; unigram's are logarithms, and what their sums are rounded to can break a tie.
+        """
+        scores = self.scores()
+        is_bpe = all(score == int(score) for score in scores.values())
+        if not is_bpe or WORD_START not in scores or any(WORD_START in piece[1:] for piece in scores):
+            return None
+        encode = functools.partial(self._processor.encode, return_type="numpy")
+        return WordCache(encode, np.array([piece.startswith(WORD_START) for piece in scores]))
+
+    @cached_property
+    def _unknown(self) -> re.Pattern[str]:
+        """Characters that are unknown: those that are no token by themselves are in none (they were not required)."""
+        known = "".join(piece for piece in self.scores() if len(piece) == 1).replace(WORD_START, " ")
+        return re.compile(f"[^{re.escape(known)}]+")
 
     def _joined(self, ids: list[int]) -> str:
         parts: list[str] = []

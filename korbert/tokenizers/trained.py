@@ -7,8 +7,9 @@ normalises, cuts at forced boundaries first, and maps every token to the charact
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from korbert.errors import DataError
 from korbert.text import WORD_START, IntArray, NormalizedText, Normalizer
 from korbert.tokenizers.base import SpecialTokens, Tokenizer, Tokens
 from korbert.tokenizers.pretokenizer import Pretokenizer
+
+_BATCH = 1 << 16  # symbols that are segmented together
 
 
 class TrainedTokenizer(Tokenizer):
@@ -46,9 +49,47 @@ class TrainedTokenizer(Tokenizer):
         keeps its word-initial form. One inside characters that normalise together cannot be cut and is ignored.
         """
         plain = self._plain(text)
-        if plain is not None:
-            inside = [position for position in boundaries if 0 < position < len(plain)]
-            return _align_plain(plain, *self._segment(self._pieces(plain, inside)))
+        if plain is None:
+            return self._encode_changed(text, boundaries)
+        pieces = self._pieces(plain, boundaries)
+        ids, lengths = self._segment(pieces)
+        starts, ends = _places("".join(pieces), lengths)
+        starts -= 1  # the space in front of the text is not there
+        ends -= 1
+        starts[0] = max(starts[0], 0)
+        return Tokens(ids, starts, ends)
+
+    def encode_ids(self, text: str) -> IntArray:
+        """The ids that `encode` gives, without spans."""
+        plain = self._plain(text)
+        return self._ids_of_changed(text) if plain is None else self._segment_ids(self._pieces(plain))
+
+    def encode_all(self, texts: Sequence[str], boundaries: Sequence[Iterable[int]] = ()) -> list[Tokens]:
+        """Several texts as `encode` gives them, in their order; boundaries: those of each text, or none at all.
+
+        The arrays of texts that were segmented together share their memory.
+        """
+        plains = list(map(self._plain, texts))
+        cuts = boundaries or [()] * len(texts)
+        together = self._together(
+            [(plain, edges) for plain, edges in zip(plains, cuts, strict=True) if plain is not None]
+        )
+        return [
+            self._encode_changed(text, edges) if plain is None else next(together)
+            for text, plain, edges in zip(texts, plains, cuts, strict=True)
+        ]
+
+    def encode_ids_all(self, texts: Sequence[str]) -> list[IntArray]:
+        """The ids that `encode_all` gives, without spans."""
+        plains = list(map(self._plain, texts))
+        together = self._ids_together([(plain, ()) for plain in plains if plain is not None])
+        return [
+            self._ids_of_changed(text) if plain is None else next(together)
+            for text, plain in zip(texts, plains, strict=True)
+        ]
+
+    def _encode_changed(self, text: str, boundaries: Iterable[int]) -> Tokens:
+        """What `encode` gives for a text that normalisation may change the length of."""
         normal = self.normalizer(text)
         if not normal.text:
             nothing = np.zeros(0, dtype=np.int32)
@@ -58,22 +99,56 @@ class TrainedTokenizer(Tokenizer):
         ids, lengths = self._segment(pieces.pieces)
         return _align(normal, ids, lengths, pieces.firsts)
 
-    def encode_ids(self, text: str) -> IntArray:
-        """The ids that `encode` gives, without spans."""
-        plain = self._plain(text)
-        if plain is None:
-            normal = self.normalizer(text).text
-            return self._segment_ids(self.pretokenizer(normal).pieces) if normal else np.zeros(0, dtype=np.int32)
-        return self._segment_ids(self._pieces(plain))
+    def _ids_of_changed(self, text: str) -> IntArray:
+        normal = self.normalizer(text).text
+        return self._segment_ids(self.pretokenizer(normal).pieces) if normal else np.zeros(0, dtype=np.int32)
+
+    def _together(self, plains: Sequence[tuple[str, Iterable[int]]]) -> Iterator[Tokens]:
+        """What `encode` gives for normalised texts, each with its boundaries."""
+        for pieces, sizes in self._batches(plains):
+            ids, lengths = self._segment(pieces)
+            starts, ends = _places("".join(pieces), lengths)
+            edges = np.cumsum(sizes, dtype=np.int32)
+            lasts = ends.searchsorted(edges, "right")
+            firsts = np.concatenate(([0], lasts[:-1]))
+            shift = np.repeat(edges - sizes + 1, lasts - firsts)  # as in `encode`
+            starts -= shift
+            ends -= shift
+            starts[firsts] = np.maximum(starts[firsts], 0)
+            for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+                yield Tokens(ids[first:last], starts[first:last], ends[first:last])
+
+    def _ids_together(self, plains: Sequence[tuple[str, Iterable[int]]]) -> Iterator[IntArray]:
+        for pieces, sizes in self._batches(plains):
+            ids, lengths = self._segment(pieces)
+            lasts = lengths.cumsum(dtype=np.int32).searchsorted(np.cumsum(sizes, dtype=np.int32), "right").tolist()
+            for first, last in itertools.pairwise([0, *lasts]):
+                yield ids[first:last]
+
+    def _batches(self, plains: Sequence[tuple[str, Iterable[int]]]) -> Iterator[tuple[list[str], IntArray]]:
+        """The pieces of some of the texts, and how many symbols each of these texts has."""
+        pieces: list[str] = []
+        sizes: list[int] = []
+        symbols = 0
+        for plain, boundaries in plains:
+            pieces += self._pieces(plain, boundaries)
+            sizes.append(len(plain) + 1)
+            symbols += len(plain) + 1
+            if symbols >= _BATCH:
+                yield pieces, np.array(sizes, dtype=np.int32)
+                pieces, sizes, symbols = [], [], 0
+        if sizes:
+            yield pieces, np.array(sizes, dtype=np.int32)
 
     def _plain(self, text: str) -> str | None:
         """The normalised text, if any, where its symbols will stand for one character of `text` each."""
         return (self.normalizer.in_place(text) or None) if self.pretokenizer.keeps_characters else None
 
-    def _pieces(self, plain: str, cuts: Sequence[int] = ()) -> list[str]:
-        if not cuts and self.pretokenizer.analyser is None:
+    def _pieces(self, plain: str, boundaries: Iterable[int] = ()) -> list[str]:
+        inside = [position for position in boundaries if 0 < position < len(plain)]
+        if not inside and self.pretokenizer.analyser is None:
             return [f" {plain}"]
-        return self.pretokenizer(plain, cuts).pieces
+        return self.pretokenizer(plain, inside).pieces
 
     @cached_property
     def begins_word(self) -> npt.NDArray[np.bool_]:
@@ -121,27 +196,23 @@ class TrainedTokenizer(Tokenizer):
     ) -> Tokenizer: ...
 
 
-def _align_plain(text: str, ids: IntArray, lengths: IntArray) -> Tokens:
-    """What `_align` gives where each symbol stands for one character, at a fraction of the time."""
-    is_space = _is_space(text)
+def _places(symbols: str, lengths: IntArray) -> tuple[IntArray, IntArray]:
+    """Where each token begins, without the space in front of its word, and where it ends, in `symbols`."""
     ends = lengths.cumsum(dtype=np.int32)
     starts = ends - lengths
-    starts += is_space[starts] & (lengths > 1)  # the space in front of a word is not part of its span
-    starts -= 1  # nor is the one in front of the text, that is not there
-    ends -= 1
-    starts[0] = max(starts[0], 0)
-    return Tokens(ids, starts, ends)
+    starts += _is_space(f"{symbols} ")[starts] & (lengths > 1)
+    return starts, ends
 
 
 def _is_space(text: str) -> npt.NDArray[np.bool_]:
-    """Which characters of `" " + text + " "` are spaces."""
-    return np.frombuffer(f" {text} ".encode("utf-32-le"), dtype=np.uint32) == ord(" ")
+    """Which characters are spaces, (length,)."""
+    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32) == ord(" ")
 
 
 def _align(normal: NormalizedText, ids: IntArray, lengths: IntArray, firsts: IntArray | None) -> Tokens:
     """Turn token lengths, in the symbols of `" " + normal.text`, into spans of original characters."""
     zero = np.zeros(1, dtype=np.int32)
-    is_space = _is_space(normal.text)
+    is_space = _is_space(f" {normal.text} ")
     char_starts = np.concatenate([zero, normal.starts])
     char_ends = np.concatenate([zero, normal.ends])
     last = np.cumsum(lengths, dtype=np.int32)
