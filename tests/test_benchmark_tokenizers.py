@@ -69,9 +69,11 @@ def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ]
     assert found == [
         ("sentencepiece_unigram", "ids", "korbert"),
+        ("sentencepiece_unigram", "ids", "korbert, a text at a time"),
         ("sentencepiece_unigram", "ids", "Hugging Face"),
         ("sentencepiece_unigram", "ids", "SentencePiece alone"),
         ("sentencepiece_unigram", "ids and spans", "korbert"),
+        ("sentencepiece_unigram", "ids and spans", "korbert, a text at a time"),
         ("sentencepiece_unigram", "ids and spans", "Hugging Face"),
         ("morpheme_mecab", "ids and spans", "korbert"),
         ("morpheme_mecab", "ids and spans", f"{make_analyser('mecab').name} alone"),

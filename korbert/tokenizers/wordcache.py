@@ -17,7 +17,7 @@ from korbert.text import IntArray
 
 Codes = npt.NDArray[np.uint32]
 
-_BITS = 17  # of the number of rows
+_BITS = 18  # of the number of rows
 _CHARS, _IDS = 8, 4  # of a word that is kept, the space in front included: at most so many characters, and tokens
 _BASIC_PLANE = 0x10000  # characters; words with others are not kept
 _RUN = 1000  # characters that are segmented at once: the cost of a call is nothing then, that of sorting not yet
@@ -27,10 +27,11 @@ _ODD = tuple(np.uint64(factor) for factor in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4
 
 
 class WordCache:
-    """A table with a row for each value of a hash: a word that comes to another's row takes its place.
+    """A table with a row for each value of a hash; a word that comes to another's row takes it.
 
-    A row is 32 bytes: eight characters of 16 bits, padded with spaces, and four ids, padded with -1. Memory never
-    grows. A copy in another process begins empty.
+    But not if the other was found since the last such word came: most words come once, and would push out those that
+    come again. A row is 32 bytes: eight characters of 16 bits, padded with spaces, and four ids, padded with -1. Memory
+    never grows. A copy in another process begins empty.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class WordCache:
         """Take what gives the ids of a text, which of them begin a word with its space, (V,), and 2^`bits` rows."""
         self._segment, self._begins_word, self._bits = segment, begins_word, bits
         self._rows = np.full((1 << bits, _CHARS // 2 + _IDS), _NOTHING, dtype=np.int32)
+        self._is_found = np.zeros(1 << bits, dtype=np.bool_)
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[WordCache], tuple[object, ...]]:
@@ -57,6 +59,7 @@ class WordCache:
         ids = rows[:, _CHARS // 2 :]
         is_same = rows.view(np.uint64)[:, : _CHARS // 4] == keys
         is_hit = is_same[:, 0] & is_same[:, 1] & is_short & (ids[:, 0] != _NOTHING)
+        self._is_found[places[is_hit]] = True
         is_id = ids != _NOTHING
         is_id[~is_hit] = False
         counts = sum(is_id.T, np.zeros(len(starts), dtype=np.int64))
@@ -70,7 +73,8 @@ class WordCache:
         is_new = np.repeat(~is_hit, counts)
         all_ids[is_new] = new
         all_ids[~is_new] = ids[is_id]
-        fits = is_short[missed] & (counts[missed] <= _IDS)
+        fits = is_short[missed] & (counts[missed] <= _IDS) & ~self._is_found[places[missed]]
+        self._is_found[places[missed]] = False
         self._keep(places[missed[fits]], keys[missed[fits]], new, firsts[fits], counts[missed[fits]])
         return all_ids
 
