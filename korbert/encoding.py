@@ -194,8 +194,8 @@ def encode_all(
     if not annotated:
         nothing = np.zeros(0, dtype=np.int32)
         return Encoding(nothing, nothing, nothing, nothing), np.zeros(0, dtype=np.int64)
-    cuts = [span_edges(text.text, text.entities) for text in annotated] if cut else []
-    tokens = tokenizer.encode_all([text.text for text in annotated], cuts)
+    edges = [span_edges(text.text, text.entities) for text in annotated]
+    tokens = tokenizer.encode_all([text.text for text in annotated], edges if cut else ())
     ids, starts, ends = map(np.concatenate, zip(*((t.ids, t.starts, t.ends) for t in tokens), strict=True))
     lengths = np.array([len(t.ids) for t in tokens])
     firsts = np.append(0, np.cumsum(lengths))
