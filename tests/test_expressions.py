@@ -75,7 +75,7 @@ def test_any_morphemes(parts: list[tuple[str, str, str]]) -> None:
 
 
 def test_tag_sets_that_do_not_fit() -> None:
-    with pytest.raises(ConfigError, match="expressions need one of mecab, kiwi"):
+    with pytest.raises(ConfigError, match="expressions need one of mecab, mecab_ko, kiwi"):
         ExpressionAnnotator("okt")
     assert MECAB.fingerprint != ExpressionAnnotator("kiwi").fingerprint
 
