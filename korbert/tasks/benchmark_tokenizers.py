@@ -1,10 +1,10 @@
 """How fast tokenizers are beside Hugging Face's fast ones, or beside the analyser they are made of, interleaved.
 
 All read the same paragraphs, on one core: seconds are processor time, and Hugging Face's threads are limited to one.
-What is compared is what a user would get: both in batches, which suit them best, and korbert a text at a time as well
-(with an analyser only so). Each kind of work has a tokenizer of its own, which has read the shares of the rounds
-before, in the median round half of the paragraphs, and nothing of this one: what korbert remembers of words is worth
-as much as on a small corpus, less than on a large one. A paragraph that comes twice in the corpus comes twice here.
+What is compared is what a user would get: both in batches, which suit them best, korbert a text at a time as well (and
+with an analyser only so). Each kind of work has a tokenizer of its own, which has read the shares of the rounds before
+(in the median round, half of the paragraphs) and nothing of this one: what korbert remembers of words is worth as much
+as on a small corpus, less than on a large one. A paragraph that comes twice in the corpus comes twice here.
 """
 
 from __future__ import annotations

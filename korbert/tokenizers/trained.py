@@ -22,7 +22,7 @@ from korbert.text import WORD_START, IntArray, NormalizedText, Normalizer
 from korbert.tokenizers.base import SpecialTokens, Tokenizer, Tokens
 from korbert.tokenizers.pretokenizer import Pretokenizer
 
-_BATCH = 1 << 16  # symbols that are segmented together
+_BATCH = 1 << 17  # symbols that are segmented together
 
 
 class TrainedTokenizer(Tokenizer):
