@@ -205,7 +205,7 @@ def test_gazetteer_from_pretraining_to_answers(cache: Path, tmp_path: Path) -> N
         loaded = korbert.load(reader)
         assert [e.label for e in loaded.annotator.annotate("세종은 1443년에").entities] == ["NAME", "DT"]
         patch.delenv("KORBERT_DATA")
-        with pytest.raises(DataError, match=r"names\.txt: entities\.files: not found"):
+        with pytest.raises(DataError, match=r"names\.txt: entities\.annotator: not found"):
             korbert.load(reader)
 
 
