@@ -8,7 +8,6 @@ import gzip
 import io
 import json
 import lzma
-import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from korbert.errors import DataError, KorbertError
+from korbert.text import LONE_SURROGATE
 
 
 def _open_zst(path: Path, mode: str) -> Any:
@@ -30,7 +30,6 @@ def _open_zst(path: Path, mode: str) -> Any:
     return cast("Any", zstd).open(path, mode)
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open, ".zst": _open_zst}
 
 
@@ -91,7 +90,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 def json_line(value: Any) -> str:
     """A value as a line of JSON, readable where it can be: half of a surrogate pair is text that no file can hold."""
     line = json.dumps(value, ensure_ascii=False)
-    return f"{json.dumps(value) if _SURROGATE.search(line) else line}\n"
+    return f"{json.dumps(value) if LONE_SURROGATE.search(line) else line}\n"
 
 
 def parse_json(path: Path, number: int, line: str) -> Any:

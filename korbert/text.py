@@ -21,6 +21,8 @@ from korbert.errors import ConfigError
 
 IntArray = npt.NDArray[np.int32]
 
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair: no UTF-8 file can hold it
+
 FORMS = ("NFKC", "NFC", "none")
 _UnicodeForm = Literal["NFC", "NFKC"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
-from test_entities import read_only
+from test_store import read_only
 
 from korbert.config import compose_config
 from korbert.data.corpus import read_documents

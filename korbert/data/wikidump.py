@@ -11,11 +11,10 @@ from xml.etree.ElementTree import ParseError
 
 from korbert.errors import DataError, KorbertError
 from korbert.lines import is_damage, open_binary
-from korbert.text import AnnotatedText, Span, trim
+from korbert.text import LONE_SURROGATE, AnnotatedText, Span, trim
 
 LINK = "LINK"
 RULES = "links-2"  # raise the number when other links are found in the same dump
-_SURROGATES = range(0xD800, 0xE000)
 _ARTICLES = 0  # namespace
 # Tags whose content is not running text.
 _NO_TEXT = frozenset((
@@ -112,7 +111,7 @@ class _Text:
                 if node.title is not None:
                     self.add(node.title)
             elif isinstance(node, nodes.HTMLEntity):
-                self._emit(_character(node.normalize()))
+                self._emit(LONE_SURROGATE.sub("\ufffd", node.normalize()))  # as in a browser
             elif isinstance(node, nodes.Heading):
                 self._emit("\n")
             elif isinstance(node, nodes.Tag):
@@ -161,8 +160,3 @@ class _Text:
             if any(map(str.isalpha, text)):
                 yield AnnotatedText(text, tuple(found))
             place += len(raw) + 1
-
-
-def _character(named: str) -> str:
-    """What `&…;` stands for; U+FFFD for half of a surrogate pair, as in a browser."""
-    return "\ufffd" if ord(named) in _SURROGATES else named

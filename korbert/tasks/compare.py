@@ -28,6 +28,7 @@ from korbert.data.ner import read_ner
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import digest, read_text, write_text_atomically, writing
+from korbert.lines import json_line
 from korbert.morphology import Analyser, RememberingAnalyser, make_analyser
 from korbert.study.results import make_stamp
 from korbert.tasks.finetune import finetune_korquad
@@ -285,7 +286,7 @@ def _append(path: Path, row: dict[str, Any]) -> None:
     if not whole.endswith("\n"):
         write_text_atomically(path, whole[: whole.rfind("\n") + 1])
     with writing(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.write(json_line(row))
 
 
 def _report(folder: Path, config: CompareConfig, rows: list[dict[str, Any]], failed: dict[str, str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from korbert.config import PublishConfig
 from korbert.errors import DataError
 from korbert.files import plain_name, read_json, read_text, write_text_atomically
+from korbert.lines import json_line
 from korbert.study.collection import read_records
 from korbert.study.page import curve, draw, render, replace_records
 
@@ -30,7 +31,7 @@ def publish_results(config: PublishConfig) -> None:
         for name in record.get("files", []):
             write_text_atomically(page.parent / name, read_text(_own_file(Path(run), name)))
     text = replace_records(page, read_text(page), render(list(records.values())))
-    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records.values())
+    lines = "".join(map(json_line, records.values()))
     write_text_atomically(store, lines)
     write_text_atomically(page, text)
     draw(page.with_suffix(".svg"), list(records.values()))

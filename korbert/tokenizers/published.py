@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -22,12 +21,11 @@ import sentencepiece
 
 from korbert.errors import DataError, KorbertError
 from korbert.files import read_json, read_text, write_bytes_atomically
-from korbert.text import WORD_START, IntArray, place_of
+from korbert.text import LONE_SURROGATE, WORD_START, IntArray, place_of
 from korbert.tokenizers.base import SpecialTokens, Tokenizer, Tokens
 from korbert.tokenizers.pretokenizer import as_bytes
 
 _ORDER = "pieces.txt"
-_SURROGATE = re.compile("[\ud800-\udfff]")
 # What the field calls the tokens that a model needs, in the order of SpecialTokens; those for entities are ours.
 _ROLES: tuple[tuple[str, ...], ...] = (
     ("[PAD]", "<pad>"),
@@ -60,7 +58,7 @@ class PublishedTokenizer(Tokenizer):
 
     def encode(self, text: str, boundaries: Iterable[int] = ()) -> Tokens:
         """Tokenize as the original does; a token that crosses one of `boundaries` is cut there."""
-        text = _SURROGATE.sub("\ufffd", text)  # the libraries cannot take lone surrogates
+        text = LONE_SURROGATE.sub("\ufffd", text)  # the libraries cannot take lone surrogates
         ids, starts, ends = self._encode(text)
         starts, ends = _tidied(text, starts, ends)
         places = np.unique(np.fromiter(boundaries, dtype=np.int32))

@@ -1,0 +1,192 @@
+"""Annotations kept in a file: made once, shared by processes, read where nothing can be written, never mixed."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import sqlite3
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from korbert.entities import (
+    CachedAnnotator,
+    EntityAnnotator,
+    NoEntities,
+    make_annotator,
+    with_cache,
+    write_store,
+)
+from korbert.entities.store import AnnotationFile
+from korbert.errors import DataError, KorbertError, WriteError
+from korbert.morphology import make_analyser
+from korbert.text import AnnotatedText, Span
+
+
+def test_stored_annotations_need_no_analyser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["세종은 서울에서 태어났다.", "KBS교향악단", "", "그냥 글"]
+    store = tmp_path / "store.sqlite"
+    assert write_store(store, "mecab", make_annotator("mecab"), [*texts, texts[0]]) == 4
+    expected = [make_annotator("mecab").annotate(text) for text in texts]
+    stored = make_annotator("mecab", store)
+    other = make_annotator("mecab", store).annotate("부산은 항구다.")  # not stored: analysed here
+    assert other == make_annotator("mecab").annotate("부산은 항구다.")
+    monkeypatch.setitem(sys.modules, make_analyser("mecab").package, None)
+    assert [stored.annotate(text) for text in texts] == expected
+    assert stored.fingerprint == make_annotator("mecab").fingerprint
+    with pytest.raises(KorbertError, match="pip install"):
+        stored.annotate("부산은 항구다.")
+    with pytest.raises(DataError, match="these are annotations of 'mecab', wanted 'kiwi'"):
+        make_annotator("kiwi", store)
+    store.with_name("store.sqlite.sha256").unlink()
+    store.write_text("not a data base, but long enough to be looked at as one", "utf-8")
+    with pytest.raises(DataError, match="cannot be used as a store of annotations"):
+        make_annotator("mecab", store)
+    with pytest.raises(DataError, match="not found"):
+        make_annotator("mecab", tmp_path / "nowhere")
+
+
+def test_store_of_another_version_is_not_mixed(tmp_path: Path) -> None:
+    store = tmp_path / "store.sqlite"
+    write_store(store, "mecab", make_annotator("mecab"), ["서울"])
+    with sqlite3.connect(store) as connection:
+        connection.execute("UPDATE annotator SET fingerprint = 'proper-noun-runs-0'")
+    store.with_name("store.sqlite.sha256").unlink()
+    with pytest.raises(DataError, match="texts would be annotated in two ways"):
+        make_annotator("mecab", store).annotate("부산")
+
+
+class Counting(EntityAnnotator):
+    """Finds the first two characters, and counts."""
+
+    fingerprint = "counting"
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def annotate(self, text: str) -> AnnotatedText:
+        self.seen.append(text)
+        return AnnotatedText(text, (Span(0, 2, "X"),) if len(text) > 1 else ())
+
+
+def test_no_text_is_annotated_twice(tmp_path: Path) -> None:
+    base = Counting()
+    first = with_cache(base, tmp_path)
+    texts = ["가나다", "라", "", "가나다", "\ud800가"]
+    assert first.annotate_all(texts) == [Counting().annotate(text) for text in texts]
+    assert base.seen == ["가나다", "라", "", "\ud800가"]
+    again = with_cache(base, tmp_path)
+    assert [again.annotate(text) for text in texts] == [Counting().annotate(text) for text in texts]
+    assert again.annotate_all(["새 글", "라"])[0].entities == (Span(0, 2, "X"),)
+    assert base.seen[4:] == ["새 글"]
+    assert isinstance(again, CachedAnnotator)
+    assert again.made == 1
+    assert again.fingerprint == "counting"
+    assert isinstance(with_cache(make_annotator("none"), tmp_path), NoEntities)
+    assert with_cache(base, None) is base
+
+
+def test_several_processes_share_a_cache(tmp_path: Path) -> None:
+    """While one writes, another one reads and writes."""
+    one, two = with_cache(Counting(), tmp_path), with_cache(Counting(), tmp_path)
+    for number in range(50):
+        one.annotate_all([f"글 {number}", f"말 {number}"])
+        two.annotate_all([f"글 {number}", f"삶 {number}"])
+    assert isinstance(one, CachedAnnotator)
+    assert isinstance(two, CachedAnnotator)
+    assert (one.made, two.made) == (100, 50)
+
+
+def test_a_cache_outlives_threads_and_forks(tmp_path: Path) -> None:
+    cached = with_cache(Counting(), tmp_path)
+    cached.annotate("가나")
+    thread = threading.Thread(target=cached.annotate, args=("다라",))
+    thread.start()
+    thread.join()
+    child = multiprocessing.get_context("fork").Process(target=cached.annotate_all, args=(["가나", "마바", "사아"],))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert cached.annotate_all(["가나", "다라", "마바", "자차"])[3].entities == (Span(0, 2, "X"),)
+    again = with_cache(Counting(), tmp_path)
+    again.annotate_all(["가나", "다라", "마바", "사아", "자차"])
+    assert isinstance(again, CachedAnnotator)
+    assert again.made == 0
+
+
+def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that were there can be read, and nothing be written, whoever runs the test."""
+    whole = sqlite3.connect
+
+    def connect(path: Any, **options: Any) -> sqlite3.Connection:
+        address = path if options.get("uri") else f"{Path(path).absolute().as_uri()}?mode=ro"
+        return whole(address, **{**options, "uri": True})
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+
+
+def test_a_cache_that_only_can_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = with_cache(Counting(), tmp_path)
+    first.annotate_all(["가나", "다라"])
+    assert isinstance(first, CachedAnnotator)
+    assert first.can_write
+    first._file.close()
+    (path,) = (tmp_path / "annotations").iterdir()
+    content = path.read_bytes()
+    read_only(monkeypatch)
+    base = Counting()
+    again = with_cache(base, tmp_path)
+    for _ in range(2):
+        assert again.annotate_all(["가나", "마바"]) == [Counting().annotate("가나"), Counting().annotate("마바")]
+    assert base.seen == ["마바"] * 2  # what is new is found anew
+    assert isinstance(again, CachedAnnotator)
+    assert not again.can_write
+    assert path.read_bytes() == content
+    with pytest.raises(WriteError, match=r"\.sqlite: file: cannot be written"):
+        with_cache(make_annotator("mecab"), tmp_path).annotate("가나")  # nothing of it is there
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    with pytest.raises(WriteError, match=r"annotations/.*\.sqlite: file: cannot be written \(Permission denied\)"):
+        with_cache(Counting(), tmp_path).annotate("가나")
+
+
+def test_a_finished_store_is_one_file(tmp_path: Path) -> None:
+    """SQLite needs to write nothing beside it, so that it can be read wherever it is."""
+    store = tmp_path / "store.sqlite"
+    write_store(store, "mecab", make_annotator("mecab"), ["서울"])
+    assert {path.name for path in tmp_path.iterdir()} == {"store.sqlite", "store.sqlite.sha256"}
+    assert store.read_bytes()[18:20] == b"\1\1"  # of SQLite's file format: no write-ahead log
+    assert make_annotator("mecab", store).annotate("서울").entities == (Span(0, 2, "NNP"),)
+
+
+def test_a_store_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "links.sqlite"
+    file = AnnotationFile(path, "links", "links-2/x")
+    file.write([AnnotatedText("서울은", (Span(0, 2, "LINK"),))])
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"links\.sqlite: checksum: not finished"):
+            make_annotator(f"mecab+links:{path}")
+        file.seal()
+        assert make_annotator(f"links:{path}").annotate("서울은").entities == (Span(0, 2, "LINK"),)
+        file = AnnotationFile(path, "links", "links-2/x")  # somebody goes on with it
+
+
+def test_a_cache_of_another_annotator_or_a_damaged_one_is_named(tmp_path: Path) -> None:
+    with_cache(Counting(), tmp_path).annotate("가나")
+    (path,) = (tmp_path / "annotations").glob("*.sqlite")
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE spans SET found = '[[2,1]'")
+    with pytest.raises(DataError, match=rf"{path.name}.*cannot be used"):
+        with_cache(Counting(), tmp_path).annotate("가나")
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE annotator SET fingerprint = 'other'")
+    with pytest.raises(DataError, match="these are annotations of other, wanted counting"):
+        with_cache(Counting(), tmp_path).annotate("가나")
