@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, cast
@@ -108,6 +108,7 @@ def _stable_characters() -> str:
 
 WORD_START = "▁"  # as in SentencePiece: white space before a word is part of the word's first token
 _STABLE = _stable_characters()
+_MOST_STABLE = 0x1FB00  # no stable character is beyond
 _UNSTABLE = re.compile(f"[^{_STABLE} ]")
 _RUN = re.compile(
     rf"(?P<stable>[{_STABLE}]+(?: [{_STABLE}]+)*)|(?P<space>\s+)|(?P<invisible>[{_INVISIBLE}]+)|(?P<other>.)", re.S
@@ -190,10 +191,32 @@ class Normalizer:
             return None
         return text.lower() if self.lowercase else text
 
+    def in_place_all(self, texts: Sequence[str]) -> list[str | None]:
+        """Several texts as `in_place` gives them; those that are normal already are found all at once."""
+        codes = np.frombuffer(f" {' '.join(texts)} ".encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        is_odd = ~_is_stable_code().take(codes, mode="clip")
+        is_space = codes == ord(" ")
+        is_odd[1:] |= is_space[1:] & is_space[:-1]  # the second one is in the text, or right behind it
+        ends = np.cumsum([len(text) + 1 for text in texts])  # the space behind each text
+        odd = set(ends.searchsorted(np.flatnonzero(is_odd)).tolist())
+        return [
+            self.in_place(text) if i in odd else text.lower() if self.lowercase else text
+            for i, text in enumerate(texts)
+        ]
+
     def cluster(self, cluster: str) -> str:
         """Normalise one cluster: a character with whatever combines with it."""
         visible = _REMOVE_INVISIBLE.sub("", cluster) or cluster
         return _normalize_cluster(visible, self.form, self.lowercase)
+
+
+@lru_cache(maxsize=1)
+def _is_stable_code() -> npt.NDArray[np.bool_]:
+    """Of each code up to the last one that is stable, and of all beyond as one."""
+    codes = "".join(map(chr, range(_MOST_STABLE + 1)))
+    is_stable = np.ones(len(codes), dtype=np.bool_)
+    is_stable[[match.start() for match in _UNSTABLE.finditer(codes)]] = False
+    return is_stable
 
 
 @lru_cache(maxsize=len(FORMS))

@@ -207,6 +207,12 @@ def test_the_short_way_gives_what_the_long_way_gives(text: str, normalizer: Norm
     assert short.ends.tolist() == long.ends.tolist()
 
 
+@given(normalizer=NORMALIZERS, texts=st.lists(st.text("가b １Σ\n\u0301", max_size=4) | TEXTS, max_size=5))
+@example(normalizer=Normalizer(), texts=["", "가", " 가", "가 ", "가  나", "", "\U0001faff", "\U0001f600", " "])
+def test_many_in_place_as_one_at_a_time(normalizer: Normalizer, texts: list[str]) -> None:
+    assert normalizer.in_place_all(texts) == [normalizer.in_place(text) for text in texts]
+
+
 def test_most_korean_text_takes_the_short_way() -> None:
     normalizer = Normalizer()
     text = "세종(世宗)은 1420년 ‘집현전’을—다시—두었다. 《훈민정음》 · カナ ㅋㅋ 😀"

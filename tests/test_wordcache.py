@@ -146,7 +146,7 @@ def test_copies_begin_empty(corpus: list[str]) -> None:
     small = len(pickle.dumps(tokenizer))
     before = [ids.tolist() for ids in tokenizer.encode_ids_all(corpus)]
     copied = pickle.dumps(tokenizer)
-    assert len(copied) < small + 20_000  # no table
+    assert len(copied) < small + 100_000  # the table has eight megabytes
     assert [ids.tolist() for ids in pickle.loads(copied).encode_ids_all(corpus)] == before
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import sentencepiece
 
 from korbert.errors import ConfigError, DataError, KorbertError
@@ -149,19 +150,19 @@ class SentencePieceTokenizer(TrainedTokenizer):
 
     def _segment(self, pieces: list[str]) -> tuple[IntArray, IntArray]:
         found = self._found(pieces)
-        lengths = self._lengths[found]
+        lengths = self._lengths.take(found)
         if np.count_nonzero(found) < len(found):  # an unknown token is as long as the unknown characters it stands for
-            lengths[found == 0] = [len(run) for piece in pieces for run in self._unknown.findall(piece)]
-        return self._ids[found], lengths
+            lengths[found == 0] = self._unknown_runs(pieces)
+        return self._ids.take(found), lengths
 
     def _segment_ids(self, pieces: list[str]) -> IntArray:
-        return self._ids[self._found(pieces)]
+        return self._ids.take(self._found(pieces))
 
     def _found(self, pieces: list[str]) -> IntArray:
         """SentencePiece's ids, one piece at a time: a list would go to threads, which cost more than they save."""
         if len(pieces) == 1:
             return self._processor.encode(pieces[0], return_type="numpy")
-        if self._words is not None and sum(map(len, pieces)) >= _MANY:
+        if sum(map(len, pieces)) >= _MANY and self._words is not None:
             return self._words(pieces)
         return np.concatenate(list(map(self._remember, pieces)))
 
@@ -188,11 +189,24 @@ class SentencePieceTokenizer(TrainedTokenizer):
         encode = functools.partial(self._processor.encode, return_type="numpy")
         return WordCache(encode, np.array([piece.startswith(WORD_START) for piece in scores]))
 
+    def _unknown_runs(self, pieces: list[str]) -> npt.NDArray[np.int64]:
+        """How many unknown characters stand together, each time that some do; a piece's do not with another's."""
+        codes = np.frombuffer("".join(pieces).encode("utf-32-le"), dtype=np.uint32)
+        is_unknown = self._is_unknown.take(codes, mode="clip")
+        begins = is_unknown.copy()
+        begins[1:] &= ~is_unknown[:-1]
+        edges = np.cumsum([0, *map(len, pieces[:-1])])
+        begins[edges] = is_unknown[edges]
+        places = np.flatnonzero(is_unknown)
+        return np.diff(np.flatnonzero(begins[places]), append=len(places))
+
     @cached_property
-    def _unknown(self) -> re.Pattern[str]:
-        """Characters that are unknown: those that are no token by themselves are in none (they were not required)."""
-        known = "".join(piece for piece in self.scores() if len(piece) == 1).replace(WORD_START, " ")
-        return re.compile(f"[^{re.escape(known)}]+")
+    def _is_unknown(self) -> npt.NDArray[np.bool_]:
+        """Of each character, whether it is no token by itself: none has it then, because all that they have are."""
+        known = [ord(" " if piece == WORD_START else piece) for piece in self.scores() if len(piece) == 1]
+        is_unknown = np.ones(max(known) + 2, dtype=np.bool_)  # the last one stands for all beyond
+        is_unknown[known] = False
+        return is_unknown
 
     def _joined(self, ids: list[int]) -> str:
         parts: list[str] = []

@@ -69,24 +69,29 @@ class TrainedTokenizer(Tokenizer):
 
         The arrays of texts that were segmented together share their memory.
         """
-        plains = list(map(self._plain, texts))
-        cuts = boundaries or [()] * len(texts)
-        together = self._together(
-            [(plain, edges) for plain, edges in zip(plains, cuts, strict=True) if plain is not None]
-        )
-        return [
-            self._encode_changed(text, edges) if plain is None else next(together)
-            for text, plain, edges in zip(texts, plains, cuts, strict=True)
-        ]
+        found: list[Tokens] = []
+        for part in _parts(texts):
+            some, cuts = texts[part], boundaries[part]
+            plains = self._plains(some)
+            together = self._together(plains, cuts)
+            found += [
+                self._encode_changed(text, edges) if plain is None else next(together)
+                for text, plain, edges in zip(some, plains, cuts or [()] * len(some), strict=True)
+            ]
+        return found
 
     def encode_ids_all(self, texts: Sequence[str]) -> list[IntArray]:
         """The ids that `encode_all` gives, without spans."""
-        plains = list(map(self._plain, texts))
-        together = self._ids_together([(plain, ()) for plain in plains if plain is not None])
-        return [
-            self._ids_of_changed(text) if plain is None else next(together)
-            for text, plain in zip(texts, plains, strict=True)
-        ]
+        found: list[IntArray] = []
+        for part in _parts(texts):
+            some = texts[part]
+            plains = self._plains(some)
+            together = self._ids_together(plains)
+            found += [
+                self._ids_of_changed(text) if plain is None else next(together)
+                for text, plain in zip(some, plains, strict=True)
+            ]
+        return found
 
     def _encode_changed(self, text: str, boundaries: Iterable[int]) -> Tokens:
         """What `encode` gives for a text that normalisation may change the length of."""
@@ -103,42 +108,47 @@ class TrainedTokenizer(Tokenizer):
         normal = self.normalizer(text).text
         return self._segment_ids(self.pretokenizer(normal).pieces) if normal else np.zeros(0, dtype=np.int32)
 
-    def _together(self, plains: Sequence[tuple[str, Iterable[int]]]) -> Iterator[Tokens]:
-        """What `encode` gives for normalised texts, each with its boundaries."""
-        for pieces, sizes in self._batches(plains):
-            ids, lengths = self._segment(pieces)
-            starts, ends = _places("".join(pieces), lengths)
-            edges = np.cumsum(sizes, dtype=np.int32)
-            lasts = ends.searchsorted(edges, "right")
-            firsts = np.concatenate(([0], lasts[:-1]))
-            shift = np.repeat(edges - sizes + 1, lasts - firsts)  # as in `encode`
-            starts -= shift
-            ends -= shift
-            starts[firsts] = np.maximum(starts[firsts], 0)
-            for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
-                yield Tokens(ids[first:last], starts[first:last], ends[first:last])
+    def _together(self, plains: Sequence[str | None], cuts: Sequence[Iterable[int]]) -> Iterator[Tokens]:
+        """What `encode` gives for those texts that there are, with their boundaries."""
+        pieces, edges = self._pieces_of_all(plains, cuts)
+        if not pieces:
+            return
+        ids, lengths = self._segment(pieces)
+        starts, ends = _places("".join(pieces), lengths)
+        lasts = ends.searchsorted(edges[1:], "right")
+        firsts = np.concatenate(([0], lasts[:-1]))
+        shift = np.repeat(edges[:-1] + 1, lasts - firsts)  # as in `encode`
+        starts -= shift
+        ends -= shift
+        starts[firsts] = np.maximum(starts[firsts], 0)
+        for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+            yield Tokens(ids[first:last], starts[first:last], ends[first:last])
 
-    def _ids_together(self, plains: Sequence[tuple[str, Iterable[int]]]) -> Iterator[IntArray]:
-        for pieces, sizes in self._batches(plains):
-            ids, lengths = self._segment(pieces)
-            lasts = lengths.cumsum(dtype=np.int32).searchsorted(np.cumsum(sizes, dtype=np.int32), "right").tolist()
-            for first, last in itertools.pairwise([0, *lasts]):
-                yield ids[first:last]
+    def _ids_together(self, plains: Sequence[str | None]) -> Iterator[IntArray]:
+        pieces, edges = self._pieces_of_all(plains, ())
+        if not pieces:
+            return
+        ids, lengths = self._segment(pieces)
+        lasts = lengths.cumsum(dtype=np.int32).searchsorted(edges[1:], "right")
+        for first, last in itertools.pairwise([0, *lasts.tolist()]):
+            yield ids[first:last]
 
-    def _batches(self, plains: Sequence[tuple[str, Iterable[int]]]) -> Iterator[tuple[list[str], IntArray]]:
-        """The pieces of some of the texts, and how many symbols each of these texts has."""
+    def _pieces_of_all(self, plains: Sequence[str | None], cuts: Sequence[Iterable[int]]) -> tuple[list[str], IntArray]:
+        """The pieces of those texts that there are, and where in all of their symbols each text begins and ends."""
+        there = [plain for plain in plains if plain is not None]
+        edges = np.cumsum([0, *(len(plain) + 1 for plain in there)], dtype=np.int32)
+        if not cuts and self.pretokenizer.analyser is None:
+            return [f" {plain}" for plain in there], edges
         pieces: list[str] = []
-        sizes: list[int] = []
-        symbols = 0
-        for plain, boundaries in plains:
-            pieces += self._pieces(plain, boundaries)
-            sizes.append(len(plain) + 1)
-            symbols += len(plain) + 1
-            if symbols >= _BATCH:
-                yield pieces, np.array(sizes, dtype=np.int32)
-                pieces, sizes, symbols = [], [], 0
-        if sizes:
-            yield pieces, np.array(sizes, dtype=np.int32)
+        for plain, boundaries in zip(plains, cuts or [()] * len(plains), strict=True):
+            if plain is not None:
+                pieces += self._pieces(plain, boundaries)
+        return pieces, edges
+
+    def _plains(self, texts: Sequence[str]) -> list[str | None]:
+        if not self.pretokenizer.keeps_characters:
+            return [None] * len(texts)
+        return [plain or None for plain in self.normalizer.in_place_all(texts)]
 
     def _plain(self, text: str) -> str | None:
         """The normalised text, if any, where its symbols will stand for one character of `text` each."""
@@ -196,11 +206,18 @@ class TrainedTokenizer(Tokenizer):
     ) -> Tokenizer: ...
 
 
+def _parts(texts: Sequence[str]) -> Iterator[slice]:
+    """Texts as many as are segmented together, and the next ones."""
+    number = np.cumsum([len(text) for text in texts]) // _BATCH
+    edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(texts)]
+    return itertools.starmap(slice, itertools.pairwise(edges))
+
+
 def _places(symbols: str, lengths: IntArray) -> tuple[IntArray, IntArray]:
     """Where each token begins, without the space in front of its word, and where it ends, in `symbols`."""
     ends = lengths.cumsum(dtype=np.int32)
     starts = ends - lengths
-    starts += _is_space(f"{symbols} ")[starts] & (lengths > 1)
+    starts += _is_space(f"{symbols} ").take(starts) & (lengths > 1)
     return starts, ends
 
 

@@ -30,8 +30,8 @@ class WordCache:
     """A table with a row for each value of a hash; a word that comes to another's row takes it.
 
     But not if the other was found since the last such word came: most words come once, and would push out those that
-    come again. A row is 32 bytes: eight characters of 16 bits, padded with spaces, and four ids, padded with -1. Memory
-    never grows. A copy in another process begins empty.
+    come again. A row has eight characters of 16 bits, padded with spaces, and four ids, padded with -1. Memory never
+    grows. A copy in another process begins empty.
     """
 
     def __init__(
@@ -39,7 +39,8 @@ class WordCache:
     ) -> None:
         """Take what gives the ids of a text, which of them begin a word with its space, (V,), and 2^`bits` rows."""
         self._segment, self._begins_word, self._bits = segment, begins_word, bits
-        self._rows = np.full((1 << bits, _CHARS // 2 + _IDS), _NOTHING, dtype=np.int32)
+        self._keys = np.zeros((1 << bits, _CHARS // 4), dtype=np.uint64)
+        self._ids = np.full((1 << bits, _IDS), _NOTHING, dtype=np.int32)
         self._is_found = np.zeros(1 << bits, dtype=np.bool_)
         self._lock = threading.Lock()
 
@@ -49,34 +50,36 @@ class WordCache:
     def __call__(self, pieces: list[str]) -> IntArray:
         """The ids of all pieces in order, (T,) int32. No piece is empty; spaces stand only where words begin."""
         with self._lock:
-            return self._ids(pieces)
+            return self._looked_up(pieces)
 
-    def _ids(self, pieces: list[str]) -> IntArray:
+    def _looked_up(self, pieces: list[str]) -> IntArray:
         codes, starts, sizes = _words(pieces)
         keys, is_short = _keys(codes, starts, sizes)
         places = self._places(keys)
-        rows = self._rows[places]
-        ids = rows[:, _CHARS // 2 :]
-        is_same = rows.view(np.uint64)[:, : _CHARS // 4] == keys
+        ids = self._ids.take(places, axis=0)  # many times as fast as an index
+        is_same = self._keys.take(places, axis=0) == keys
         is_hit = is_same[:, 0] & is_same[:, 1] & is_short & (ids[:, 0] != _NOTHING)
         self._is_found[places[is_hit]] = True
         is_id = ids != _NOTHING
-        is_id[~is_hit] = False
-        counts = sum(is_id.T, np.zeros(len(starts), dtype=np.int64))
-        if is_hit.all():
-            return ids[is_id]
+        is_id &= is_hit[:, None]
+        old = ids.ravel().take(np.flatnonzero(is_id))
         missed = np.flatnonzero(~is_hit)
+        if not len(missed):
+            return old
+        counts = sum(is_id.T, np.zeros(len(starts), dtype=np.int64))
         text = codes[:-_CHARS][np.repeat(~is_hit, sizes)].tobytes().decode("utf-32-le")
         new, firsts = self._segmented(text, sizes[missed], codes[starts[missed]] == _SPACE)
         counts[missed] = np.diff(firsts, append=len(new))
-        all_ids = np.empty(counts.sum(), dtype=np.int32)
+        found = np.empty(len(old) + len(new), dtype=np.int32)
         is_new = np.repeat(~is_hit, counts)
-        all_ids[is_new] = new
-        all_ids[~is_new] = ids[is_id]
+        found[is_new] = new
+        found[~is_new] = old
         fits = is_short[missed] & (counts[missed] <= _IDS) & ~self._is_found[places[missed]]
         self._is_found[places[missed]] = False
-        self._keep(places[missed[fits]], keys[missed[fits]], new, firsts[fits], counts[missed[fits]])
-        return all_ids
+        _, once = np.unique(places[missed[fits]], return_index=True)  # of several that want a row, the first has it
+        kept = missed[fits][once]
+        self._keep(places[kept], keys.take(kept, axis=0), new, firsts[fits][once], counts[kept])
+        return found
 
     def _places(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         mixed = keys[:, 0] * _ODD[0]
@@ -96,7 +99,7 @@ class WordCache:
         edges = [0, *ends[:-1][is_edge].tolist(), len(text)]
         parts = [self._segment(text[first:last]) for first, last in itertools.pairwise(edges)]
         ids = np.concatenate(parts)
-        is_first = self._begins_word[ids]
+        is_first = self._begins_word.take(ids)
         is_first[np.cumsum([0, *map(len, parts[:-1])])] = True
         return ids, np.flatnonzero(is_first)
 
@@ -108,12 +111,12 @@ class WordCache:
         firsts: npt.NDArray[np.int64],
         counts: npt.NDArray[np.int64],
     ) -> None:
-        rows = np.empty((len(places), self._rows.shape[1]), dtype=np.int32)
-        rows[:, : _CHARS // 2] = keys.view(np.int32)
         padded = np.concatenate((ids, np.zeros(_IDS, dtype=np.int32)))
+        rows = np.empty((len(places), _IDS), dtype=np.int32)
         for number in range(_IDS):
-            rows[:, _CHARS // 2 + number] = np.where(number < counts, padded[firsts + number], _NOTHING)
-        self._rows[places] = rows
+            rows[:, number] = np.where(number < counts, padded.take(firsts + number), _NOTHING)
+        self._keys[places] = keys
+        self._ids[places] = rows
 
 
 def _words(pieces: list[str]) -> tuple[Codes, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -134,10 +137,10 @@ def _keys(
     pairs |= codes[:-1]
     firsts = np.empty((len(starts), _CHARS // 2), dtype=np.uint32)
     for number in range(_CHARS // 2):
-        firsts[:, number] = pairs[starts + 2 * number]
+        firsts[:, number] = pairs[2 * number :].take(starts)
     keys = firsts.view(np.uint64)
     is_short = sizes <= _CHARS
-    inside = _INSIDE[np.minimum(sizes, _CHARS)]
+    inside = _INSIDE.take(sizes, axis=0, mode="clip")
     keys &= inside
     keys |= _SPACES & ~inside
     high = codes[:-_CHARS] >= _BASIC_PLANE
