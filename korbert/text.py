@@ -95,15 +95,19 @@ def _stable_characters() -> str:
     depends on its neighbours.
     """
     blocks = ((0x21, 0x600), (0x2010, 0x2C00), (0x3001, 0x3131), (0x3190, 0x3400), (0x1F300, 0x1FB00))
-    stable = (
-        char
+    stable = [
+        ord(char)
         for char in (chr(code) for first, end in blocks for code in range(first, end))
         if unicodedata.normalize("NFKC", char) == char
         and unicodedata.category(char)[0] not in "MZC"
         and char not in f"{WORD_START}Σ"
         and len(char.lower()) == 1
-    )
-    return f"{re.escape(''.join(stable))}ㄱ-ㆎ㐀-䶿一-鿿가-힣"
+    ]
+    # Ranges, because what lies beyond 0xFFFF would otherwise be compared one by one.
+    after_gap = [code for code, last in zip(stable, [-1, *stable[:-1]], strict=True) if code != last + 1]
+    before_gap = [code for code, after in zip(stable, [*stable[1:], -1], strict=True) if after != code + 1]
+    ranges = (f"\\U{first:08x}-\\U{last:08x}" for first, last in zip(after_gap, before_gap, strict=True))
+    return f"{''.join(ranges)}ㄱ-ㆎ㐀-䶿一-鿿가-힣"
 
 
 WORD_START = "▁"  # as in SentencePiece: white space before a word is part of the word's first token
@@ -214,8 +218,9 @@ class Normalizer:
 def _is_stable_code() -> npt.NDArray[np.bool_]:
     """Of each code up to the last one that is stable, and of all beyond as one."""
     codes = "".join(map(chr, range(_MOST_STABLE + 1)))
-    is_stable = np.ones(len(codes), dtype=np.bool_)
-    is_stable[[match.start() for match in _UNSTABLE.finditer(codes)]] = False
+    is_stable = np.zeros(len(codes), dtype=np.bool_)
+    for run in re.finditer(f"[{_STABLE} ]+", codes):
+        is_stable[run.start() : run.end()] = True
     return is_stable
 
 
