@@ -214,14 +214,22 @@ class KiwiAnalyser(Analyser):
         """Kiwi's tokens."""
         return self._tagger.tokenize(text)
 
+    def edges(self, text: str) -> set[int]:
+        """The same edges, without making morphemes."""
+        return {edge for start, end, _ in self._kept(text) for edge in (start, end)} if text.strip() else set()
+
     def _analyse(self, text: str) -> list[Morpheme]:
-        out: list[Morpheme] = []
-        end = 0
+        return [Morpheme(start, end, token.tag.split("-")[0]) for start, end, token in self._kept(text)]
+
+    def _kept(self, text: str) -> Iterator[tuple[int, int, Any]]:
+        """Where tokens begin and end, and they themselves."""
+        last = 0
         for token in self.parse(text):
-            if token.start >= end and token.len > 0:
-                end = token.start + token.len
-                out.append(Morpheme(token.start, end, token.tag.split("-")[0]))
-        return out
+            start = token.start
+            end = start + token.len
+            if last <= start < end:
+                last = end
+                yield start, end, token
 
 
 class KonlpyAnalyser(Analyser):

@@ -16,13 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dumps
 import hostile
 import numpy as np
+from bench import REPOSITORY, Bench, sample
 
 from korbert.data.corpus import read_documents
 from korbert.data.decoding import DecodingConfig, Logits, decode_answers
@@ -50,40 +51,10 @@ from korbert.tokenizers import (
     open_published,
 )
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SAMPLE = REPOSITORY / "data" / "sample" / "corpus.txt"
 PARAGRAPH, DOCUMENT_BYTES, NAMES, QUESTIONS = 1_000_000, 50_000_000, 1_000_000, 100_000  # at scale 1
 
 
-@dataclass
-class Bench:
-    """Where a case works and what its parts took."""
-
-    scale: float
-    folder: Path
-    root: str = ""
-    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def size(self, full: int) -> int:
-        """So much of the full size."""
-        return max(100, round(full * self.scale))
-
-    @contextlib.contextmanager
-    def part(self, name: str, size: int) -> Iterator[None]:
-        """Measure what is done in it, by the clock, and of the processor, whatever else the machine does."""
-        began, cpu = time.perf_counter(), time.process_time()
-        yield
-        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-        self.parts[name] = {"size": size, "seconds": round(seconds, 3), "cpu_seconds": round(cpu_seconds, 3)}
-
-
 # ---- texts that hurt ----
-
-
-@functools.cache
-def sample() -> list[str]:
-    """Paragraphs of the sample corpus."""
-    return [line for line in SAMPLE.read_text("utf-8").splitlines() if line.strip()]
 
 
 def _repeated(unit: str, length: int) -> str:
@@ -398,6 +369,7 @@ CASES: dict[str, Callable[[Bench], None]] = {
     "document": document,
     "questions": questions,
     "corpus": corpus,
+    "dump": dumps.dump,
     "interrupt": interrupt,
 }
 REAL = ("corpus",)  # of real data
