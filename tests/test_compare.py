@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 import pytest
 from hydra import initialize_config_dir
 
-from korbert import morphology
 from korbert.config import compose_config
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import read_json
@@ -157,7 +157,7 @@ def test_sizes_of_a_sweep_on_one_page(compare: Compare, tmp_path: Path) -> None:
 def test_what_cannot_be_had_is_named_and_the_others_go_on(
     compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = morphology.importlib.import_module
+    real = importlib.import_module
 
     def without(package: str, *anchor: str) -> Any:
         if package == "kiwipiepy":
@@ -171,7 +171,7 @@ def test_what_cannot_be_had_is_named_and_the_others_go_on(
         def Komoran() -> None:  # noqa: N802
             raise OSError("no JVM shared library file (libjvm.so) found")
 
-    monkeypatch.setattr(morphology.importlib, "import_module", without)
+    monkeypatch.setattr(importlib, "import_module", without)
     record = compare("tokenizers=[morpheme_kiwi,morpheme_komoran,sentencepiece_bpe@90000,syllable]", "analyser=mecab")
     assert names(record) == ["syllable@1000"]
     left_out = record["results"]["left_out"]

@@ -12,7 +12,7 @@ from test_tokenizers import TEXTS, check_spans
 
 from korbert.data.corpus import read_documents
 from korbert.data.korquad import read_korquad
-from korbert.morphology import _lines
+from korbert.morphology.konlpy import _lines
 from korbert.tokenizers import Pretokenizer, Tokenizer, WordTokenizer, load_tokenizer
 
 TAGGERS = ["okt", "komoran", "hannanum", "kkma"]

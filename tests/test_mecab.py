@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from korbert import morphology
 from korbert.data.masking import MaskingConfig
 from korbert.data.piecework import Recipe
 from korbert.data.pretraining import _has_flags
@@ -26,7 +25,7 @@ from korbert.data.tagging import TagMaker, TagsConfig
 from korbert.entities import make_annotator
 from korbert.entities.gazetteer import GazetteerAnnotator
 from korbert.errors import KorbertError
-from korbert.morphology import MecabKoAnalyser, Morpheme, RememberingAnalyser, make_analyser
+from korbert.morphology import MecabKoAnalyser, Morpheme, RememberingAnalyser, base, make_analyser, mecab
 from korbert.tokenizers import Pretokenizer, WordTokenizer, load_tokenizer
 
 TEXTS = st.text(
@@ -95,14 +94,15 @@ class MeCab:
 def only(monkeypatch: pytest.MonkeyPatch, *modules: str, version: str = "1.0.3") -> None:
     """Make these modules, and the packages that they are of, all there is of MeCab."""
     for name in PACKAGES:
-        module = None
+        stand_in = None
         if name in modules:
-            module = ModuleType(name)
-            module.__spec__ = ModuleSpec(name, None)
-            vars(module).update(Tagger=Tagger, MeCab=MeCab)
-        monkeypatch.setitem(sys.modules, name, module)
+            stand_in = ModuleType(name)
+            stand_in.__spec__ = ModuleSpec(name, None)
+            vars(stand_in).update(Tagger=Tagger, MeCab=MeCab)
+        monkeypatch.setitem(sys.modules, name, stand_in)
     there = [package for name in modules for package in (PACKAGES[name], f"{PACKAGES[name]}-dic")]
-    monkeypatch.setattr(morphology, "_version", lambda package: version if package in there else "unknown")
+    for module in (base, mecab):
+        monkeypatch.setattr(module, "version_of", lambda package: version if package in there else "unknown")
 
 
 @settings(max_examples=500, deadline=None)
@@ -112,7 +112,7 @@ def test_spans_are_those_of_the_tagger_in_characters(text: str, sizes: list[int]
     analyser = MecabKoAnalyser()
     tagger = analyser.__dict__["_tagger"] = Tagger(lambda: next(turn))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(morphology, "_MAX_TEXT", limit)
+        patch.setattr(mecab, "_MAX_TEXT", limit)
         found = analyser.analyse(text)
         seen = list(tagger.seen)
         assert analyser.edges(text) <= set(range(len(text) + 1))
