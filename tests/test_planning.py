@@ -99,6 +99,19 @@ def test_the_measured_run_itself_is_planned_as_it_was(tmp_path: Path) -> None:
     assert results["tokens a step"] == 3072
 
 
+def test_a_curriculum_has_as_many_tokens_in_a_batch(tmp_path: Path) -> None:
+    """Shorter sequences come in larger batches: a step and its memory are as large, only attention costs less."""
+    stages = "task.curriculum=[{start: 0, max_length: 32}, {start: 0.5, max_length: 64}]"
+    plain, staged = (
+        planned(tmp_path / name, "model=mini", "train.steps=100", *more)
+        for name, more in (("plain", ()), ("staged", (stages,)))
+    )
+    assert staged["tokens a step"] == plain["tokens a step"] == 3072
+    assert staged["tokens"] == plain["tokens"] == 307_200
+    assert staged["gigabytes of a device"] == plain["gigabytes of a device"]
+    assert staged["tokens a second"] > plain["tokens a second"]
+
+
 def test_parameters_are_those_of_the_model(tmp_path: Path) -> None:
     config = compose_config("plan_run", ["model=mini", "recipe=modern", "measured=[x]", "run_dir=x"])
     sizes = config.model.model_config(config.tokenizer.vocab_size)

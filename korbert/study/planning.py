@@ -86,7 +86,10 @@ class Assumed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run that is planned. batch: sequences of a step; bytes_per_token: of the shards on disk."""
+    """A run that is planned. batch: sequences of a batch, `accumulation` batches a step. batch_length: the tokens that
+    such a sequence has room for, where a curriculum changes lengths, and with them how many are in a batch; None: those
+    of the shape.
+    """
 
     shape: Shape
     parameters: int
@@ -97,6 +100,12 @@ class Plan:
     devices: int = 1
     scaling: float = 1.0
     muon: bool = False
+    batch_length: int | None = None
+
+    @property
+    def room(self) -> int:
+        """Tokens that a batch has room for, whatever the length of its sequences."""
+        return self.batch * (self.batch_length or self.shape.length)
 
     def speed(self, basis: Measured | Assumed) -> float:
         """Tokens a second of all devices; each beyond the first adds the share `scaling` of one."""
@@ -105,12 +114,12 @@ class Plan:
 
     def tokens_per_step(self, basis: Measured | Assumed) -> float:
         """Tokens without padding in one optimizer step."""
-        return self.batch * self.accumulation * self.shape.length * basis.fullness
+        return self.room * self.accumulation * basis.fullness
 
     def memory_bytes(self, basis: Measured | Assumed) -> dict[str, float]:
         """Of one device: what lies there all the time, and what a batch needs beside it."""
         moments = 2 * self.parameters - (self.matrix_parameters if self.muon else 0)
-        tokens = self.batch * self.shape.length * (basis.fullness if self.bf16 else 1.0)
+        tokens = self.room * (basis.fullness if self.bf16 else 1.0)
         return {
             "weights and gradients": 2.0 * self.parameters * _FLOAT,
             "moments of the optimizer": float(moments * _FLOAT),

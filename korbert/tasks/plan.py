@@ -107,6 +107,7 @@ def make_plan(config: PlanConfig, sizes: ModelConfig) -> Plan:
         shape, sum(p.numel() for p in model.parameters()), sum(p.numel() for p, _ in layer_matrices(model)),
         batch=config.train.batch_size, accumulation=config.train.accumulation, bf16=config.bf16,
         devices=config.devices, scaling=config.scaling, muon=config.train.optimizer.kind == "muon",
+        batch_length=config.task.max_length,
     )  # fmt: skip
 
 
