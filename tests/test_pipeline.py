@@ -49,6 +49,21 @@ def test_pretrainings_are_shared_by_what_decides_them(repository: Path, tmp_path
     assert len(different | {first}) == len(other) + 2
 
 
+def test_shards_count_by_what_is_in_them(tmp_path: Path) -> None:
+    """The manifest has the checksum of every file."""
+    for name, content in (("one", "a"), ("copy", "a"), ("other", "b")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text(content, "utf-8")
+    found = {name: folder(tmp_path, f"corpus.shards={tmp_path / name}") for name in ("one", "copy", "other")}
+    assert found["one"] == found["copy"] != found["other"]
+    assert folder(tmp_path) not in found.values()
+
+
+def test_how_far_a_pipeline_goes_is_spelled_right(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="until: 'pretrain' is unknown, wanted pretraining or null"):
+        compose_config("pipeline", ["until=pretrain", f"run_dir={tmp_path}/run"])
+
+
 def test_what_the_pipeline_decides_cannot_be_overridden(tmp_path: Path) -> None:
     for change, named in (
         ("pretraining=['tokenizer=word']", "tokenizer=word, for pretrain: tokenizer is decided outside of it"),

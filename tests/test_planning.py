@@ -17,7 +17,7 @@ from korbert.config import compose_config
 from korbert.data.pretraining import PretrainingExample
 from korbert.errors import ConfigError, DataError
 from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
-from korbert.study.planning import Measured, Plan, Shape, nearest
+from korbert.study.planning import Assumed, Measured, Plan, Shape, nearest
 from korbert.tasks.benchmark import useful_flops
 from korbert.tasks.plan import make_plan, plan_run, read_measured
 from korbert.tasks.runs import as_dict
@@ -50,6 +50,7 @@ def test_time_follows_from_operations() -> None:
     deeper = replace(same, shape=replace(SHAPE, layers=20))
     assert deeper.speed(measured) == pytest.approx(1000.0 * SHAPE.operations / deeper.shape.operations)
     assert deeper.speed(measured) < 200
+    assert same.speed(Assumed(1000 * SHAPE.operations, 0.5, fullness=0.5)) == pytest.approx(500.0)
 
 
 @pytest.mark.parametrize(("muon", "moments"), [(False, 20), (True, 16)])
@@ -76,7 +77,7 @@ def test_the_most_similar_run_counts() -> None:
 def record(folder: Path, **results: Any) -> Path:
     """A pretraining's record as the doors write it: this configuration, these results."""
     config = compose_config("pretrain", ["model=mini", "recipe=modern", "train.steps=100", f"run_dir={folder}"])
-    folder.mkdir()
+    folder.mkdir(parents=True)
     made = {
         "task": "pretrain", "config": as_dict(config), "hardware": {"device": "two cores", "threads": 2},
         "results": {"steps": 100, "tokens": 307_200, "seconds": 50.0, **results},
@@ -96,6 +97,19 @@ def test_the_measured_run_itself_is_planned_as_it_was(tmp_path: Path) -> None:
     assert results["hours"] * 3600 == pytest.approx(50.0)
     assert results["steps"] == 100
     assert results["tokens a step"] == 3072
+
+
+def test_a_curriculum_has_as_many_tokens_in_a_batch(tmp_path: Path) -> None:
+    """Shorter sequences come in larger batches: a step and its memory are as large, only attention costs less."""
+    stages = "task.curriculum=[{start: 0, max_length: 32}, {start: 0.5, max_length: 64}]"
+    plain, staged = (
+        planned(tmp_path / name, "model=mini", "train.steps=100", *more)
+        for name, more in (("plain", ()), ("staged", (stages,)))
+    )
+    assert staged["tokens a step"] == plain["tokens a step"] == 3072
+    assert staged["tokens"] == plain["tokens"] == 307_200
+    assert staged["gigabytes of a device"] == plain["gigabytes of a device"]
+    assert staged["tokens a second"] > plain["tokens a second"]
 
 
 def test_parameters_are_those_of_the_model(tmp_path: Path) -> None:
@@ -138,6 +152,42 @@ def test_beside_a_run_that_was_made(tmp_path: Path) -> None:
     assert rows["hours"]["off_by"] == pytest.approx(0.0)
     assert rows["gigabytes of the checkpoint"]["measured"] == 1e-6
     assert "gigabytes of the model" not in rows
+
+
+def test_a_device_that_nobody_measured(tmp_path: Path) -> None:
+    """Its speed is said to be assumed, in the table and beside it; sequences are as full as the measured run's."""
+    peak = ("train.tokens=307_200", "model=mini", "peak_teraflops=2", "peak_share=0.25")
+    made = planned(tmp_path, *peak)
+    assert next(iter(made.items())) == ("speed", "ASSUMED, not measured")
+    assert made["teraflops a second"] == pytest.approx(0.5)
+    assert made["assumptions"] == {
+        "operations a second": "ASSUMED, not measured: 25 % of a peak of 2 teraflops a second",
+        "sequences": "75 % full, as in the measured run, measured",
+        "devices": "each beyond the first adds 90 % of one",
+    }
+    assert made["tokens a step"] == 3072
+    eight = planned(tmp_path / "eight", *peak, "devices=8")
+    assert made["hours"] / eight["hours"] == pytest.approx(1 + 7 * 0.9)
+    assert "speed" not in planned(tmp_path / "measured run", *peak[:2])
+
+    alone = [*peak, "recipe=modern", f"run_dir={tmp_path / 'alone'}"]
+    results = plan_run(compose_config("plan_run", alone))["results"]
+    assert results["assumptions"]["sequences"] == "100 % full, ASSUMED, not measured"
+    assert results["tokens a step"] == 4096
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["peak_teraflops=989"], "wanted both or neither.*got 989.0 and None"),
+        (["peak_share=0.4"], "wanted both or neither.*got None and 0.4"),
+        (["peak_teraflops=0", "peak_share=0.4"], "peak_teraflops: wanted more than 0, got 0.0"),
+        (["peak_teraflops=989", "peak_share=40"], "peak_share: wanted a share above 0, at most 1, got 40.0"),
+    ],
+)
+def test_half_an_assumption_is_refused(given: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose_config("plan_run", [*given, "run_dir=x"])
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from korbert.config.doors import (
     FinetuneConfig,
     FromPretrained,
     GpuStudyConfig,
-    PlanConfig,
     PredictConfig,
     PrepareDataConfig,
     PretrainConfig,
@@ -42,6 +41,7 @@ from korbert.config.parts import (
     expand_root,
     expand_roots,
 )
+from korbert.config.plans import PlanConfig
 from korbert.config.reports import ReportConfig
 from korbert.config.sweeps import PipelineConfig, RunsConfig
 from korbert.config.tasks import CurriculumStage, KorquadTask, PretrainingTask, TaggingCorpus, TaggingTask

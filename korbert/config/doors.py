@@ -48,26 +48,6 @@ class PretrainConfig(BaseConfig):
 
 
 @dataclass
-class PlanConfig(PretrainConfig):
-    """`experiments/plan_run.py`: a pretraining, and what it is planned from.
-
-    measured: folders of finished pretrainings, of which the most similar one counts. devices: how many of the measured
-    kind; scaling: what each beyond the first adds, as a share of one. characters, tokens_per_character: of the corpus,
-    where there are no shards to count in yet. bf16: whether activations take two bytes a number. against: a finished
-    run of the planned kind, whose own figures are shown beside the plan's; it takes no part in planning.
-    """
-
-    measured: list[str] = field(default_factory=list)
-    devices: int = 1
-    scaling: float = 0.9
-    characters: float | None = None
-    tokens_per_character: float | None = None
-    shard_tokens: int = 1 << 24
-    bf16: bool = False
-    against: str | None = None
-
-
-@dataclass
 class FromPretrained(BaseConfig):
     """What begins with a pretrained model. init: its run, or "hf:" and what Hugging Face calls it, see
     `korbert.tasks.importing`; null starts from random weights of `model`.
@@ -377,7 +357,6 @@ class PublishConfig:
 
 SCHEMAS: dict[str, type] = {
     "pretrain_schema": PretrainConfig,
-    "plan_schema": PlanConfig,
     "finetune_schema": FinetuneConfig,
     "train_tokenizer_schema": TrainTokenizerConfig,
     "prepare_data_schema": PrepareDataConfig,

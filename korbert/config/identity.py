@@ -13,7 +13,7 @@ from korbert.files import digest
 from korbert.training.progress import LENGTHS
 
 # May differ when a run goes on: where things lie, how they are computed and shown, not what is computed.
-FREE = ("run_dir", "runtime", "tracker", "data", "pretrained")
+FREE = ("run_dir", "runtime", "tracker", "data", "pretrained", "until")
 _FREE_TRAIN = ("log_every", "checkpoint_every")
 _LONGEST_WORD, _LONGEST_NAME = 24, 70  # of a job's folder, in characters
 
@@ -73,4 +73,19 @@ def _readable(overrides: Sequence[str], left_out: Sequence[str]) -> str:
     return "-".join(word for word in words if word)[:_LONGEST_NAME].strip("-.") or "run"
 
 
+def shards_folder(base: str, *, _root_: DictConfig) -> str | None:
+    """Where the shards lie that a tokenizer and an annotator make of a corpus, whichever door asks.
+
+    All modes that cut tokens at entities read the same ones, "cut"; mode none those of the "whole" tokens. None for a
+    door that has none of the two.
+    """
+    if "entities" not in _root_ or "tokenizer" not in _root_:
+        return None
+    entities = _root_.entities
+    kind = "whole" if entities.mode == "none" else "cut"
+    corpus = {key: _plain(_root_.corpus[key]) for key in ("files", "max_documents")}
+    return f"{base}-{kind}-{digest([_plain(_root_.tokenizer), entities.annotator, kind, corpus])}"
+
+
 OmegaConf.register_new_resolver("korbert.job_folder", job_folder, replace=True)
+OmegaConf.register_new_resolver("korbert.shards_folder", shards_folder, replace=True)

@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from korbert.config.doors import RunConfig
 from korbert.config.parts import CorpusConfig, EntitiesConfig, TokenizerConfig
+from korbert.errors import ConfigError
 from korbert.training.tracking import TrackerConfig
 
 
@@ -18,7 +19,8 @@ class PipelineConfig(RunConfig):
 
     pretraining_seed: null for `seed`, which fine-tuning has; with another one, fine-tunings over seeds share one
     pretraining. pretrained: the folder of pretrainings, one for each that is needed, whichever sweep asks for it.
-    fold: of korquad-dev-5fold, for fine-tuning; null: what its overrides say.
+    fold: of korquad-dev-5fold, for fine-tuning; null: what its overrides say. until: "pretraining" ends there, and
+    torchrun's processes may do it together; null: to the score.
     """
 
     pretraining: list[str] = field(default_factory=list)
@@ -26,10 +28,15 @@ class PipelineConfig(RunConfig):
     pretraining_seed: int | None = None
     pretrained: str = "runs/pretrained"
     fold: int | None = None
+    until: str | None = None
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     entities: EntitiesConfig = field(default_factory=EntitiesConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
+
+    def __post_init__(self) -> None:
+        if self.until not in (None, "pretraining"):
+            raise ConfigError(f"until: {self.until!r} is unknown, wanted pretraining or null")
 
 
 @dataclass

@@ -18,8 +18,8 @@ from korbert.study.page import curve
 
 # Settings that do not tell two runs apart: what is repeated, where things lie, how they are computed and shown.
 _FREE = (
-    "run_dir", "seed", "pretraining_seed", "pretrained", "runtime", "tracker", "data", "task.fold", "train.log_every",
-    "train.checkpoint_every",
+    "run_dir", "seed", "pretraining_seed", "pretrained", "until", "runtime", "tracker", "data", "task.fold",
+    "train.log_every", "train.checkpoint_every",
 )  # fmt: skip
 _LINKS = ("init", "run")  # settings that name an earlier run
 _FOLD = re.compile(r", fold (\d+)$")

@@ -1,8 +1,8 @@
 """What a pretraining run will take, from what measured ones took: tokens, steps, hours, memory, disk.
 
-A run does as many operations a second as the measured one that is nearest to it: its time follows from the operations
-that its tokens need. All of it is for runs that are not starved by their loader and whose batches are as full as the
-measured ones'.
+A run does as many operations a second as the measured one that is nearest to it, or as many as are assumed of a device
+that nobody has measured: its time follows from the operations that its tokens need. All of it is for runs that are not
+starved by their loader and whose batches are as full as the measured ones'.
 """
 
 from __future__ import annotations
@@ -69,8 +69,27 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Assumed:
+    """A device that was not measured. peak: operations a second, as its maker has it; share: of them that are reached
+    (0 to 1), by assumption; fullness: of the sequences, see `Measured`.
+    """
+
+    peak: float
+    share: float
+    fullness: float
+
+    @property
+    def operations_per_second(self) -> float:
+        """What is assumed that device and code come to."""
+        return self.peak * self.share
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """A run that is planned. batch: sequences of a step; bytes_per_token: of the shards on disk."""
+    """A run that is planned. batch: sequences of a batch, `accumulation` batches a step. batch_length: the tokens that
+    such a sequence has room for, where a curriculum changes lengths, and with them how many are in a batch; None: those
+    of the shape.
+    """
 
     shape: Shape
     parameters: int
@@ -81,20 +100,26 @@ class Plan:
     devices: int = 1
     scaling: float = 1.0
     muon: bool = False
+    batch_length: int | None = None
 
-    def speed(self, measured: Measured) -> float:
+    @property
+    def room(self) -> int:
+        """Tokens that a batch has room for, whatever the length of its sequences."""
+        return self.batch * (self.batch_length or self.shape.length)
+
+    def speed(self, basis: Measured | Assumed) -> float:
         """Tokens a second of all devices; each beyond the first adds the share `scaling` of one."""
-        alone = measured.operations_per_second / self.shape.operations
+        alone = basis.operations_per_second / self.shape.operations
         return alone * (1 + self.scaling * (self.devices - 1))
 
-    def tokens_per_step(self, measured: Measured) -> float:
+    def tokens_per_step(self, basis: Measured | Assumed) -> float:
         """Tokens without padding in one optimizer step."""
-        return self.batch * self.accumulation * self.shape.length * measured.fullness
+        return self.room * self.accumulation * basis.fullness
 
-    def memory_bytes(self, measured: Measured) -> dict[str, float]:
+    def memory_bytes(self, basis: Measured | Assumed) -> dict[str, float]:
         """Of one device: what lies there all the time, and what a batch needs beside it."""
         moments = 2 * self.parameters - (self.matrix_parameters if self.muon else 0)
-        tokens = self.batch * self.shape.length * (measured.fullness if self.bf16 else 1.0)
+        tokens = self.room * (basis.fullness if self.bf16 else 1.0)
         return {
             "weights and gradients": 2.0 * self.parameters * _FLOAT,
             "moments of the optimizer": float(moments * _FLOAT),

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from korbert.config import FinetuneConfig, PipelineConfig, PretrainConfig
+from korbert.errors import ConfigError
 from korbert.files import read_json
 from korbert.tasks.finetune import finetune_korquad
 from korbert.tasks.prepare import prepare_tokenizer
 from korbert.tasks.pretrain import pretrain
-from korbert.tasks.runs import finish_run, run_once, start_run
+from korbert.tasks.runs import by_ranks, finish_run, run_once, start_run
 from korbert.tasks.stages import shared_folder, stage
 from korbert.tokenizers import load_tokenizer
+from korbert.training.distributed import own_place
 
 log = logging.getLogger(__name__)
 _FINETUNING = "finetune"
@@ -36,15 +38,35 @@ def stages(config: PipelineConfig) -> tuple[PretrainConfig, FinetuneConfig]:
     )
 
 
-@run_once
+@by_ranks
 def run_pipeline(config: PipelineConfig) -> dict[str, Any]:
-    """Make, or find, every stage, and return the record: the scores, and what the pretraining came to."""
+    """Make, or find, every stage, and return the record: the scores, and what the pretraining came to.
+
+    With until=pretraining, the pretraining alone and its record; under torchrun, the first rank's, {} elsewhere. The
+    same command without it finds it finished. Raises ConfigError for several ranks that are to go on behind it.
+    """
+    if config.until is not None:
+        return pretrain(located(config)[0])
+    if own_place()[1] > 1:
+        raise ConfigError(
+            "torchrun starts several processes, which can pretrain together: give until=pretraining; then start the "
+            "rest with python"
+        )
+    return _to_the_score(config)
+
+
+def located(config: PipelineConfig) -> tuple[PretrainConfig, FinetuneConfig]:
+    """The two trainings with the folder of the pretraining; makes the tokenizer where it is not in the cache."""
     pretraining, finetuning = stages(config)
     tokenizer = load_tokenizer(prepare_tokenizer(config.tokenizer, config.corpus, config.data))
-    pretrained = shared_folder(pretraining, tokenizer, Path(config.pretrained))
-    pretraining.run_dir = str(pretrained)
-    folder = Path(config.run_dir)
-    finetuning.init = str(pretrained)
+    pretraining.run_dir = finetuning.init = str(shared_folder(pretraining, tokenizer, Path(config.pretrained)))
+    return pretraining, finetuning
+
+
+@run_once
+def _to_the_score(config: PipelineConfig) -> dict[str, Any]:
+    pretraining, finetuning = located(config)
+    pretrained, folder = Path(pretraining.run_dir), Path(config.run_dir)
     finetuning.tracker.name = finetuning.tracker.name or f"{folder.name}/{_FINETUNING}"
 
     start_run(config)

@@ -16,37 +16,61 @@ from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError, DataError
 from korbert.files import read_json
 from korbert.model import ModelConfig, PretrainingModel
-from korbert.study.planning import Measured, Plan, nearest, shape_of
+from korbert.study.planning import Assumed, Measured, Plan, nearest, shape_of
 from korbert.tasks.runs import as_dict, finish_run, start_run
 from korbert.training.optimizer import layer_matrices
 from korbert.training.progress import TrainConfig
 
 log = logging.getLogger(__name__)
+_ASSUMED = "ASSUMED, not measured"
 _SHARD_BYTES = {True: 3, False: 5}  # of a token and its entity id on disk: 16 bits for small vocabularies, else 32
 
 
 def plan_run(config: PlanConfig) -> dict[str, Any]:
     """Say what the pretraining of this configuration takes, write the record, and return it."""
     measured = [read_measured(Path(path)) for path in config.measured]
-    if not measured:
-        raise ConfigError("measured: wanted at least one finished pretraining's folder, e.g. measured=[runs/mini]")
+    if not measured and config.peak_teraflops is None:
+        raise ConfigError(
+            "measured: wanted at least one finished pretraining's folder, e.g. measured=[runs/mini]; or, for a device "
+            "that was not measured, peak_teraflops= and peak_share="
+        )
     sizes = config.model.model_config(config.tokenizer.vocab_size, config.entities.entity_input().entity_types)
     plan = make_plan(config, sizes)
-    like = nearest(plan, measured)
+    like = nearest(plan, measured) if measured else None
+    basis, assumptions = planned_from(config, like)
     folder = start_run(config)
-    results: dict[str, Any] = {**corpus_figures(config), **run_figures(config, plan, like)}
-    assumptions = {
-        "measured run": f"{like.name}: {like.tokens_per_second:,.0f} tokens/s on {like.device}",
-        "operations a second": "those of the measured run",
-        "sequences": f"{100 * like.fullness:.0f} % full, as in the measured run",
-        "devices": f"each beyond the first adds {100 * config.scaling:.0f} % of one",
-    }
+    results: dict[str, Any] = {**corpus_figures(config), **run_figures(config, plan, basis)}
+    if isinstance(basis, Assumed):
+        results = {"speed": _ASSUMED, **results}
     _show(results, assumptions)
     if config.against is not None:
         rows = beside_run(results, Path(config.against))
         _show_beside(rows, config.against)
         results["beside a run"] = rows
     return finish_run(folder, "plan_run", config, {**results, "assumptions": assumptions})
+
+
+def planned_from(config: PlanConfig, like: Measured | None) -> tuple[Measured | Assumed, dict[str, str]]:
+    """What the plan's speed comes from, and what is to be said beside it.
+
+    like: the measured run, without which the peak of the device has to be given.
+    """
+    told: dict[str, str] = {}
+    basis: Measured | Assumed
+    if config.peak_teraflops is not None and config.peak_share is not None:
+        basis = Assumed(config.peak_teraflops * 1e12, config.peak_share, 1.0 if like is None else like.fullness)
+        told["operations a second"] = (
+            f"{_ASSUMED}: {100 * basis.share:.0f} % of a peak of {config.peak_teraflops:,.0f} teraflops a second"
+        )
+    else:
+        assert like is not None
+        basis = like
+        told["measured run"] = f"{like.name}: {like.tokens_per_second:,.0f} tokens/s on {like.device}"
+        told["operations a second"] = "those of the measured run"
+    full = f"{100 * basis.fullness:.0f} % full, "
+    told["sequences"] = full + (_ASSUMED if like is None else f"as in the measured run, {like.name}")
+    told["devices"] = f"each beyond the first adds {100 * config.scaling:.0f} % of one"
+    return basis, told
 
 
 def read_measured(run: Path) -> Measured:
@@ -83,6 +107,7 @@ def make_plan(config: PlanConfig, sizes: ModelConfig) -> Plan:
         shape, sum(p.numel() for p in model.parameters()), sum(p.numel() for p, _ in layer_matrices(model)),
         batch=config.train.batch_size, accumulation=config.train.accumulation, bf16=config.bf16,
         devices=config.devices, scaling=config.scaling, muon=config.train.optimizer.kind == "muon",
+        batch_length=config.task.max_length,
     )  # fmt: skip
 
 
@@ -109,11 +134,11 @@ def corpus_figures(config: PlanConfig) -> dict[str, Any]:
     return {"corpus tokens": tokens, "shards": shards, "shard gigabytes": size / 1e9}
 
 
-def run_figures(config: PlanConfig, plan: Plan, like: Measured) -> dict[str, Any]:
+def run_figures(config: PlanConfig, plan: Plan, basis: Measured | Assumed) -> dict[str, Any]:
     """Parameters, tokens, steps, hours, memory of a device, disk of a run."""
-    speed, step = plan.speed(like), plan.tokens_per_step(like)
+    speed, step = plan.speed(basis), plan.tokens_per_step(basis)
     tokens = run_tokens(config.train, speed, step, corpus_figures(config).get("corpus tokens"))
-    memory = plan.memory_bytes(like)
+    memory = plan.memory_bytes(basis)
     return {
         "parameters": plan.parameters,
         "tokens": round(tokens),
@@ -186,5 +211,7 @@ def _show_beside(rows: Sequence[Mapping[str, Any]], run: str) -> None:
     Console(markup=False).print(table)
 
 
-def _cell(value: float) -> str:
+def _cell(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"

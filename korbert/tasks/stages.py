@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from korbert.config import PretrainConfig, compose_config, expand_root
+from korbert.data.shardfiles import MANIFEST
 from korbert.entities import make_annotator
-from korbert.errors import ConfigError
-from korbert.files import digest
+from korbert.errors import ConfigError, DataError
+from korbert.files import checksum, digest
 from korbert.tasks.prepare import corpus_files, corpus_identity
 from korbert.tasks.runs import fixed_pretraining
 from korbert.tokenizers import Tokenizer
@@ -37,7 +38,12 @@ def shared_folder(config: PretrainConfig, tokenizer: Tokenizer, root: Path) -> P
     That is the configuration, and the contents of what it names: tokenizer, text, annotator.
     """
     fixed = fixed_pretraining(config, tokenizer=tokenizer.fingerprint)
-    if config.corpus.shards is None:
+    if config.corpus.shards is not None:
+        manifest = Path(config.corpus.shards) / MANIFEST  # it has the checksum of every file
+        if not manifest.is_file():
+            raise DataError(manifest, "corpus.shards", "not found; experiments/build_corpus.py makes it")
+        fixed["corpus"]["shards"] = checksum(manifest)
+    else:
         Path(config.data.cache).mkdir(parents=True, exist_ok=True)
         fixed["corpus"]["files"] = corpus_identity(corpus_files(config.corpus, config.data), Path(config.data.cache))
     annotator = make_annotator(expand_root(config.entities.annotator, config.data), cache=config.data.cache)
