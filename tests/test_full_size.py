@@ -26,7 +26,7 @@ from korbert.data.loading import BatchLoader
 from korbert.errors import DataError
 from korbert.files import read_json
 from korbert.tasks.finetune import protocol
-from korbert.tasks.pipeline import located, stages
+from korbert.tasks.pipeline import located, run_pipeline, stages
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONF = REPOSITORY / "conf"
@@ -208,22 +208,25 @@ def few_steps(*pretraining: str, accumulation: int = 1) -> list[str]:
 
 
 @pytest.mark.slow
-def test_base_sizes_run_for_a_few_steps(world: Path, tmp_path: Path) -> None:
-    """Twelve layers, 768 wide, packed as on a GPU; short sequences and without Muon, which cost time alone."""
-    run_door(
-        "pipeline", "-m", "experiment=full_main", "arm=none,both", "seed=1", *small(world), "runtime.layout=packed",
-        *few_steps("train.optimizer.kind=adamw", "task.curriculum=[]", "task.max_length=64"),
-        f"pretrained={tmp_path}/pretrained", f"run_dir={tmp_path}/runs",
-    )  # fmt: skip
-    records = {path.parent.name.partition("-")[0]: read_json(path) for path in tmp_path.glob("runs/*/record.json")}
-    assert records.keys() == {"none", "both"}
-    for arm, record in records.items():
-        assert record["results"]["protocol"] == PROTOCOL
-        pretrained = read_json(Path(record["results"]["pretraining"]["run"]) / "record.json")
-        assert pretrained["results"]["steps"] == record["results"]["steps"] == 2
-        assert pretrained["config"]["entities"]["mode"] == arm
-        model = read_json(Path(pretrained["config"]["run_dir"]) / "model" / "model.json")["model"]
-        assert (model["num_layers"], model["hidden_size"], model["num_heads"]) == (12, 768, 12)
+@pytest.mark.parametrize("arm", ["none", "both"])
+def test_base_sizes_run_for_a_few_steps(
+    world: Path, tmp_path: Path, arm: str, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """Twelve layers, 768 wide, packed as on a GPU; without what costs time alone: Muon, long sequences, checkpoints."""
+    monkeypatch.setattr("korbert.training.loop.save_checkpoint", lambda *_, **__: None)
+    options = [f"arm={arm}", "seed=1", *small(world), "runtime.layout=packed", f"run_dir={tmp_path}/run"]
+    steps = few_steps("train.optimizer.kind=adamw", "task.curriculum=[]", "task.max_length=64")
+    where = f"pretrained={tmp_path}/pretrained"
+    record = run_pipeline(compose_config("pipeline", ["experiment=full_main", *options, *steps, where]))
+    (folder,) = (tmp_path / "pretrained").iterdir()
+    pretrained = read_json(folder / "record.json")
+    assert pretrained["results"]["steps"] == record["results"]["steps"] == 2
+    assert record["results"]["protocol"] == PROTOCOL
+    model = read_json(tmp_path / "run" / "finetune" / "model" / "model.json")["model"]
+    assert (model["num_layers"], model["hidden_size"], model["num_heads"]) == (12, 768, 12)
+    assert pretrained["config"]["entities"]["mode"] == arm
+    for weights in tmp_path.rglob("*.safetensors"):  # hundreds of megabytes each, which pytest would keep
+        weights.unlink()
 
 
 TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "model.matching_heads=1")
