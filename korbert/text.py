@@ -86,6 +86,10 @@ class AnnotatedText:
 _INVISIBLE = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufe00-\ufe0f"
 
 
+# Where stable characters are looked for, from one code up to another; nothing stable lies beyond.
+_STABLE_BLOCKS = ((0x21, 0x600), (0x2010, 0x2C00), (0x3001, 0x3131), (0x3190, 0x3400), (0x1F300, 0x1FB00))
+
+
 def _stable_characters() -> str:
     """A class of characters, for a regular expression, that every form leaves alone, beside whichever of themselves.
 
@@ -94,10 +98,9 @@ def _stable_characters() -> str:
     wrote. The sign of a word's start is left out for the pretokenizer's sake, the capital sigma because its lower case
     depends on its neighbours.
     """
-    blocks = ((0x21, 0x600), (0x2010, 0x2C00), (0x3001, 0x3131), (0x3190, 0x3400), (0x1F300, 0x1FB00))
     stable = [
         ord(char)
-        for char in (chr(code) for first, end in blocks for code in range(first, end))
+        for char in (chr(code) for first, end in _STABLE_BLOCKS for code in range(first, end))
         if unicodedata.normalize("NFKC", char) == char
         and unicodedata.category(char)[0] not in "MZC"
         and char not in f"{WORD_START}Σ"
@@ -112,7 +115,6 @@ def _stable_characters() -> str:
 
 WORD_START = "▁"  # as in SentencePiece: white space before a word is part of the word's first token
 _STABLE = _stable_characters()
-_MOST_STABLE = 0x1FB00  # no stable character is beyond
 _UNSTABLE = re.compile(f"[^{_STABLE} ]")
 _RUN = re.compile(
     rf"(?P<stable>[{_STABLE}]+(?: [{_STABLE}]+)*)|(?P<space>\s+)|(?P<invisible>[{_INVISIBLE}]+)|(?P<other>.)", re.S
@@ -217,7 +219,7 @@ class Normalizer:
 @lru_cache(maxsize=1)
 def _is_stable_code() -> npt.NDArray[np.bool_]:
     """Of each code up to the last one that is stable, and of all beyond as one."""
-    codes = "".join(map(chr, range(_MOST_STABLE + 1)))
+    codes = "".join(map(chr, range(_STABLE_BLOCKS[-1][1] + 1)))
     is_stable = np.zeros(len(codes), dtype=np.bool_)
     for run in re.finditer(f"[{_STABLE} ]+", codes):
         is_stable[run.start() : run.end()] = True
