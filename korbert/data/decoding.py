@@ -11,7 +11,7 @@ import contextlib
 import functools
 import gc
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -134,6 +134,12 @@ def decode_answers(
     return {key: candidates[a:b] for key, (a, b) in zip(numbers, itertools.pairwise(edges), strict=True)}
 
 
+@_many_objects()
+def scores_of(answers: Mapping[str, Sequence[Candidate]]) -> list[list[float]]:
+    """The scores of each question's candidates, for its confidence."""
+    return [[candidate.score for candidate in candidates] for candidates in answers.values()]
+
+
 def _decode(
     windows: Sequence[Window],
     questions: Indices,
@@ -152,9 +158,10 @@ def _decode(
     end = _rectangle(np.where(barred, -np.inf, end), counts)
     firsts, lasts = _top(start, config.n_best), _top(end, config.n_best)  # (W, n)
     rows = np.arange(len(windows))[:, None]
-    later = lasts.astype(np.int32)[:, None, :] - firsts.astype(np.int32)[:, :, None]  # (W, n, n)
+    # As unsigned numbers, in which an end before its start is very far behind it.
+    later = lasts.astype(np.uint32)[:, None, :] - firsts.astype(np.uint32)[:, :, None]  # (W, n, n)
     scores = start[rows, firsts][:, :, None] + end[rows, lasts][:, None, :]
-    np.copyto(scores, -np.inf, where=(later < 0) | (later >= config.max_answer_length))
+    np.copyto(scores, -np.inf, where=later >= config.max_answer_length)
     flat = scores.reshape(len(windows), -1)
     best = _top(flat, config.n_best)
     keep = np.isfinite(flat[rows, best])
@@ -163,8 +170,8 @@ def _decode(
     first, last = firsts[row, pair // lasts.shape[1]], lasts[row, pair % lasts.shape[1]]
     score = flat[row, pair].astype(np.float64)
     offsets = np.cumsum(counts) - counts
-    begin = np.concatenate([window.starts for window in windows]).astype(np.int64)[offsets[row] + first]
-    stop = np.concatenate([window.ends for window in windows]).astype(np.int64)[offsets[row] + last]
+    begin = np.concatenate([window.starts for window in windows])[offsets[row] + first].astype(np.int64)
+    stop = np.concatenate([window.ends for window in windows])[offsets[row] + last].astype(np.int64)
     if logits and logits[0].skip is not None:
         skip, trim, certainty = _edges(logits, row, first, last, stop - begin)
         begin, stop, score = begin + skip, stop - trim, score + certainty
@@ -284,7 +291,8 @@ def _n_best(found: _Found, count: int) -> _Found:
     first = np.flatnonzero(np.append(True, np.diff(spans[order]) > 0)[: len(order)])
     score = np.maximum.reduceat(found.score[order], first) if len(order) else found.score
     question, start, end = (column[order[first]] for column in found[:3])
-    order = np.lexsort((-score, question))  # of equal scores the span that begins, then ends, first
+    order = np.argsort(-score, kind="stable")  # of equal scores the span that begins, then ends, first
+    order = order[np.argsort(question[order], kind="stable")]
     question = question[order]
     is_best = np.arange(len(order)) - np.searchsorted(question, question, side="left") < count
     order = order[is_best]

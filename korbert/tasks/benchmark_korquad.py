@@ -25,7 +25,7 @@ from torch import Tensor
 
 from korbert.config import BenchmarkCase, BenchmarkConfig, expand_root
 from korbert.data.batching import SpanBatch, collate_windows, epoch_batches
-from korbert.data.decoding import DecodingConfig, Logits, decode_answers
+from korbert.data.decoding import DecodingConfig, Logits, decode_answers, scores_of
 from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.data.windows import Window, WindowConfig, WindowMaker
 from korbert.encoding import EntityMode
@@ -131,7 +131,7 @@ def random_logits(windows: Sequence[Window], count: int, length: int, slope: flo
 
 def _answers(windows: Sequence[Window], logits: Sequence[Logits]) -> np.ndarray:
     answers = decode_answers(windows, logits, DecodingConfig())
-    return confidences([[candidate.score for candidate in found] for found in answers.values()])
+    return confidences(scores_of(answers))
 
 
 def measure_models(

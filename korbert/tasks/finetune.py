@@ -14,7 +14,7 @@ import numpy as np
 
 from korbert.config import DataConfig, FinetuneConfig, KorquadTask, expand_root, expand_roots
 from korbert.data.batching import BatchStream, FixedSource, Source, SpanBatch, collate_windows
-from korbert.data.decoding import Candidate
+from korbert.data.decoding import Candidate, scores_of
 from korbert.data.korquad import KorquadDataset, fold_split, merge, read_korquad, write_predictions
 from korbert.data.loading import BatchLoader
 from korbert.data.mention_dropout import MentionDropout
@@ -143,7 +143,7 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
         temperature = None
         if validation is not None:
             held_out = reader.answers(validation, "validation")
-            temperature = fit_temperature(_scores(held_out), _right(validation, held_out))
+            temperature = fit_temperature(scores_of(held_out), _right(validation, held_out))
             decoding = replace(config.task.decoding, temperature=temperature)
             write_description(folder / "model", replace(description, decoding=decoding), tokenizer_folder)
         scores = _score_test(reader, test, temperature, folder)
@@ -269,10 +269,6 @@ def make_windows(maker: WindowMaker, dataset: KorquadDataset, name: str, cache: 
     return windows
 
 
-def _scores(answers: Mapping[str, list[Candidate]]) -> list[list[float]]:
-    return [[candidate.score for candidate in candidates] for candidates in answers.values()]
-
-
 def _right(dataset: KorquadDataset, answers: Mapping[str, list[Candidate]]) -> list[bool]:
     """Whether each question's best answer is exactly right."""
     scores = score_per_question(dataset.gold(), best_answers(answers))
@@ -283,7 +279,7 @@ def _calibration(
     dataset: KorquadDataset, answers: Mapping[str, list[Candidate]], temperature: float | None
 ) -> dict[str, float]:
     """Expected calibration error on the test questions, as it is and with the temperature, where one was fitted."""
-    right, scores = _right(dataset, answers), _scores(answers)
+    right, scores = _right(dataset, answers), scores_of(answers)
     found = {}
     for name, value in (("error", 1.0), ("error_with_temperature", temperature)):
         if value is not None:
@@ -293,7 +289,7 @@ def _calibration(
 
 def write_nbest(path: Path, answers: Mapping[str, list[Candidate]], temperature: float) -> None:
     """Every question's candidates, best first; confidence is that of the best one."""
-    sure = confidences(_scores(answers), temperature).tolist()
+    sure = confidences(scores_of(answers), temperature).tolist()
     listed = {
         key: {
             "confidence": round(how_sure, 4),
