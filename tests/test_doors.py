@@ -401,3 +401,17 @@ def test_a_fine_tuned_model_answers_again(finetuned: Path, tmp_path: Path) -> No
     write_json_atomically(folded / "config.json", config)
     done = run_door(call[0], f"run={folded}", f"run_dir={tmp_path / 'leak'}", "task.fold=1", ok=False)
     assert "was trained on all folds but 2" in done.stderr
+
+
+def test_a_fine_tuned_model_reads_damaged_entities(finetuned: Path, tmp_path: Path) -> None:
+    """Its record says which; the model's own windows are not taken for them."""
+    call = ("predict_korquad", f"run={finetuned}", "runtime.threads=1", f"data.cache={tmp_path / 'cache'}")
+    for name in ("dropped", "moved"):
+        run_door(*call, f"run_dir={tmp_path / name}", f"damage.{name}=1.0")
+        assert read_json(tmp_path / name / "record.json")["config"]["damage"][name] == 1.0
+    run_door(*call, f"run_dir={tmp_path / 'whole'}")
+    windows = list((tmp_path / "cache" / "windows").glob("*.safetensors"))
+    assert len(windows) == 3
+    done = run_door(*call, f"run_dir={tmp_path / 'wrong'}", "damage.moved=2", ok=False)
+    assert "damage.moved: wanted a share between 0 and 1, got 2.0" in done.stderr
+    assert not (tmp_path / "wrong" / "record.json").exists()

@@ -147,15 +147,24 @@ class ComparePredictionsConfig:
 
 
 @dataclass
+class DamageConfig:
+    """Entities worse than the model has learned with: shares that are left out, and moved to where no entity is."""
+
+    dropped: float = 0.0
+    moved: float = 0.0
+
+
+@dataclass
 class PredictConfig(RunConfig):
     """`experiments/predict_korquad.py`. run: a fine-tuning. Of the task, only `test` and `fold` are used.
 
-    decoding: values of `korbert.data.decoding.DecodingConfig` that are other than in fine-tuning. store: annotations
-    made beforehand, for machines without the analyser.
+    decoding: values of `korbert.data.decoding.DecodingConfig` that are other than in fine-tuning. damage: see
+    `DamageConfig`. store: annotations made beforehand, for machines without the analyser.
     """
 
     run: str = MISSING
     decoding: dict[str, Any] = field(default_factory=dict)
+    damage: DamageConfig = field(default_factory=DamageConfig)
     store: str | None = None
     batch_size: int = 32
     task: KorquadTask = field(default_factory=KorquadTask)

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 
 from korbert.entities.base import EntityAnnotator, NoEntities
-from korbert.entities.control import RandomSpanAnnotator
+from korbert.entities.control import DamagedAnnotator, RandomSpanAnnotator
 from korbert.entities.expressions import ExpressionAnnotator
 from korbert.entities.gazetteer import GazetteerAnnotator
 from korbert.entities.morphology import NounRunAnnotator
@@ -18,6 +18,7 @@ from korbert.morphology import ANALYSERS
 __all__ = [
     "LINKS",
     "CachedAnnotator",
+    "DamagedAnnotator",
     "EntityAnnotator",
     "ExpressionAnnotator",
     "GazetteerAnnotator",

@@ -1,39 +1,47 @@
-"""Random spans in the place of entities: the control that tells information from mere marking and cutting."""
+"""Random spans in the place of entities, of all of them or of some.
+
+All of them: the control that tells information from mere marking and cutting. Some, left out or moved: what a model
+makes of annotations that are worse than those it has learned with.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from korbert.entities.base import EntityAnnotator, mapped_back
-from korbert.text import AnnotatedText, Normalizer, Span, blank_mask
+from korbert.errors import ConfigError
+from korbert.text import AnnotatedText, NormalizedText, Normalizer, Span, blank_mask
 
 _RULES = "random-spans-4"  # raise the number when the rules below change what is drawn
+_DAMAGE_RULES = "damaged-1"
 _LABEL = "RANDOM"
 _STRETCH = 1 << 14  # characters; no paragraph of KorQuAD or Wikipedia has as many, save for lists
 
 
-class RandomSpanAnnotator(EntityAnnotator):
-    """For each entity of another annotator a span of as many visible characters anywhere in the text, none overlapping.
+class _DrawnAnnotator(EntityAnnotator):
+    """Another annotator's entities, some of them at other places of the same text.
 
-    White space and invisible characters do not count, and stand at no span's ends. Characters are counted, and spans
-    drawn, in NFC: NFD text has those of the same text in NFC. A text always gets the same ones: its own hash is the
-    seed.
+    White space and invisible characters do not count, and stand at no drawn span's ends. Characters are counted, and
+    spans drawn, in NFC: NFD text has those of the same text in NFC. A text always gets the same ones: its own hash is
+    of the seed.
     """
 
     def __init__(self, base: EntityAnnotator) -> None:
         self.base = base
         self._normalizer = Normalizer("NFC")
 
-    @property
-    def fingerprint(self) -> str:
-        """The rules, and the other annotator's fingerprint."""
-        return f"{_RULES}/{self.base.fingerprint}"
+    @abstractmethod
+    def _drawn(self, annotated: AnnotatedText, normal: NormalizedText, seed: list[int]) -> AnnotatedText:
+        """The text, which is `normal` in NFC, with what takes its entities' place."""
 
     def annotate(self, text: str) -> AnnotatedText:
-        """Return `text` with random spans; one for which no room is left is dropped."""
+        """Return `text` with its spans; one for which no room is left is dropped."""
         return self.annotate_all([text])[0]
 
     def annotate_all(self, texts: Sequence[str]) -> list[AnnotatedText]:
@@ -42,37 +50,113 @@ class RandomSpanAnnotator(EntityAnnotator):
 
     def _of_stretches(self, annotated: AnnotatedText) -> AnnotatedText:
         """A long text stretch by stretch: all places are looked through for every span."""
-        if len(annotated.text) <= _STRETCH:
-            return self._drawn(annotated)
         spans: list[Span] = []
         start = 0
         for end in [*_ends(annotated), len(annotated.text)]:
-            found = self._drawn(annotated.slice(start, end)).entities
+            stretch = annotated.slice(start, end)
+            normal = self._normalizer(stretch.text)
+            seed = list(hashlib.sha256(normal.text.encode("utf-8")).digest())
+            found = self._drawn(stretch, normal, seed).entities
             spans += (Span(span.start + start, span.end + start, span.label) for span in found)
             start = end
         return AnnotatedText(annotated.text, tuple(spans))
 
-    def _drawn(self, annotated: AnnotatedText) -> AnnotatedText:
-        text = annotated.text
-        normal = self._normalizer(text)
+
+class RandomSpanAnnotator(_DrawnAnnotator):
+    """For each entity of another annotator a span of as many visible characters anywhere in the text, none overlapping.
+
+    They are drawn as `_DrawnAnnotator` says, and are of one type.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """The rules, and the other annotator's fingerprint."""
+        return f"{_RULES}/{self.base.fingerprint}"
+
+    def _drawn(self, annotated: AnnotatedText, normal: NormalizedText, seed: list[int]) -> AnnotatedText:
+        places = _Places.of(normal)
+        taken = np.zeros(len(places.visible), dtype=np.bool_)
+        first, last = places.of_spans(annotated.entities)
+        wanted = [(length, _LABEL) for length in (last - first).tolist()]
+        spans = _draw(places, wanted, taken, np.random.default_rng(seed))
+        return mapped_back(normal, spans)
+
+
+class DamagedAnnotator(_DrawnAnnotator):
+    """Another annotator's entities, a share of them left out and a share moved to where no entity is.
+
+    What is damaged is drawn for every entity by itself, from the seed and the text; with a larger share and the same
+    seed it is more of them, and none of the others. Moved ones keep their type and their number of visible characters.
+    """
+
+    def __init__(self, base: EntityAnnotator, dropped: float = 0.0, moved: float = 0.0, seed: int = 0) -> None:
+        """dropped, moved: shares of the entities, in [0, 1] together. Raises ConfigError for others."""
+        super().__init__(base)
+        for key, share in (("dropped", dropped), ("moved", moved)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"damage.{key}: wanted a share between 0 and 1, got {share}")
+        if dropped + moved > 1:
+            raise ConfigError(f"damage.dropped={dropped} and damage.moved={moved} are more than all entities")
+        self.dropped, self.moved, self.seed = dropped, moved, seed
+
+    @property
+    def fingerprint(self) -> str:
+        """The rules, the shares, the seed, and the other annotator's fingerprint."""
+        return f"{_DAMAGE_RULES}/{self.dropped}/{self.moved}/{self.seed}/{self.base.fingerprint}"
+
+    def _drawn(self, annotated: AnnotatedText, normal: NormalizedText, seed: list[int]) -> AnnotatedText:
+        rng = np.random.default_rng([self.seed, *seed])
+        fate = rng.random(len(annotated.entities))
+        stays = fate >= self.dropped + self.moved
+        places = _Places.of(normal)
+        first, last = places.of_spans(annotated.entities)
+        taken = np.zeros(len(places.visible), dtype=np.bool_)
+        for a, b in zip(first[stays].tolist(), last[stays].tolist(), strict=True):
+            taken[a:b] = True
+        is_moved = np.flatnonzero((fate >= self.dropped) & ~stays).tolist()
+        wanted = [(int(last[i] - first[i]), annotated.entities[i].label) for i in is_moved]
+        moved = mapped_back(normal, _draw(places, wanted, taken, rng)).entities
+        kept = (annotated.entities[i] for i in np.flatnonzero(stays).tolist())
+        return AnnotatedText(annotated.text, tuple(sorted((*kept, *moved))))
+
+
+class _Places(NamedTuple):
+    """The visible characters of a text in NFC, each (N,): their indices there, their first and end character in the
+    text; and, (N + 1,), whether a span may begin or end there: a letter goes with the marks on it."""
+
+    visible: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int32]
+    can_cut: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, normal: NormalizedText) -> _Places:
+        """Those of a text."""
         visible = np.flatnonzero(~blank_mask(normal.text))
-        places, ends = normal.starts[visible], normal.ends[visible]  # in the text
-        edges = np.array([(entity.start, entity.end) for entity in annotated.entities], dtype=np.int32).reshape(-1, 2)
-        lengths = places.searchsorted(edges[:, 1]) - ends.searchsorted(edges[:, 0], side="right")
-        can_cut = np.append(np.diff(places, prepend=-1) > 0, True)  # a letter goes with the marks on it
-        rng = np.random.default_rng(list(hashlib.sha256(normal.text.encode("utf-8")).digest()))
-        taken = np.zeros(len(visible), dtype=np.bool_)
-        spans = []
-        for length in sorted(lengths.tolist(), reverse=True):  # long ones first, while there is room
-            before = np.append(0, np.cumsum(taken))
-            last = len(before) - length
-            is_free = before[length:] == before[:last]
-            starts = np.flatnonzero(is_free & can_cut[length:] & can_cut[:last])
-            if length and len(starts):
-                start = int(rng.choice(starts))
-                taken[start : start + length] = True
-                spans.append((int(visible[start]), int(visible[start + length - 1]) + 1, _LABEL))
-        return mapped_back(normal, sorted(spans))
+        starts = normal.starts[visible]
+        return cls(visible, starts, normal.ends[visible], np.append(np.diff(starts, prepend=-1) > 0, True))
+
+    def of_spans(self, entities: Sequence[Span]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Of each entity the first visible character, and the one behind its last."""
+        edges = np.array([(entity.start, entity.end) for entity in entities], dtype=np.int32).reshape(-1, 2)
+        return self.ends.searchsorted(edges[:, 0], side="right"), self.starts.searchsorted(edges[:, 1])
+
+
+def _draw(
+    places: _Places, wanted: Sequence[tuple[int, str]], taken: npt.NDArray[np.bool_], rng: np.random.Generator
+) -> list[tuple[int, int, str]]:
+    """Spans of so many visible characters where none is taken, in order: start and end in NFC, type."""
+    spans = []
+    for length, label in sorted(wanted, key=lambda one: -one[0]):  # long ones first, while there is room
+        before = np.append(0, np.cumsum(taken))
+        last = len(before) - length
+        is_free = before[length:] == before[:last]
+        starts = np.flatnonzero(is_free & places.can_cut[length:] & places.can_cut[:last])
+        if length and len(starts):
+            start = int(rng.choice(starts))
+            taken[start : start + length] = True
+            spans.append((int(places.visible[start]), int(places.visible[start + length - 1]) + 1, label))
+    return sorted(spans)
 
 
 def _ends(annotated: AnnotatedText) -> Iterator[int]:

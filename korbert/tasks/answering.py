@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from korbert.config import PredictConfig, expand_root
+from korbert.config import DamageConfig, PredictConfig, expand_root
 from korbert.data.batching import collate_windows
 from korbert.data.decoding import DecodingConfig
 from korbert.data.korquad import fold_split, write_predictions
 from korbert.data.windows import WindowConfig, WindowMaker
-from korbert.entities import make_annotator, with_cache
+from korbert.entities import DamagedAnnotator, EntityAnnotator, make_annotator, with_cache
 from korbert.errors import ConfigError
 from korbert.files import read_json
 from korbert.model import SpanModel
 from korbert.prediction import best_answers, predict
 from korbert.tasks.finetune import make_windows, protocol, score_results, scored_questions, write_nbest
 from korbert.tasks.runs import finish_run, run_once, start_run
-from korbert.training.bundle import load_bundle
+from korbert.training.bundle import Description, load_bundle
 from korbert.training.runtime import make_runtime
 
 log = logging.getLogger(__name__)
@@ -41,11 +41,9 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
         dataset = fold_split(dataset, config.task.fold)[1]
     runtime = make_runtime(config.runtime)
     decoding = decoding_of(config, description.decoding or DecodingConfig())
+    annotator = annotator_of(config, description)
     folder = start_run(config)
     model.to(runtime.device)
-    annotator = make_annotator(expand_root(description.annotator, config.data), config.store, config.data.cache)
-    if config.store is None:
-        annotator = with_cache(annotator, config.data.cache)
     window = description.window or WindowConfig()
     maker = WindowMaker(bundle.tokenizer, annotator, description.entities, window)
     windows = make_windows(maker, dataset, "test", Path(config.data.cache))
@@ -62,6 +60,21 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     results = score_results(dataset, best, config.task) | {"protocol": protocol(config.task, trained=False)}
     log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", results)
     return finish_run(folder, "predict_korquad", config, results)
+
+
+def annotator_of(config: PredictConfig, description: Description) -> EntityAnnotator:
+    """The model's annotator, or a store's, damaged where that is asked for.
+
+    Raises ConfigError for shares that cannot be, and for a model that reads no entities.
+    """
+    annotator = make_annotator(expand_root(description.annotator, config.data), config.store, config.data.cache)
+    if config.store is None:
+        annotator = with_cache(annotator, config.data.cache)
+    if config.damage == DamageConfig():
+        return annotator
+    if not description.entities.mode.cuts:
+        raise ConfigError(f"damage: the model of run={config.run} reads no entities")
+    return DamagedAnnotator(annotator, **asdict(config.damage), seed=config.seed)
 
 
 def _check_fold(config: PredictConfig) -> None:
