@@ -15,6 +15,7 @@ from korbert.data.windows import Window
 from korbert.model import SpanModel
 from korbert.training.runtime import Runtime
 
+_TOKENS = 2048  # that the letter head looks into at a time
 Collate = Callable[[Sequence[Window]], SpanBatch]
 
 
@@ -61,7 +62,9 @@ def _edges(model: SpanModel, hidden: Tensor, windows: Sequence[Window], side: in
     found = [token_letters(w, np.arange(len(w.starts)), most, from_end=bool(side)) for w in windows]
     letters, lengths = (torch.from_numpy(np.concatenate(part).astype(np.int64)) for part in zip(*found, strict=True))
     at = torch.cat([hidden[row, w.context_start :][: len(w.starts)] for row, w in enumerate(windows)])
-    scores = model.edge_scores(at, letters.to(at.device), lengths.to(at.device), side).cpu().numpy()
+    # A block at a time: of each token the head has as many vectors as it looks at letters.
+    blocks = zip(*(part.to(at.device).split(_TOKENS) for part in (at, letters, lengths)), strict=True)
+    scores = torch.cat([model.edge_scores(a, b, c, side) for a, b, c in blocks]).cpu().numpy()
     return list(np.split(scores, np.cumsum([len(w.starts) for w in windows])[:-1]))
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import CONFIG, shaken
 
+from korbert import prediction
 from korbert.data.batching import collate_windows
 from korbert.data.decoding import Candidate, DecodingConfig, Logits, _top, decode_answers
 from korbert.data.korquad import KorquadDataset, read_korquad
@@ -296,7 +297,11 @@ def test_letter_loss_by_hand(windows: list[Window]) -> None:
     assert int((batch.edges.right == IGNORE_INDEX).sum()) == ignored
 
 
-def test_what_a_window_says_does_not_depend_on_its_batch(windows: list[Window]) -> None:
+def test_what_a_window_says_does_not_depend_on_its_batch(
+    windows: list[Window], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor on how many tokens the letter head looks into at a time."""
+    monkeypatch.setattr(prediction, "_TOKENS", 7)
     model = shaken(SpanModel(type(CONFIG)(**{**vars(CONFIG), "letters": 4})), std=0.1)
     runtime = Runtime(torch.device("cpu"), bf16=False)
     both = [
