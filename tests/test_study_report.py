@@ -14,7 +14,7 @@ from doors import run_door
 from studies import REPOSITORY, SAMPLE, asked, finetuned, pretrained, report, rows_of
 from web import Page
 
-from korbert.config import DataConfig, PublishConfig
+from korbert.config import DataConfig
 from korbert.data.korquad import read_predictions
 from korbert.errors import ConfigError, DataError
 from korbert.files import read_json, write_json_atomically
@@ -24,9 +24,7 @@ from korbert.study.contrasts import choose_baselines
 from korbert.study.grouping import Table, make_tables
 from korbert.study.lineage import describe_runs
 from korbert.study.multibootstrap import bootstrap_difference
-from korbert.study.page import BEGIN, END
 from korbert.study.significance import holm, summarise
-from korbert.tasks.publish import publish_results
 
 EVIL = '<script>alert("1")</script>'
 
@@ -252,35 +250,6 @@ def test_what_draws_nothing_has_no_seed(tmp_path: Path) -> None:
 
 
 # ---- from scores alone ----
-
-
-def page_of(runs: Path, folder: Path) -> Path:
-    (folder / "study.md").write_text(f"# Study\n{BEGIN}\n{END}\n", "utf-8")
-    names = [str(path.parent) for path in sorted(runs.rglob("record.json"))]
-    publish_results(PublishConfig(page="study", runs=names, folder=str(folder)))
-    return folder / "study.jsonl"
-
-
-def test_pages_keep_scores_alone(tmp_path: Path) -> None:
-    for seed in (1, 2, 3):
-        finetuned(tmp_path / "runs" / f"plain{seed}", 0.4, seed=seed)
-        finetuned(tmp_path / "runs" / f"deep{seed}", 0.6, "dropout=0.3", seed=seed, chance=1)
-    page = page_of(tmp_path / "runs", tmp_path)
-    said = report(tmp_path / "report", page, baseline="dropout:null")["md"]
-    rows = rows_of(said, "Differences, KorQuAD")
-    assert [row["from"] for row in rows] == ["seeds"] * 2
-    assert "a page keeps its runs' scores alone" in said
-    gains = [
-        read_json(tmp_path / f"runs/deep{seed}/record.json")["results"]["f1"]
-        - read_json(tmp_path / f"runs/plain{seed}/record.json")["results"]["f1"]
-        for seed in (1, 2, 3)
-    ]
-    found = summarise(gains)
-    assert rows[1]["95 % interval"] == f"{found.low:+.2f} to {found.high:+.2f}".replace("-", "−")
-    # A run that is found in its folder and on a page is one run.
-    (table,) = tables_of(tmp_path / "runs", page)
-    assert [len(group.runs) for group in table.groups] == [3, 3]
-    assert all(run.found.folder is not None for group in table.groups for run in group.runs)
 
 
 def test_predictions_of_something_else_are_not_believed(tmp_path: Path) -> None:

@@ -357,11 +357,15 @@ class GpuStudyConfig:
 
 @dataclass
 class PublishConfig:
-    """`experiments/publish_results.py`. runs: finished runs' folders to add; page: file name below `folder`."""
+    """`experiments/publish_results.py`. runs: finished runs' folders to add; page: file name below `folder`.
+
+    root: stands for `{root}` in the names of the question files that runs answered; null: as in the run.
+    """
 
     page: str = MISSING
     runs: list[str] = field(default_factory=list)
     folder: str = "experiments/results"
+    root: str | None = None
 
 
 SCHEMAS: dict[str, type] = {

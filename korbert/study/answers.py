@@ -1,30 +1,95 @@
-"""Scores question by question, read again from runs' predictions, so that questions can be drawn as well as seeds."""
+"""Scores question by question, so that questions can be drawn as well as seeds.
+
+They are read again from runs' predictions, or from what a page keeps of them: scores and the sizes of articles, none of
+the data set's own text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, read_predictions
-from korbert.errors import KorbertError
+from korbert.errors import DataError, KorbertError
 from korbert.metrics import score_per_question
+from korbert.study.collection import QUESTION_SCORES, Found
 from korbert.study.grouping import EXACT, Group
 from korbert.study.lineage import Run
 
-_PREDICTIONS = "predictions.json"
+PREDICTIONS = "predictions.json"
 _ROUNDING = 1e-6  # percent
+_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionScores:
+    """What one run scored on each question, in percent, in the order of the file.
+
+    questions: a digest of their ids; articles: how many of them each article has.
+    """
+
+    questions: str
+    articles: list[int]
+    exact_match: list[float]
+    f1: list[float]
+
+    @classmethod
+    def of(cls, dataset: KorquadDataset, predictions: Mapping[str, str]) -> QuestionScores:
+        """Scored by the official definition."""
+        gold = dataset.gold()
+        found = score_per_question(gold, predictions).values()
+        digest = hashlib.sha256("\n".join(gold).encode("utf-8")).hexdigest()[:16]
+        sizes = [article.num_questions for article in dataset.articles]
+        return cls(digest, sizes, [100 * one.exact_match for one in found], [100 * one.f1 for one in found])
+
+    def kept(self) -> dict[str, Any]:
+        """For a page's record; exact matches as a string of 0 and 1."""
+        return {
+            "questions": self.questions,
+            "articles": self.articles,
+            "exact_match": "".join("1" if value else "0" for value in self.exact_match),
+            "f1": [round(value, _DIGITS) for value in self.f1],
+        }
+
+    @classmethod
+    def from_kept(cls, found: Found) -> QuestionScores | None:
+        """Those of a page's record; None where it keeps none. Raises DataError for damaged ones."""
+        kept = found.record.get(QUESTION_SCORES)
+        if kept is None:
+            return None
+        try:
+            exact = [100.0 * int(digit) for digit in kept["exact_match"]]
+            scores = cls(str(kept["questions"]), list(map(int, kept["articles"])), exact, list(map(float, kept["f1"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(found.path, f"{found.where}{QUESTION_SCORES}", f"damaged ({error})") from None
+        if not len(scores.f1) == len(exact) == sum(scores.articles):
+            raise DataError(
+                found.path, f"{found.where}{QUESTION_SCORES}", "articles and scores are not of as many questions"
+            )
+        return scores
+
+
+def scored_dataset(path: Path, fold: int | None) -> KorquadDataset:
+    """The questions of a file that a run was scored on. Raises DataError for a file that is missing or damaged."""
+    whole = read_korquad(path)
+    return whole if fold is None else fold_split(whole, fold)[1]
 
 
 @dataclass(frozen=True)
 class Answered:
-    """Scores in percent of units (seeds) on questions, (units, questions), by measure; the article of each question."""
+    """Scores in percent of units (seeds) on questions, (units, questions), by measure; the article of each question.
+
+    ids: the same for the same questions in the same order.
+    """
 
     units: Sequence[object]
-    ids: Sequence[str]
+    ids: Sequence[tuple[str, int]]
     articles: Sequence[int]
     scores: dict[str, npt.NDArray[np.float64]]
 
@@ -49,24 +114,27 @@ class Answers:
 
     def _of_group(self, group: Group, folds: Sequence[int | None]) -> Answered | None:
         units = {unit: by_fold for unit, by_fold in group.units().items() if set(folds) <= by_fold.keys()}
-        datasets = [self._dataset(group.runs[0], fold) for fold in folds]
-        if not units or any(dataset is None for dataset in datasets):
-            return None
-        known = [dataset for dataset in datasets if dataset is not None]
         rows: dict[str, list[list[float]]] = {"exact_match": [], "f1": []}
+        of_folds: dict[int | None, QuestionScores] = {}
         for by_fold in units.values():
             row: dict[str, list[float]] = {key: [] for key in rows}
-            for fold, dataset in zip(folds, known, strict=True):
-                scored = [self._scores(run, dataset) for run in by_fold[fold]]
+            for fold in folds:
+                scored = [scores for run in by_fold[fold] if (scores := self._scores(run, fold)) is not None]
+                if len(scored) < len(by_fold[fold]):
+                    return None
+                first = of_folds.setdefault(fold, scored[0])
+                if any(one.questions != first.questions for one in scored):
+                    self._tell(f"runs of {group.label} were scored on different questions")
+                    return None
                 for key in row:
-                    every = [one[key] for one in scored if one is not None]
-                    if len(every) < len(scored):
-                        return None
-                    row[key] += np.mean(every, axis=0).tolist()
+                    row[key] += np.mean([getattr(one, key) for one in scored], axis=0).tolist()
             for key, values in row.items():
                 rows[key].append(values)
-        articles = [number for number, (_, count) in enumerate(_sizes(known)) for _ in range(count)]
-        ids = [key for dataset in known for key in dataset.gold()]
+        if not units:
+            return None
+        sizes = [size for fold in folds for size in of_folds[fold].articles]
+        articles = [number for number, size in enumerate(sizes) for _ in range(size)]
+        ids = [(one.questions, i) for one in (of_folds[fold] for fold in folds) for i in range(len(one.f1))]
         return Answered(list(units), ids, articles, {key: np.array(values) for key, values in rows.items()})
 
     def _dataset(self, run: Run, fold: int | None) -> KorquadDataset | None:
@@ -80,30 +148,34 @@ class Answers:
         key = f"{path} {fold}"
         if key not in self._datasets:
             try:
-                whole = read_korquad(path)
-                self._datasets[key] = whole if fold is None else fold_split(whole, fold)[1]
+                self._datasets[key] = scored_dataset(path, fold)
             except KorbertError as error:
                 self._datasets[key] = None
                 self._tell(f"questions are not at hand ({error}): give data.root=FOLDER")
         return self._datasets[key]
 
-    def _scores(self, run: Run, dataset: KorquadDataset) -> dict[str, list[float]] | None:
+    def _scores(self, run: Run, fold: int | None) -> QuestionScores | None:
+        """Those of a run's folder, or of its page; None, and said why, where there are none that fit its record."""
         folder = run.found.folder
-        if folder is None or not (folder / _PREDICTIONS).exists():
-            self._tell("predictions are not at hand for every run: a page keeps its runs' scores alone")
+        if folder is None:
+            scores, source = QuestionScores.from_kept(run.found), run.found.path
+            named = f"the questions of {run.name}"
+        else:
+            path = folder / PREDICTIONS
+            dataset = self._dataset(run, fold) if path.exists() else None
+            if path.exists() and dataset is None:
+                return None
+            scores = None if dataset is None else QuestionScores.of(dataset, read_predictions(path))
+            source, named = path, "" if dataset is None else dataset.path.name
+        if scores is None:
+            self._tell("predictions, or scores question by question, are not at hand for every run")
             return None
-        found = score_per_question(dataset.gold(), read_predictions(folder / _PREDICTIONS)).values()
-        scores = {key: [100 * getattr(one, key) for one in found] for key in ("exact_match", "f1")}
         said = run.score(EXACT.key)
-        again = sum(scores[EXACT.key]) / len(scores[EXACT.key])
+        again = sum(scores.exact_match) / max(1, len(scores.exact_match))
         if said is None or abs(said - again) > _ROUNDING:
-            self._tell(f"{folder / _PREDICTIONS} has an EM of {again:.4f} on {dataset.path.name}, its record {said}")
+            self._tell(f"{source} has an EM of {again:.4f} on {named}, its record {said}")
             return None
         return scores
 
     def _tell(self, why: str) -> None:
         self.why_not[why] = None
-
-
-def _sizes(datasets: Sequence[KorquadDataset]) -> list[tuple[str, int]]:
-    return [(article.title, article.num_questions) for dataset in datasets for article in dataset.articles]

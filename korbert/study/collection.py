@@ -12,6 +12,8 @@ from typing import Any
 from korbert.errors import DataError
 from korbert.files import read_json, read_text
 
+QUESTION_SCORES = "question_scores"
+_ADDED = ("name", "curve", QUESTION_SCORES)  # to a record by its page
 _RECORD = "record.json"
 _STARTED = "sessions.jsonl"
 
@@ -53,7 +55,7 @@ def find_records(places: Sequence[str]) -> list[Found]:
     for one in sorted(found, key=lambda f: f.folder is None):  # a folder has more to say than a page
         if one.folder is not None and one.record.get("stages"):
             continue
-        own = {key: value for key, value in one.record.items() if key not in ("name", "curve")}  # added by a page
+        own = {key: value for key, value in one.record.items() if key not in _ADDED}
         kept.setdefault(json.dumps(own, sort_keys=True), one)
     return sorted(kept.values(), key=lambda one: (_natural(one.name), str(one.path)))
 
