@@ -27,12 +27,17 @@ def page_of(runs: Path, folder: Path) -> Path:
     return folder / "study.jsonl"
 
 
+def page_of_two_groups(folder: Path) -> Path:
+    """Three seeds of each."""
+    for seed in (1, 2, 3):
+        finetuned(folder / "runs" / f"plain{seed}", 0.4, seed=seed)
+        finetuned(folder / "runs" / f"deep{seed}", 0.6, "dropout=0.3", seed=seed, chance=1)
+    return page_of(folder / "runs", folder)
+
+
 def test_pages_keep_scores_of_single_questions(tmp_path: Path) -> None:
     """A report of a page is that of its runs' folders; questions are drawn without the data set at hand."""
-    for seed in (1, 2, 3):
-        finetuned(tmp_path / "runs" / f"plain{seed}", 0.4, seed=seed)
-        finetuned(tmp_path / "runs" / f"deep{seed}", 0.6, "dropout=0.3", seed=seed, chance=1)
-    page = page_of(tmp_path / "runs", tmp_path)
+    page = page_of_two_groups(tmp_path)
     of_runs, of_page = (
         rows_of(report(tmp_path / name, place, baseline="dropout:null")["md"], "Differences, KorQuAD")
         for name, place in (("a", tmp_path / "runs"), ("b", page))
@@ -49,10 +54,7 @@ def test_pages_keep_scores_of_single_questions(tmp_path: Path) -> None:
 
 def test_pages_without_scores_of_single_questions(tmp_path: Path) -> None:
     """Student's t over seeds, and said so: pages of before, or of runs whose questions were not at hand."""
-    for seed in (1, 2, 3):
-        finetuned(tmp_path / "runs" / f"plain{seed}", 0.4, seed=seed)
-        finetuned(tmp_path / "runs" / f"deep{seed}", 0.6, "dropout=0.3", seed=seed, chance=1)
-    page = page_of(tmp_path / "runs", tmp_path)
+    page = page_of_two_groups(tmp_path)
     records = read_records(page)
     for record in records.values():
         del record["question_scores"]

@@ -249,9 +249,6 @@ def test_what_draws_nothing_has_no_seed(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-# ---- from scores alone ----
-
-
 def test_predictions_of_something_else_are_not_believed(tmp_path: Path) -> None:
     run = finetuned(tmp_path / "runs" / "a", 0.4)
     change(run, exact_match=99.0)

@@ -291,8 +291,7 @@ def _n_best(found: _Found, count: int) -> _Found:
     first = np.flatnonzero(np.append(True, np.diff(spans[order]) > 0)[: len(order)])
     score = np.maximum.reduceat(found.score[order], first) if len(order) else found.score
     question, start, end = (column[order[first]] for column in found[:3])
-    order = np.argsort(-score, kind="stable")  # of equal scores the span that begins, then ends, first
-    order = order[np.argsort(question[order], kind="stable")]
+    order = np.lexsort((-score, question))  # of equal scores the span that begins, then ends, first
     question = question[order]
     is_best = np.arange(len(order)) - np.searchsorted(question, question, side="left") < count
     order = order[is_best]

@@ -75,6 +75,11 @@ class QuestionScores:
         return scores
 
 
+def question_file(named: str, config: Mapping[str, Any], root: str | None) -> Path:
+    """The file that a run's configuration names; root stands for `{root}`, None: as it was for the run."""
+    return Path(named.replace("{root}", root or (config.get("data") or {}).get("root") or "."))
+
+
 def scored_dataset(path: Path, fold: int | None) -> KorquadDataset:
     """The questions of a file that a run was scored on. Raises DataError for a file that is missing or damaged."""
     whole = read_korquad(path)
@@ -143,8 +148,7 @@ class Answers:
         if not named:
             self._tell("questions are not at hand: a run's record does not name them (task.test)")
             return None
-        root = self.root or (run.config.get("data") or {}).get("root") or "."
-        path = Path(named.replace("{root}", root))
+        path = question_file(named, run.config, self.root)
         key = f"{path} {fold}"
         if key not in self._datasets:
             try:

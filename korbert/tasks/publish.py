@@ -12,7 +12,7 @@ from korbert.data.korquad import read_predictions
 from korbert.errors import DataError, KorbertError
 from korbert.files import plain_name, read_json, read_text, write_text_atomically
 from korbert.lines import json_line
-from korbert.study.answers import PREDICTIONS, QuestionScores, scored_dataset
+from korbert.study.answers import PREDICTIONS, QuestionScores, question_file, scored_dataset
 from korbert.study.collection import QUESTION_SCORES, read_records
 from korbert.study.page import curve, draw, render, replace_records
 
@@ -67,9 +67,8 @@ def _question_scores(run: Path, record: dict[str, Any], root: str | None) -> dic
     path, named = run / PREDICTIONS, config.get("task", {}).get("test")
     if not path.exists() or named is None:
         return {}
-    root = root or config.get("data", {}).get("root") or "."
     try:
-        dataset = scored_dataset(Path(named.replace("{root}", root)), config["task"].get("fold"))
+        dataset = scored_dataset(question_file(named, config, root), config["task"].get("fold"))
     except KorbertError as error:
         log.warning("%s: the page keeps no scores of single questions: %s; give root=FOLDER", run, error)
         return {}
