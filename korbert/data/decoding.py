@@ -25,7 +25,7 @@ from korbert.text import blank_mask
 
 FloatArray = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
-_BLOCK = 4096  # windows at a time
+_BLOCK = 1024  # windows at a time
 
 
 class Candidate(NamedTuple):
@@ -149,13 +149,7 @@ def _decode(
 ) -> _Found:
     """The n-best spans of each window."""
     counts = np.array([len(window.starts) for window in windows])
-    parts = [slice(window.context_start, window.context_start + len(window.starts)) for window in windows]
-    barred = np.concatenate([window.is_marker for window in windows])
-    start = np.concatenate([said.start[part] for said, part in zip(logits, parts, strict=True)])
-    end = np.concatenate([said.end[part] for said, part in zip(logits, parts, strict=True)])
-    cannot_begin = barred if allowed is None else barred | ~np.concatenate(allowed)
-    start = _rectangle(np.where(cannot_begin, -np.inf, start), counts)
-    end = _rectangle(np.where(barred, -np.inf, end), counts)
+    start, end = _context_logits(windows, logits, counts, allowed)
     firsts, lasts = _top(start, config.n_best), _top(end, config.n_best)  # (W, n)
     rows = np.arange(len(windows))[:, None]
     # As unsigned numbers, in which an end before its start is very far behind it.
@@ -180,11 +174,26 @@ def _decode(
     return _Found(questions[row][some], begin[some], stop[some], score[some])
 
 
-def _rectangle(flat: FloatArray, counts: Indices) -> FloatArray:
-    """Rows of these lengths that lie end to end, (rows, longest), with minus infinity behind them."""
-    out = np.full((len(counts), max(1, int(counts.max()))), -np.inf, dtype=np.float32)
-    out[np.arange(out.shape[1]) < counts[:, None]] = flat
-    return out
+def _context_logits(
+    windows: Sequence[Window],
+    logits: Sequence[Logits],
+    counts: Indices,
+    allowed: Sequence[npt.NDArray[np.bool_]] | None,
+) -> tuple[FloatArray, FloatArray]:
+    """Start and end logits of the context's tokens, (W, longest), minus infinity where no answer can begin or end."""
+    start, end = np.full((2, len(windows), max(1, int(counts.max()))), -np.inf, dtype=np.float32)
+    for window, said, count, starts, ends in zip(windows, logits, counts.tolist(), start, end, strict=True):
+        part = slice(window.context_start, window.context_start + count)
+        starts[:count] = said.start[part]
+        ends[:count] = said.end[part]
+    barred = np.concatenate([window.is_marker for window in windows])
+    cannot_begin = barred if allowed is None else barred | ~np.concatenate(allowed)
+    if cannot_begin.any():
+        rows = np.repeat(np.arange(len(counts)), counts)
+        columns = np.arange(len(barred)) - np.repeat(np.cumsum(counts) - counts, counts)
+        start[rows[cannot_begin], columns[cannot_begin]] = -np.inf
+        end[rows[barred], columns[barred]] = -np.inf
+    return start, end
 
 
 def _top(values: FloatArray, count: int) -> Indices:
