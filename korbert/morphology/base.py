@@ -29,6 +29,7 @@ class Analyser(ABC):
     name: ClassVar[str]
     package: ClassVar[str]
     install: ClassVar[str]
+    dictionary: ClassVar[str] = ""  # the package that the dictionary or model comes in, where it is another one
     remark: ClassVar[str] = ""  # on installing it
     # What the tag sets call the things entities are made of.
     proper_noun: ClassVar[frozenset[str]] = frozenset({"NNP"})
@@ -52,8 +53,9 @@ class Analyser(ABC):
 
     @cached_property
     def version(self) -> str:
-        """Version of the analyser's package, and of its dictionary where that is another one's, for fingerprints."""
-        return version_of(self.install)
+        """Version of the analyser's package, and of its dictionary's where that is another one, for fingerprints."""
+        own = version_of(self.install)
+        return f"{own}+{self.dictionary}-{version_of(self.dictionary)}" if self.dictionary else own
 
     @property
     def is_installed(self) -> bool:

@@ -14,6 +14,7 @@ class KiwiAnalyser(Analyser):
     name = "kiwi"
     package = "kiwipiepy"
     install = "kiwipiepy"
+    dictionary = "kiwipiepy_model"
 
     def _start(self, module: Any) -> Any:
         return module.Kiwi(num_workers=1)

