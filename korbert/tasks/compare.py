@@ -91,8 +91,12 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
                 log.warning("%s is left out: %s", candidate.name, error)
             progress.advance(bar)
     left_out = len(rows) - sum(key[1] == materials.settings for key in rows)
+    reasons = [f"{name}: {why}" for name, why in failed.items()]
     if left_out:
-        log.warning("%d rows were measured on other texts or in another way, and are not shown", left_out)
+        reasons.append(f"{left_out} rows were measured on other texts or in another way, and are not shown")
+        log.warning("%s", reasons[-1])
+    if not shown:
+        raise KorbertError(f"no tokenizer was measured: {'; '.join(reasons) or 'none is named, nor any earlier row'}")
     return _report(folder, config, list(shown.values()), failed)
 
 
@@ -290,8 +294,6 @@ def _append(path: Path, row: dict[str, Any]) -> None:
 
 
 def _report(folder: Path, config: CompareConfig, rows: list[dict[str, Any]], failed: dict[str, str]) -> dict[str, Any]:
-    if not rows:
-        raise KorbertError("no tokenizer was measured: " + "; ".join(f"{name}: {why}" for name, why in failed.items()))
     files = {
         "table.md": as_markdown(rows),
         "table.csv": as_csv(rows),
