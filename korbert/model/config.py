@@ -13,7 +13,7 @@ CHOICES = {
 
 @dataclass
 class ModelConfig:
-    """Sizes of a BERT encoder; see `conf/model/` for tiny, mini, small and base.
+    """Sizes of a BERT encoder; see `conf/model/` for tiny, narrow, mini, small and base.
 
     `entity_types` counts entity kinds beside "outside"; `entity_embedding=False` is BERT without the extra term.
     span_query: answers are scored against the question as [CLS] sums it up, too (Ram et al. 2021), not alone.
