@@ -170,3 +170,21 @@ def test_record_says_how_to_repeat_it(tmp_path: Path) -> None:
     assert record["seed"] == 3
     assert record["hardware"]["device"]
     assert {"python", "torch", "numpy"} <= record["versions"].keys()
+
+
+def test_held_out_scores_keep_their_steps() -> None:
+    """However few rows are left."""
+    metrics = [{"step": step, "loss": 1.0} for step in range(50, 6001, 50)]
+    metrics += [{"step": step, "validation/mlm_loss": 1 / step} for step in range(700, 6001, 700)]
+    points = curve(sorted(metrics, key=lambda row: (row["step"], "loss" not in row)))
+    measured = [point for point in points if "mlm_loss" in point]
+    assert [(point["step"], point["mlm_loss"]) for point in measured] == [(s, 1 / s) for s in range(700, 6001, 700)]
+    record = {
+        "task": "pretrain", "name": "one", "curve": points, "results": {}, "config": {},
+        "hardware": {"device": "x", "threads": 1}, "versions": {}, "command": "x", "date": "2026-11-29", "commit": "x",
+        "seed": 1,
+    }  # fmt: skip
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in render([record]).splitlines()]
+    shown = [(int(row[0].replace(",", "")), row[-1]) for row in rows if len(row) == 3 and row[0][:1].isdigit()]
+    assert 9 <= len(shown) <= 11
+    assert [step for step, score in shown if score] == list(range(700, 6001, 700))

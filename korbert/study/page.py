@@ -9,13 +9,14 @@ from typing import Any
 from korbert.errors import DataError, KorbertError
 
 BEGIN, END = "<!-- records: written by experiments/publish_results.py -->", "<!-- end of records -->"
+_OF_TRAINING = {"step", "training_loss", "minutes"}
 _POINTS, _ROWS = 100, 10  # of a curve: kept and drawn, shown in the table
 _COLUMNS = 3  # of panels in a picture
 _MEMORY = "memory"  # a table of results that is drawn, and only shown in part
 
 
 def curve(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """At most 100 evenly spaced points of a run's metrics.jsonl.
+    """About 100 evenly spaced points of a run's metrics.jsonl.
 
     Each has the step, the mean training loss since the point before, the last held-out measures since then, and the
     minutes of training so far.
@@ -33,18 +34,23 @@ def curve(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _thin(points: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Bring `points` together in `count` parts of equally many steps."""
+    """Bring `points` together in about `count` parts of as many steps; one with held-out scores ends with the last."""
     last = points[-1]["step"] if points else 0
+    measured = [point["step"] for point in points if point.keys() - _OF_TRAINING]
+    ends = [0]
+    for number in range(1, count + 1):
+        end = round(last * number / count)
+        # What a model is worth at one step is not told of a later one.
+        ends.append(max((step for step in measured if ends[-1] < step <= end), default=end))
     thinned = []
     before = 0
-    for number in range(1, count + 1):
-        step = round(last * number / count)
-        part = [point for point in points if before < point["step"] <= step]
+    for end in [*ends[1:], last]:
+        part = [point for point in points if before < point["step"] <= end]
         losses = [point["training_loss"] for point in part if "training_loss" in point]
         if losses:
             merged = {key: value for point in part for key, value in point.items()}
-            thinned.append({**merged, "step": step, "training_loss": sum(losses) / len(losses)})
-            before = step
+            thinned.append({**merged, "step": end, "training_loss": sum(losses) / len(losses)})
+            before = end
     return thinned
 
 
