@@ -43,6 +43,7 @@ def given(tmp_path: Path, tokenizer: Path, shards: Path, annotator: str, mode: s
         ("kiwi", "nouns-kiwi", "both", r"its annotator is proper-noun-runs.*, but entities.annotator=nouns-kiwi is"),
         ("kiwi", "random-kiwi", "both", "but entities.annotator=random-kiwi is"),
         ("kiwi+expressions-kiwi", "kiwi", "both", "but entities.annotator=kiwi is"),
+        ("kiwi+expressions-kiwi+nouns-kiwi", "kiwi+nouns-kiwi", "both", r"but entities.annotator=kiwi\+nouns-kiwi is"),
         ("kiwi", "none", "none", r"cut at entity boundaries; that does not go with entities.annotator=none"),
         ("kiwi", "kiwi", "none", r"cut at entity boundaries; that does not go with .* entities.mode=none"),
     ],

@@ -300,7 +300,7 @@ def _compare_annotators(folder: Path, found: str, name: str, data: DataConfig) -
         return
     pattern = re.escape(wanted)
     for version in {analyser().version for analyser in ANALYSERS.values()}:
-        pattern = pattern.replace(re.escape(f"-{version}"), "-.+?")
+        pattern = pattern.replace(re.escape(f"-{version}"), "-[^,/()]+")  # within one annotator of several
     if not re.fullmatch(pattern, found):
         raise ConfigError(
             f"corpus.shards={folder}: its annotator is {found}, but entities.annotator={name} is {wanted}; "
