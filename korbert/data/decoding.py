@@ -189,10 +189,9 @@ def _context_logits(
     barred = np.concatenate([window.is_marker for window in windows])
     cannot_begin = barred if allowed is None else barred | ~np.concatenate(allowed)
     if cannot_begin.any():
-        rows = np.repeat(np.arange(len(counts)), counts)
-        columns = np.arange(len(barred)) - np.repeat(np.cumsum(counts) - counts, counts)
-        start[rows[cannot_begin], columns[cannot_begin]] = -np.inf
-        end[rows[barred], columns[barred]] = -np.inf
+        inside = np.arange(start.shape[1]) < counts[:, None]  # in the order of what lies end to end
+        start[inside] = np.where(cannot_begin, -np.inf, start[inside])
+        end[inside] = np.where(barred, -np.inf, end[inside])
     return start, end
 
 
