@@ -20,7 +20,8 @@ from korbert.entities import (
     make_annotator,
 )
 from korbert.errors import ConfigError, KorbertError
-from korbert.morphology import ANALYSERS, Analyser, Morpheme, align_morphemes, make_analyser
+from korbert.morphology import ANALYSERS, Analyser, Morpheme, align_morphemes, kiwi, make_analyser
+from korbert.morphology.base import cut_long
 from korbert.text import Normalizer, blank_mask, trim
 
 TEXTS = st.text(
@@ -133,6 +134,25 @@ def annotators(name: str) -> EntityAnnotator:
 
 def test_kiwi_finds_names() -> None:
     assert mentions(annotators("kiwi"), "임종석이 서울특별시에서 태어났다.") == ["임종석", "서울특별시"]
+
+
+@pytest.mark.parametrize("limit", [1, 4, 9])
+def test_kiwi_is_given_long_texts_in_parts(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a word without end it would take the square of its length."""
+    annotators("kiwi")
+    analyser = make_analyser("kiwi")
+    text = "임종석이 서울특별시에서 태어났다.\n 그는 학생이었다"
+    whole = analyser.analyse(text)
+    monkeypatch.setattr(kiwi, "_MAX_TEXT", limit)
+    expected, first = [], 0
+    for part in cut_long(text, limit):
+        assert len(part) <= limit
+        expected += [Morpheme(m.start + first, m.end + first, m.tag) for m in analyser.analyse(part)]
+        first += len(part)
+    assert first == len(text)
+    assert analyser.analyse(text) == expected
+    assert analyser.edges(text) == {edge for m in expected for edge in (m.start, m.end)}
+    assert whole[0] == expected[0] if limit == 9 else whole != expected
 
 
 def java() -> None:

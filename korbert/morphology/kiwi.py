@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from korbert.morphology.base import Analyser, Morpheme
+from korbert.morphology.base import Analyser, Morpheme, cut_long
+
+_MAX_TEXT = 1 << 14  # characters that Kiwi is given at once: it takes the square of those of a word without end
 
 
 class KiwiAnalyser(Analyser):
@@ -32,10 +34,12 @@ class KiwiAnalyser(Analyser):
 
     def _kept(self, text: str) -> Iterator[tuple[int, int, Any]]:
         """Where tokens begin and end, and they themselves."""
-        last = 0
-        for token in self.parse(text):
-            start = token.start
-            end = start + token.len
-            if last <= start < end:
-                last = end
-                yield start, end, token
+        first = last = 0
+        for part in cut_long(text, _MAX_TEXT):
+            for token in self.parse(part):
+                start = first + token.start
+                end = start + token.len
+                if last <= start < end:
+                    last = end
+                    yield start, end, token
+            first += len(part)
