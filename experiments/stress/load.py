@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -113,7 +114,8 @@ def load(config: LoadConfig) -> dict[str, Any]:
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="load")
 def main(config: DictConfig) -> None:
-    """Run the door."""
+    """Run the door. SIGTERM ends it as Ctrl-C does, and with it the process of the case."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_door(load, config)
 
 
