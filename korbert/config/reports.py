@@ -15,7 +15,8 @@ class ReportConfig:
 
     baseline: what every other group is compared with: `key:value`, a list of those, or a run's name. comparison: the
     folder of a comparison of tokenizers, for scores against fertility and ceiling. data.root: where question files lie,
-    else where the runs had them.
+    else where the runs had them. breakdowns: kinds of questions to look at each difference by, see
+    `korbert.study.errors.BREAKDOWNS`; annotator: says which answers are entities, and of what type.
     """
 
     runs: list[str] = field(default_factory=lambda: ["experiments/results"])
@@ -23,6 +24,8 @@ class ReportConfig:
     title: str = "Report"
     baseline: Any = None
     comparison: str | None = None
+    breakdowns: list[str] = field(default_factory=list)
+    annotator: str = "expressions-mecab+mecab"
     data: DataConfig = field(default_factory=DataConfig)
 
     def baselines(self) -> list[str]:

@@ -44,7 +44,7 @@ class QuestionScores:
         """Scored by the official definition."""
         gold = dataset.gold()
         found = score_per_question(gold, predictions).values()
-        digest = hashlib.sha256("\n".join(gold).encode("utf-8")).hexdigest()[:16]
+        digest = digest_of(dataset)
         sizes = [article.num_questions for article in dataset.articles]
         return cls(digest, sizes, [100 * one.exact_match for one in found], [100 * one.f1 for one in found])
 
@@ -73,6 +73,11 @@ class QuestionScores:
                 found.path, f"{found.where}{QUESTION_SCORES}", "articles and scores are not of as many questions"
             )
         return scores
+
+
+def digest_of(dataset: KorquadDataset) -> str:
+    """What tells one set of questions, in their order, from another: a digest of their ids."""
+    return hashlib.sha256("\n".join(dataset.gold()).encode("utf-8")).hexdigest()[:16]
 
 
 def question_file(named: str, config: Mapping[str, Any], root: str | None) -> Path:
@@ -116,6 +121,11 @@ class Answers:
         if id(group) not in self._groups:
             self._groups[id(group)] = self._of_group(group, folds)
         return self._groups[id(group)]
+
+    def asked(self, run: Run, fold: int | None) -> tuple[str, KorquadDataset] | None:
+        """The questions that a run was scored on, and their digest; None, and said why, where they are not at hand."""
+        dataset = self._dataset(run, fold)
+        return None if dataset is None else (digest_of(dataset), dataset)
 
     def _of_group(self, group: Group, folds: Sequence[int | None]) -> Answered | None:
         units = {unit: by_fold for unit, by_fold in group.units().items() if set(folds) <= by_fold.keys()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from korbert.errors import ConfigError
-from korbert.study.answers import Answers
+from korbert.study.answers import Answered, Answers
 from korbert.study.grouping import Group, Measure, Table, shown
 from korbert.study.lineage import Run
 from korbert.study.multibootstrap import bootstrap_difference, bootstrap_mean
@@ -48,8 +48,13 @@ class Contrast:
 
     @property
     def marks(self) -> str:
-        """Stars for a corrected p-value below 0.05, 0.01 and 0.001."""
-        return next((m for limit, m in _MARKS if self.corrected is not None and self.corrected < limit), "")
+        """Stars of its corrected p-value."""
+        return significance_marks(self.corrected)
+
+
+def significance_marks(corrected: float | None) -> str:
+    """Stars for a corrected p-value below 0.05, 0.01 and 0.001."""
+    return next((marks for limit, marks in _MARKS if corrected is not None and corrected < limit), "")
 
 
 def unit_scores(group: Group, measure: Measure) -> dict[Any, dict[int | None, float]]:
@@ -168,19 +173,32 @@ def _contrast(
     warnings = _warnings(group, base, len(ours), len(theirs))
     plain = sum(ours.values()) / len(ours) - sum(theirs.values()) / len(theirs)
     found = Contrast(group, base, measure, plain, None, None, None, None, NOTHING, warnings)
-    paired = list(ours) == list(theirs) and group.repeats_pretraining() == base.repeats_pretraining()
-    a, b = (None if answers is None else answers.of_group(one, folds) for one in (base, group))
-    if a is not None and b is not None and a.ids == b.ids and len(set(a.articles)) > 1:
-        together = paired and list(a.units) == list(b.units)
+    pair = None if answers is None else answered_pair(group, base, folds, answers)
+    if pair is not None and len(set(pair[0].articles)) > 1:
+        a, b, together = pair
         drawn = bootstrap_difference(a.scores[measure.key], b.scores[measure.key], a.articles, together)
         source = QUESTIONS if ONE_SEED in warnings or not _seeded(group, base) else BOTH
         return replace(found, difference=drawn.value, low=drawn.low, high=drawn.high, p=drawn.p, source=source)
+    paired = list(ours) == list(theirs) and group.repeats_pretraining() == base.repeats_pretraining()
     tested, source = _by_scores(group, base, measure, ours, theirs, paired)
     if tested is None:
         return found
     if tested.low == tested.high and tested.difference:  # two seeds of the same score prove nothing
         return replace(found, warnings=(*warnings, NO_SPREAD))
     return replace(found, low=tested.low, high=tested.high, p=tested.p, source=source)
+
+
+def answered_pair(
+    group: Group, base: Group, folds: Sequence[int | None], answers: Answers
+) -> tuple[Answered, Answered, bool] | None:
+    """The baseline's and the group's answers to the same questions, and whether their seeds are to be drawn together.
+
+    None where they are not at hand, or are to different questions.
+    """
+    a, b = (answers.of_group(one, folds) for one in (base, group))
+    if a is None or b is None or a.ids != b.ids:
+        return None
+    return a, b, list(a.units) == list(b.units) and group.repeats_pretraining() == base.repeats_pretraining()
 
 
 def _seeded(*groups: Group) -> list[Group]:

@@ -28,6 +28,11 @@ _QUESTION_WORDS = {
 _LENGTHS = ((2, "1–2"), (4, "3–4"), (8, "5–8"), (16, "9–16"))
 _BRACKETED = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|《|》|〈|〉|<|>|‘|’|“|”|'|\"|「|」|『|』")
 _RIGHT, _NOTHING = "right", "no answer"
+# What questions are broken down by without a model, by a word that a command line takes.
+BREAKDOWNS = {
+    "type": "answer type", "entities": "answer and entities", "length": "answer length (characters)",
+    "question": "question word", "paragraph": "paragraph length (characters)",
+}  # fmt: skip
 # Kinds of error in the order of the report.
 KINDS = ("josa", "brackets and quotes", "longer", "shorter", "overlapping", "elsewhere", _NOTHING)
 
@@ -54,25 +59,36 @@ def cases(
 ) -> list[Case]:
     """All questions in file order. windows: how many model inputs each needs, where that is known."""
     found = []
+    for (article, _, question), groups in zip(
+        dataset.questions(), question_groups(dataset, annotator, windows), strict=True
+    ):
+        predicted = predictions.get(question.id)
+        answers = [answer.text for answer in question.answers]
+        score = score_question(predicted, answers) if predicted is not None else QuestionScore(0.0, 0.0)
+        kind = _RIGHT if score.exact_match else error_kind(predicted, answers)
+        found.append(Case(question.id, question.text, answers[0], predicted or "", score, kind, groups, article.title))
+    return found
+
+
+def question_groups(
+    dataset: KorquadDataset, annotator: EntityAnnotator, windows: Mapping[str, int] | None = None
+) -> list[dict[str, str]]:
+    """What each question is broken down by (values of BREAKDOWNS) → its part, in file order; windows: see `cases`."""
+    found = []
     for article in dataset.articles:
         for paragraph in article.paragraphs:
             entities = annotator.annotate(paragraph.context).entities
             for question in paragraph.questions:
-                predicted = predictions.get(question.id)
-                answers = [answer.text for answer in question.answers]
-                score = score_question(predicted, answers) if predicted is not None else QuestionScore(0.0, 0.0)
-                groups = {
-                    "answer type": answer_type(question.answers[0], entities),
-                    "answer and entities": _relation(question.answers[0], entities),
-                    "answer length (characters)": _length(question.answers[0].text),
-                    "question word": question_word(question.text),
-                    "paragraph length (characters)": _paragraph_length(paragraph),
-                    **({"windows": _count(windows[question.id])} if windows is not None else {}),
-                }
-                kind = _RIGHT if score.exact_match else error_kind(predicted, answers)
-                found.append(
-                    Case(question.id, question.text, answers[0], predicted or "", score, kind, groups, article.title)
+                answer = question.answers[0]
+                parts = (
+                    answer_type(answer, entities),
+                    _relation(answer, entities),
+                    _length(answer.text),
+                    question_word(question.text),
+                    _paragraph_length(paragraph),
                 )
+                groups = dict(zip(BREAKDOWNS.values(), parts, strict=True))
+                found.append(groups | ({"windows": _count(windows[question.id])} if windows is not None else {}))
     return found
 
 

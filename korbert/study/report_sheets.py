@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from korbert.study.answers import Answers
+from korbert.study.breakdowns import Part
 from korbert.study.contrasts import (
     BOTH,
     FOLDS,
@@ -19,8 +20,10 @@ from korbert.study.contrasts import (
     Score,
     contrasts,
     score,
+    significance_marks,
 )
-from korbert.study.grouping import Group, Measure, Table, shown
+from korbert.study.errors import BREAKDOWNS
+from korbert.study.grouping import EXACT, Group, Measure, Table, shown
 from korbert.study.sheets import Cell, Sheet, without_empty_columns
 
 _SOURCES = {
@@ -168,6 +171,50 @@ def contrasts_sheet(scored: Scored) -> Sheet | None:
         notes.append("One pretraining seed: seeds of fine-tuning alone were repeated, not what the arms differ in.")
     head = ["runs", "measure", "difference", "95 % interval", "p", "p (Holm)", "from", "baseline"]
     return without_empty_columns(Sheet(f"Differences, {title_of(table)}", head, rows, notes=notes, texts=2))
+
+
+def breakdown_sheet(table: Table, key: str, parts: Sequence[Part]) -> Sheet | None:
+    """A row for each difference on each part of the questions; None without one."""
+    if not parts:
+        return None
+    rows = []
+    for one in parts:
+        contrast, found = one.contrast, one.found
+        measure = contrast.measure
+        low, high = (None, None) if found is None else (found.low, found.high)
+        exact = measure is EXACT
+        rows.append(
+            [
+                Cell(contrast.group.label, note=contrast.group.name), Cell(one.name), Cell(measure.title),
+                Cell(f"{one.questions:,}", one.questions), Cell(measure.shown(one.score), one.score),
+                Cell(measure.shown(one.difference, "+") + significance_marks(one.corrected), one.difference),
+                Cell(_interval(low, high, measure, "+")),
+                *(Cell(_p(p), p) for p in (None if found is None else found.p, one.corrected)),
+                *(Cell(f"{share:.1f}", share) if exact else Cell("") for share in (one.mended, one.made)),
+                Cell(contrast.baseline.label, note=contrast.baseline.name),
+            ]
+        )  # fmt: skip
+    head = [
+        "runs",
+        BREAKDOWNS[key],
+        "measure",
+        "questions",
+        "baseline's",
+        "difference",
+        "95 % interval",
+        "p",
+        "p (Holm)",
+    ]
+    notes = [
+        f"Holm: corrected for all {sum(one.corrected is not None for one in parts)} comparisons of this table; "
+        "intervals and warnings as in the table of differences.",
+        "Mended: of the part's questions, the percentage that is exactly right in the row's runs and not in the "
+        "baseline's, the mean over all pairs of runs; made: the reverse.",
+    ]
+    head += ["mended (%)", "made (%)", "baseline"]
+    return without_empty_columns(
+        Sheet(f"Differences by {BREAKDOWNS[key]}, {title_of(table)}", head, rows, notes=notes, texts=3)
+    )
 
 
 def _apart(table: Table, one: Contrast) -> str:

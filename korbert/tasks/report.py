@@ -8,13 +8,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from korbert.config import BaselineConfig, FinetuneConfig, PredictConfig, PretrainConfig, ReportConfig, TaggerConfig
+from korbert.config import (
+    BaselineConfig,
+    FinetuneConfig,
+    PredictConfig,
+    PretrainConfig,
+    ReportConfig,
+    TaggerConfig,
+    expand_root,
+)
+from korbert.entities import make_annotator
 from korbert.errors import ConfigError
 from korbert.files import write_text_atomically
 from korbert.study import report_plots as plots
 from korbert.study import report_runs as described
 from korbert.study import report_sheets as sheets
 from korbert.study.answers import Answers
+from korbert.study.breakdowns import Breakdowns, check_breakdowns
 from korbert.study.collection import find_records, unfinished_runs
 from korbert.study.contrasts import check_baseline
 from korbert.study.grouping import Table, make_tables, shown
@@ -62,9 +72,13 @@ def make_report(config: ReportConfig) -> None:
     tables = make_tables(runs)
     if baseline := config.baselines():
         check_baseline(tables, baseline)
+    elif config.breakdowns:
+        raise ConfigError("breakdowns are of differences: give a baseline")
+    check_breakdowns(config.breakdowns)
     answers = Answers(config.data.root)
     scored = [sheets.score_table(table, baseline, answers) for table in tables]
-    report = _report(config, runs, tables, scored, list(answers.why_not))
+    broken_down = _broken_down(config, scored, answers)
+    report = _report(config, runs, tables, scored, broken_down, list(answers.why_not))
     folder = Path(config.folder)
     write_text_atomically(folder / "report.md", _markdown(report))
     write_text_atomically(folder / "report.tex", _latex(report))
@@ -79,6 +93,7 @@ def _report(
     runs: Sequence[Run],
     tables: Sequence[Table],
     scored: Sequence[sheets.Scored],
+    broken_down: Sequence[Sheet],
     why_not: list[str],
 ) -> Report:
     in_tables = {id(run) for table in tables for group in table.groups for run in group.runs}
@@ -100,12 +115,25 @@ def _report(
         summary=_summary(runs),
         remarks=remarks,
         scores=[sheets.scores_sheet(one) for one in scored],
-        contrasts=contrasts,
+        contrasts=[*contrasts, *broken_down],
         cost=described.cost_sheet([(table, group) for table in tables for group in table.groups]),
         runs=[described.runs_sheet(table, Path(config.folder)) for table in tables],
         settings=[sheet for table in tables if (sheet := described.settings_sheet(table)) is not None],
         hint=hint,
     )
+
+
+def _broken_down(config: ReportConfig, scored: Sequence[sheets.Scored], answers: Answers) -> list[Sheet]:
+    if not config.breakdowns:
+        return []
+    found = Breakdowns(answers, make_annotator(expand_root(config.annotator, config.data), None, config.data.cache))
+    made = [
+        sheets.breakdown_sheet(one.table, key, found.parts(one.table, one.contrasts, key))
+        for one in scored
+        if one.table.has_answers()
+        for key in config.breakdowns
+    ]
+    return [sheet for sheet in made if sheet is not None]
 
 
 def _example(table: Table) -> str:
