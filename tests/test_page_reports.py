@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import finetuned, report, rows_of
+from studies import finetuned, pretrained, report, rows_of
 
 from korbert.config import PublishConfig
 from korbert.errors import DataError
@@ -99,3 +101,94 @@ def test_runs_whose_questions_are_not_at_hand_are_published_without(
     page = page_of(tmp_path / "runs", tmp_path)
     assert "question_scores" not in next(iter(read_records(page).values()))
     assert "keeps no scores of single questions" in caplog.text
+
+
+# ---- sweeps, and reports inside of pages ----
+
+ARMS = {"none": ("entities=none",), "both": ("entities=mecab", "entities.mode=both")}
+PART = '<!-- report: focus=entities.mode:both "title=두 팔" breakdowns=[type] -->'
+
+
+def sweep(root: Path, seeds: tuple[int, ...] = (1, 2, 3)) -> Path:
+    """A sweep as pipeline.py leaves it: jobs of two stages, the pretraining shared and elsewhere."""
+    for number, (mode, overrides) in enumerate(ARMS.items()):
+        base = pretrained(root / "pretrained" / mode, "tokenizer=syllable", *overrides, seed=1)
+        for seed in seeds:
+            job = root / "sweep" / f"{mode}-seed{seed}"
+            run = finetuned(job / "finetune", 0.3 + 0.3 * number, *overrides, seed=seed, init=base, chance=number)
+            whole = read_json(run / "record.json") | {"task": "pipeline", "stages": [str(base), "finetune"]}
+            write_json_atomically(job / "record.json", whole)
+    return root / "sweep"
+
+
+def with_part(folder: Path, runs: Path, part: str = f"{PART}\nold 99.9\n<!-- end of report -->") -> str:
+    (folder / "study.md").write_text(f"# Study\n\n{part}\n\nText.\n\n{BEGIN}\n{END}\n", "utf-8")
+    publish_results(PublishConfig(page="study", runs=[str(runs)], folder=str(folder)))
+    return (folder / "study.md").read_text("utf-8")
+
+
+def test_a_sweep_is_published_by_its_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs = sweep(tmp_path)
+    (runs / "begun").mkdir()
+    (runs / "begun" / "sessions.jsonl").write_text("{}\n", "utf-8")
+    with_part(tmp_path, runs)
+    records = read_records(tmp_path / "study.jsonl")
+    assert set(records) == {*ARMS, *(f"{mode}-seed{n}" for mode in ARMS for n in (1, 2, 3))}
+    assert {record["task"] for record in records.values()} == {"pretrain", "finetune_korquad"}
+    assert "begun: begun and not finished, so not published" in caplog.text
+    tables = make_tables(describe_runs(find_records([str(tmp_path / "study.jsonl")]), {}))
+    answers = next(table for table in tables if table.has_answers())
+    assert [(len(group.runs), group.runs[0].pretraining_seed) for group in answers.groups] == [(3, 1), (3, 1)]
+
+
+def test_a_page_shows_the_report_it_asks_for(tmp_path: Path) -> None:
+    text = with_part(tmp_path, sweep(tmp_path))
+    assert "99.9" not in text
+    assert text.startswith(f"# Study\n\n{PART}\n")
+    assert "focus=entities.mode:both 'title=두 팔' 'breakdowns=[type]'" in text
+    made = report(tmp_path / "report", tmp_path / "study.jsonl", focus="entities.mode:both", breakdowns=["type"])["md"]
+    for title in ("KorQuAD", "Differences, KorQuAD", "Differences by answer type"):
+        assert rows_of(text, title) == rows_of(made, title)
+    differences = rows_of(text, "Differences, KorQuAD")
+    assert [(row["runs"], row["baseline"]) for row in differences] == [("both", "none")] * 2  # the focus comes first
+    turned = report(tmp_path / "turned", tmp_path / "study.jsonl", baseline="entities.mode:none")["md"]
+    assert [row["p"] for row in rows_of(turned, "Differences, KorQuAD")] == [row["p"] for row in differences]
+    for name in re.findall(r"\]\((study-report1-\d\.svg)\)", text):
+        assert ET.parse(tmp_path / name).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert "study-report1-1.svg" in text
+    before = text
+    publish_results(PublishConfig(page="study", folder=str(tmp_path)))
+    assert (tmp_path / "study.md").read_text("utf-8") == before
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (PART, "wanted <!-- end of report --> behind it"),
+        ("<!-- report: 'a -->\n<!-- end of report -->", "No closing quotation"),
+        ("<!-- report: colour=red -->\n<!-- end of report -->", "colour"),
+        ("<!-- report: baseline=a focus=b -->\n<!-- end of report -->", "wanted one of them, got both"),
+        ("<!-- report: focus=nobody -->\n<!-- end of report -->", "focus=nobody: no group of runs is that"),
+        ("<!-- report: breakdowns=[type] -->\n<!-- end of report -->", "give a baseline, or a focus"),
+    ],
+)
+def test_reports_that_cannot_be_name_the_page_and_the_mark(tmp_path: Path, part: str, said: str) -> None:
+    runs = sweep(tmp_path, seeds=(1,))
+    with pytest.raises(DataError, match=rf"study\.md: <!-- report: .*{re.escape(said)}"):
+        with_part(tmp_path, runs, part)
+
+
+def test_very_many_runs_are_lines_of_a_table(tmp_path: Path) -> None:
+    for seed in range(41):
+        finetuned(tmp_path / "runs" / f"run{seed}", 0.4, seed=seed)
+    text = with_part(tmp_path, tmp_path / "runs", "")
+    assert "### run0" not in text
+    assert text.count("| run7 |") == 2  # what came out, and how it was run
+    assert "<code>python experiments/finetune_korquad.py run_dir=run7</code>" in text
+
+
+def test_stages_that_are_not_there_are_named(tmp_path: Path) -> None:
+    runs = sweep(tmp_path, seeds=(1,))
+    (tmp_path / "pretrained" / "none" / "record.json").unlink()
+    with pytest.raises(DataError, match=r"none-seed1.*stages: .*pretrained/none has no record here"):
+        with_part(tmp_path, runs)

@@ -16,11 +16,12 @@ from korbert.config import PublishConfig
 from korbert.errors import DataError
 from korbert.files import read_json, write_json_atomically
 from korbert.study.collection import read_records
-from korbert.study.page import BEGIN, END, curve, draw, render, replace_records
+from korbert.study.page import BEGIN, END, curve, draw, render, replace_records, report_settings
 from korbert.study.results import make_record
-from korbert.tasks.publish import publish_results
+from korbert.tasks.publish import made_again, publish_results
 
-RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results"
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "experiments" / "results"
 PAGES = sorted(store for store in RESULTS.rglob("*.jsonl") if store.with_suffix(".md").exists())
 
 
@@ -33,6 +34,29 @@ def test_committed_pages_are_what_the_command_writes(store: Path) -> None:
         assert len(record["commit"]) == 40
         assert {"command", "seed", "hardware", "date", "versions", "results"} <= record.keys()
         assert not any(part.startswith("/") for part in record["command"].replace("=", " ").split())
+
+
+@pytest.mark.parametrize(
+    "store", [store for store in PAGES if report_settings(store, store.with_suffix(".md").read_text("utf-8"))],
+    ids=lambda path: path.stem,
+)  # fmt: skip
+def test_committed_reports_are_what_the_command_writes(
+    store: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    store = store.relative_to(REPOSITORY)
+    page = store.with_suffix(".md")
+    text, pictures = made_again(page, page.read_text("utf-8"), store, str(data_root))
+    assert text == page.read_text("utf-8")
+    assert {path.name for path in page.parent.glob(f"{page.stem}-report*.svg")} == set(pictures)
+    for name, picture in pictures.items():
+        assert ET.fromstring(picture).tag.endswith("svg")
+        assert words(picture) == words((page.parent / name).read_text("utf-8"))
+
+
+def words(picture: str) -> list[str]:
+    """Its texts: where lines end up is also a matter of matplotlib's version."""
+    return [element.text or "" for element in ET.fromstring(picture).iter() if element.tag.endswith("text")]
 
 
 def test_there_are_pages() -> None:

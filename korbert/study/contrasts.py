@@ -143,18 +143,22 @@ def _has(group: Group, part: str) -> bool:
     return value == ("null" if own is None else shown(own, longest=10_000))
 
 
-def check_baseline(tables: Sequence[Table], wanted: Sequence[str]) -> None:
-    """Raises ConfigError where no group of any table is the baseline."""
+def check_baseline(tables: Sequence[Table], wanted: Sequence[str], key: str = "baseline") -> None:
+    """Raises ConfigError where no group of any table is the baseline. key: what it is called in the configuration."""
     if not any(_fits(group, wanted) for table in tables for group in table.groups):
         names = "; ".join(dict.fromkeys(group.name for table in tables for group in table.groups))
-        raise ConfigError(f"baseline={', '.join(wanted)}: no group of runs is that; there are: {names}")
+        raise ConfigError(f"{key}={', '.join(wanted)}: no group of runs is that; there are: {names}")
 
 
-def contrasts(table: Table, wanted: Sequence[str], answers: Answers | None) -> list[Contrast]:
-    """All differences from the baseline, their p-values corrected for all of the table together."""
+def contrasts(table: Table, wanted: Sequence[str], answers: Answers | None, turned: bool = False) -> list[Contrast]:
+    """All differences from the baseline, their p-values corrected for all of the table together.
+
+    turned: those of the baseline from every other group.
+    """
+    pairs = choose_baselines(table, wanted)
     found = [
         contrast
-        for group, base in choose_baselines(table, wanted)
+        for group, base in ([(base, group) for group, base in pairs] if turned else pairs)
         for measure in table.measures
         if (contrast := _contrast(group, base, measure, table.folds, answers)) is not None
     ]

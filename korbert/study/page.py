@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,11 @@ from typing import Any
 from korbert.errors import DataError, KorbertError
 
 BEGIN, END = "<!-- records: written by experiments/publish_results.py -->", "<!-- end of records -->"
+_REPORT = re.compile(r"<!-- report: (?P<settings>.*?) -->\n(?P<made>.*?)(?P<end><!-- end of report -->|\Z)", re.DOTALL)
 _OF_TRAINING = {"step", "training_loss", "minutes"}
 _POINTS, _ROWS = 100, 10  # of a curve: kept and drawn, shown in the table
 _COLUMNS = 3  # of panels in a picture
+_MANY = 40  # records of one task, whose runs are lines of a table
 _MEMORY = "memory"  # a table of results that is drawn, and only shown in part
 
 
@@ -79,7 +84,8 @@ def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise KorbertError("drawing needs matplotlib: pip install 'korbert[report]'") from None
-    trained = [record for record in records if record["curve"]]
+    many = _with_many(records)  # of these, a report draws the curves
+    trained = [record for record in records if record["curve"] and record["task"] not in many]
     compared = [record for record in trained if len(_held_out(record)) > 1]
     threads = clock_threads(compared)
     watched = [record for record in records if record["results"].get(_MEMORY)]
@@ -134,8 +140,38 @@ def _plot(axes: Any, lines: Mapping[str, Sequence[tuple[float, float]]]) -> None
 
 
 def render(records: Sequence[Mapping[str, Any]]) -> str:
-    """All records as Markdown: those of one kind side by side, then how each was run, what came out, its curve."""
-    return "\n".join([*_render_together(records), *(line for record in records for line in _render_record(record))])
+    """All records as Markdown: those of one kind side by side, then how each was run, what came out, its curve.
+
+    Of a task with very many runs there is a table of how each was run.
+    """
+    lines = _render_together(records)
+    many = _with_many(records)
+    for task in many:
+        lines += _render_runs([record for record in records if record["task"] == task])
+    for record in records:
+        lines += _render_record(record) if record["task"] not in many else []
+    return "\n".join(lines)
+
+
+def _with_many(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Tasks that have very many of the records."""
+    return [task for task, count in Counter(record["task"] for record in records).items() if count > _MANY]
+
+
+def _render_runs(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [
+        [
+            cell_text(r["name"]), r["date"][:10], f"`{r['commit'][:12]}`", str(r["seed"]),
+            f"{r['hardware']['device']} ({r['hardware']['threads']} threads)",
+            f"<code>{cell_text(r['command'].replace('&', '&amp;'))}</code>",
+        ]
+        for r in records
+    ]  # fmt: skip
+    versions = sorted({", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in records})
+    return [
+        *table(["run", "date", "commit", "seed", "hardware", "command"], rows),
+        *(line for text in versions for line in (f"With {text}.", "")),
+    ]
 
 
 def _render_together(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -220,3 +256,31 @@ def replace_records(path: Path, page: str, rendered: str) -> str:
     if not begin or not end:
         raise DataError(path, "page", f"wanted the lines {BEGIN!r} and {END!r}; the records go between them")
     return f"{head}{BEGIN}\n\n{rendered}{END}{tail}"
+
+
+def check_marks(path: Path, page: str) -> None:
+    """Raises DataError where a mark of a part that is made is missing."""
+    replace_records(path, page, "")
+    report_settings(path, page)
+
+
+def report_settings(path: Path, page: str) -> list[list[str]]:
+    """What each `<!-- report: … -->` of a page asks of `experiments/report.py`, as its overrides, in order.
+
+    Raises DataError where one has no end, or quotes that have none.
+    """
+    found = []
+    for match in _REPORT.finditer(page):
+        if not match["end"]:
+            raise DataError(path, f"<!-- report: {match['settings']} -->", "wanted <!-- end of report --> behind it")
+        try:
+            found.append(shlex.split(match["settings"]))
+        except ValueError as error:
+            raise DataError(path, f"<!-- report: {match['settings']} -->", str(error)) from None
+    return found
+
+
+def replace_reports(page: str, rendered: Iterable[str]) -> str:
+    """Return `page` with what stands between the marks of its reports replaced, one after the other."""
+    made = iter(rendered)
+    return _REPORT.sub(lambda match: f"<!-- report: {match['settings']} -->\n\n{next(made)}\n{match['end']}", page)

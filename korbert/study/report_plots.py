@@ -125,8 +125,10 @@ def forest_picture(scored: Scored, name: str) -> Picture | None:
         axes.plot([one.difference], [place], "o", color=shade, markerfacecolor=face, markersize=7)
     axes.axvline(0, color="#000000", linewidth=0.8)
     several = len({one.measure.key for one in rows}) > 1
+    bases = ", ".join(dict.fromkeys(one.baseline.label for one in rows))
+    against = len({one.baseline.label for one in rows}) > len({one.group.label for one in rows})
     labels = [
-        plain(one.group.label)
+        plain(one.group.label + (f" − {one.baseline.label}" if against else ""))
         + (f"  {one.measure.title}" if several else "")
         + (" ⚠" if ONE_SEED in one.warnings else "")
         for one in rows
@@ -134,7 +136,6 @@ def forest_picture(scored: Scored, name: str) -> Picture | None:
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
-    bases = ", ".join(dict.fromkeys(one.baseline.label for one in rows))
     axes.set(xlabel="difference from the baseline")
     title = f"Differences from {bases}: {title_of(scored.table)}"
     caption = (

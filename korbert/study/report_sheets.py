@@ -54,11 +54,11 @@ class Scored:
         return self.scores[group.name, measure.key]
 
 
-def score_table(table: Table, baseline: Sequence[str], answers: Answers) -> Scored:
-    """Work out means, intervals and, with a baseline, differences."""
+def score_table(table: Table, baseline: Sequence[str], answers: Answers, turned: bool = False) -> Scored:
+    """Work out means, intervals and, with a baseline, differences; turned: the baseline's from every other group."""
     at_hand = answers if table.has_answers() else None
     scores = {(g.name, m.key): score(g, m, table.folds, at_hand) for g in table.groups for m in table.measures}
-    return Scored(table, scores, contrasts(table, baseline, at_hand) if baseline else ())
+    return Scored(table, scores, contrasts(table, baseline, at_hand, turned) if baseline else ())
 
 
 def title_of(table: Table) -> str:

@@ -68,3 +68,9 @@ def as_svg(figure: Any, name: str, title: str) -> str:
     drawn = _FONT.sub(lambda found: f"font: {found[1]} {_FAMILIES}", drawn).replace("#000000", "currentColor")
     head = f'<svg viewBox="\\1" role="img" aria-label="{escape(title)}">'
     return re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', lambda found: head.replace("\\1", found[1]), drawn, count=1)
+
+
+def as_file(element: str) -> str:
+    """An element that `as_svg` has made as a file of its own, on white: a page that shows it may be dark."""
+    head, _, rest = element.partition(">")
+    return f'{head} xmlns="http://www.w3.org/2000/svg"><rect width="100%" height="100%" fill="#ffffff"/>{rest}\n'

@@ -4,41 +4,102 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from korbert.config import PublishConfig
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from korbert.config import PublishConfig, ReportConfig
 from korbert.data.korquad import read_predictions
-from korbert.errors import DataError, KorbertError
+from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import plain_name, read_json, read_text, write_text_atomically
 from korbert.lines import json_line
 from korbert.study.answers import PREDICTIONS, QuestionScores, question_file, scored_dataset
 from korbert.study.collection import QUESTION_SCORES, read_records
-from korbert.study.page import curve, draw, render, replace_records
+from korbert.study.page import check_marks, curve, draw, render, replace_records, replace_reports, report_settings
+from korbert.tasks.report import report_part
 
+_RECORD = "record.json"
 log = logging.getLogger(__name__)
 
 
 def publish_results(config: PublishConfig) -> None:
-    """Add `runs` to PAGE.jsonl (a run that is there is replaced); write PAGE.svg and the records' part of PAGE.md.
+    """Add `runs` to PAGE.jsonl (one that is there is replaced); write what is made of PAGE.md, and its pictures.
 
-    Files that a run made for its readers are copied beside the page. Of answers the page keeps the scores of each
-    question, so that a report of it can draw questions, too; where the question file is not at hand it says so.
+    A folder of runs, such as a sweep's, stands for all finished ones in it; a run of several stages for those, the last
+    under its own name. Files that a run made for its readers are copied beside the page. Of answers the page keeps the
+    scores of each question, so that a report of it can draw questions, too; where the question file is not at hand it
+    says so.
     """
     folder = Path(config.folder)
     page, store = folder / f"{config.page}.md", folder / f"{config.page}.jsonl"
     records = read_records(store) if store.exists() else {}
-    for run in config.runs:
-        record = _record(Path(run), config.root)
-        records[record["name"]] = record
-        for name in record.get("files", []):
-            write_text_atomically(page.parent / name, read_text(_own_file(Path(run), name)))
-    text = replace_records(page, read_text(page), render(list(records.values())))
-    lines = "".join(map(json_line, records.values()))
-    write_text_atomically(store, lines)
+    for place in config.runs:
+        for name, run in _runs(Path(place)):
+            records[name] = {"name": name, **_record(run, config.root)}
+            for own in records[name].get("files", []):
+                write_text_atomically(page.parent / own, read_text(_own_file(run, own)))
+    text = read_text(page)
+    check_marks(page, text)  # before anything is written
+    write_text_atomically(store, "".join(map(json_line, records.values())))
+    text, pictures = made_again(page, text, store, config.root)
+    for name, picture in pictures.items():
+        write_text_atomically(page.parent / name, picture)
     write_text_atomically(page, text)
     draw(page.with_suffix(".svg"), list(records.values()))
     log.info("%s: %d records", page, len(records))
+
+
+def made_again(page: Path, text: str, store: Path, root: str | None) -> tuple[str, dict[str, str]]:
+    """A page's text with the parts that are made of its records, and the pictures of its reports by file name.
+
+    Raises DataError for a report that cannot be, and what `make_report` raises for damaged records.
+    """
+    text = replace_records(page, text, render(list(read_records(store).values())))
+    parts = [_report_part(page, store, n, asked, root) for n, asked in enumerate(report_settings(page, text), start=1)]
+    return replace_reports(text, [made for made, _ in parts]), {k: v for _, files in parts for k, v in files.items()}
+
+
+def _report_part(
+    page: Path, store: Path, number: int, settings: list[str], root: str | None
+) -> tuple[str, dict[str, str]]:
+    """What a page shows of a report of its records, its command first, and the pictures of it."""
+    mark = f"<!-- report: {' '.join(settings)} -->"
+    try:
+        given = OmegaConf.merge(OmegaConf.structured(ReportConfig), OmegaConf.from_dotlist(settings))
+        report = OmegaConf.to_object(given)
+        assert isinstance(report, ReportConfig)
+        report.runs, report.data.root = [str(store)], root
+        made, pictures = report_part(report, f"{page.stem}-report{number}")
+    except (ConfigError, OmegaConfBaseException) as error:
+        raise DataError(page, mark, str(error).splitlines()[0]) from error
+    overrides = " ".join(map(shlex.quote, [f"runs=[{store.as_posix()}]", *settings]))
+    return f"```\npython experiments/report.py {overrides}\n```\n\n{made}", pictures
+
+
+def _runs(place: Path) -> Iterator[tuple[str, Path]]:
+    """Names and folders of the finished runs of a place."""
+    path = place / _RECORD
+    if not path.exists():
+        jobs = sorted(found.parent for found in place.glob(f"*/{_RECORD}"))
+        if not jobs:
+            raise DataError(path, "file", "not found: only a finished run can be published")
+        for job in jobs:
+            yield from _runs(job)
+        for begun in sorted(place.glob("*/sessions.jsonl")):
+            if begun.parent not in jobs:
+                log.warning("%s: begun and not finished, so not published", begun.parent)
+        return
+    stages = read_json(path).get("stages") or ["."]
+    for stage in stages:
+        own = not Path(stage).is_absolute() and (place / stage / _RECORD).exists()
+        folder = place / stage if own else Path(stage)
+        if not (folder / _RECORD).exists():
+            raise DataError(path, "stages", f"{stage} has no record here: start this where the run was started")
+        yield place.name if own else folder.name, folder
 
 
 def _own_file(run: Path, name: object) -> Path:
@@ -50,15 +111,13 @@ def _own_file(run: Path, name: object) -> Path:
 
 
 def _record(run: Path, root: str | None) -> dict[str, Any]:
-    path = run / "record.json"
-    if not path.exists():
-        raise DataError(path, "file", "not found: only a finished run can be published")
+    path = run / _RECORD
     record = read_json(path)
     if record["commit"].endswith("+changes") or record["commit"] == "unknown":
         raise DataError(path, "commit", f"is {record['commit']!r}: publish runs of committed code only")
     path = run / "metrics.jsonl"
     metrics = [json.loads(line) for line in read_text(path).splitlines()] if path.exists() else []
-    return {"name": run.name, **record, "curve": curve(metrics), **_question_scores(run, record, root)}
+    return {**record, "curve": curve(metrics), **_question_scores(run, record, root)}
 
 
 def _question_scores(run: Path, record: dict[str, Any], root: str | None) -> dict[str, Any]:

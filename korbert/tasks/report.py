@@ -31,6 +31,7 @@ from korbert.study.grouping import Table, make_tables, shown
 from korbert.study.html import fill_page
 from korbert.study.lineage import Run, describe_runs
 from korbert.study.sheets import Sheet, markdown_text, sheet_as_latex, sheet_as_markdown
+from korbert.study.svg import as_file
 from korbert.tasks.compare import read_rows
 
 _TEMPLATE = Path(sheets.__file__).with_name("report.html")
@@ -50,6 +51,7 @@ class Report:
     """All that the three forms of the report have in common."""
 
     title: str
+    counted: str
     summary: str
     remarks: Sequence[str]
     scores: Sequence[Sheet]
@@ -65,27 +67,53 @@ def make_report(config: ReportConfig) -> None:
 
     Raises ConfigError where there is no run, or no group of runs is the baseline, and DataError for damaged records.
     """
+    report, pictures = build_report(config)
+    folder = Path(config.folder)
+    write_text_atomically(folder / "report.md", _markdown(report))
+    write_text_atomically(folder / "report.tex", _latex(report))
+    write_text_atomically(folder / "report.html", _html(report, pictures))
+    for remark in report.remarks:
+        log.warning("%s", remark)
+    log.info("%s: %s", report.counted, folder / "report.html")
+
+
+def build_report(config: ReportConfig) -> tuple[Report, dict[str, list[plots.Picture]]]:
+    """The report of `config`, and its pictures by where they belong. Raises what `make_report` does."""
     found = find_records(config.runs)
     if not found:
         raise ConfigError(f"runs={config.runs}: no record.json, and no page with its .jsonl, is there")
     runs = describe_runs(found, {task: asdict(schema()) for task, schema in _SCHEMAS.items()})
     tables = make_tables(runs)
-    if baseline := config.baselines():
-        check_baseline(tables, baseline)
+    turned = config.focus is not None
+    if compared := config.compared():
+        check_baseline(tables, compared, "focus" if turned else "baseline")
     elif config.breakdowns:
-        raise ConfigError("breakdowns are of differences: give a baseline")
+        raise ConfigError("breakdowns are of differences: give a baseline, or a focus")
     check_breakdowns(config.breakdowns)
     answers = Answers(config.data.root)
-    scored = [sheets.score_table(table, baseline, answers) for table in tables]
+    scored = [sheets.score_table(table, compared, answers, turned) for table in tables]
     broken_down = _broken_down(config, scored, answers)
     report = _report(config, runs, tables, scored, broken_down, list(answers.why_not))
-    folder = Path(config.folder)
-    write_text_atomically(folder / "report.md", _markdown(report))
-    write_text_atomically(folder / "report.tex", _latex(report))
-    write_text_atomically(folder / "report.html", _html(report, _pictures(config, tables, scored)))
-    for remark in report.remarks:
-        log.warning("%s", remark)
-    log.info("%d runs in %d tables: %s", len(runs), len(tables), folder / "report.html")
+    return report, _pictures(config, tables, scored)
+
+
+def report_part(config: ReportConfig, stem: str) -> tuple[str, dict[str, str]]:
+    """The part of a result page that shows a report: Markdown, and the pictures that it links to by file name.
+
+    stem: what their names begin with. Raises what `make_report` does.
+    """
+    report, pictures = build_report(config)
+    lines = [f"- ⚠ {markdown_text(remark)}" for remark in report.remarks]
+    lines += [""] if lines else []
+    for sheet in (*report.scores, *report.contrasts, *([report.cost] if report.cost else [])):
+        lines += sheet_as_markdown(sheet, level=4)
+    files = {}
+    for number, picture in enumerate((one for part in pictures.values() for one in part), start=1):
+        name = f"{stem}-{number}.svg"
+        files[name] = as_file(picture.svg)
+        lines += [f"![{markdown_text(picture.title)}]({name})", ""]
+        lines += [markdown_text(picture.caption), ""] if picture.caption else []
+    return "\n".join(lines), files
 
 
 def _report(
@@ -106,12 +134,13 @@ def _report(
     several = [table for table in tables if len(table.groups) > 1]
     contrasts = [sheet for one in scored if (sheet := sheets.contrasts_sheet(one)) is not None]
     hint = "" if contrasts else "No other group of runs can be compared with this baseline."
-    if not config.baselines():
+    if not config.compared():
         hint = (
             f"For differences with intervals and p-values give a baseline, {_example(several[0])}." if several else ""
         )
     return Report(
         title=config.title,
+        counted=f"{len(runs)} runs in {len(tables)} tables",
         summary=_summary(runs),
         remarks=remarks,
         scores=[sheets.scores_sheet(one) for one in scored],
