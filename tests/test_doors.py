@@ -401,6 +401,13 @@ def test_a_fine_tuned_model_answers_again(finetuned: Path, tmp_path: Path) -> No
     write_json_atomically(folded / "config.json", config)
     done = run_door(call[0], f"run={folded}", f"run_dir={tmp_path / 'leak'}", "task.fold=1", ok=False)
     assert "was trained on all folds but 2" in done.stderr
+    record = read_json(tmp_path / "same" / "record.json")["config"]["task"]
+    assert {record["test"], record["fold"]} == {"data/sample/KorQuAD_sample_dev.json", None}  # the run's own
+    run_door(call[0], f"run={folded}", f"run_dir={tmp_path / 'own'}", *call[2:])
+    assert read_json(tmp_path / "own" / "record.json")["config"]["task"]["fold"] == 2
+    (folded / "config.json").unlink()
+    done = run_door(call[0], f"run={folded}", f"run_dir={tmp_path / 'unsaid'}", ok=False)
+    assert f"task=own: run={folded} does not say what it was scored on: give task=" in done.stderr
 
 
 def test_a_fine_tuned_model_reads_damaged_entities(finetuned: Path, tmp_path: Path) -> None:

@@ -156,7 +156,8 @@ class DamageConfig:
 
 @dataclass
 class PredictConfig(RunConfig):
-    """`experiments/predict_korquad.py`. run: a fine-tuning. Of the task, only `test` and `fold` are used.
+    """`experiments/predict_korquad.py`. run: a fine-tuning. Of the task, only `test` and `fold` are used; test=own:
+    those that the run was scored on.
 
     decoding: values of `korbert.data.decoding.DecodingConfig` that are other than in fine-tuning. damage: see
     `DamageConfig`. store: annotations made beforehand, for machines without the analyser.

@@ -23,6 +23,7 @@ from korbert.tasks.runs import finish_run, run_once, start_run
 from korbert.training.bundle import Description, load_bundle
 from korbert.training.runtime import make_runtime
 
+OWN = "own"
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +33,8 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
 
     Raises ConfigError for questions that the model was trained on, DataError for a run without a fine-tuned model.
     """
+    if config.task.test == OWN:
+        _take_own(config)
     _check_fold(config)
     bundle = load_bundle(config.run, kind="span")
     model, description = bundle.model, bundle.description
@@ -75,6 +78,17 @@ def annotator_of(config: PredictConfig, description: Description) -> EntityAnnot
     if not description.entities.mode.cuts:
         raise ConfigError(f"damage: the model of run={config.run} reads no entities")
     return DamagedAnnotator(annotator, **asdict(config.damage), seed=config.seed)
+
+
+def _take_own(config: PredictConfig) -> None:
+    """Fill in what the run itself was scored on. Raises ConfigError where it does not say so."""
+    path = Path(config.run) / "config.json"
+    used = read_json(path).get("task", {}) if path.is_file() else {}
+    if "test" not in used:
+        raise ConfigError(f"task={OWN}: run={config.run} does not say what it was scored on: give task=…")
+    config.task.test = used["test"]
+    if config.task.fold is None:  # another one is refused with its reason
+        config.task.fold = used["fold"]
 
 
 def _check_fold(config: PredictConfig) -> None:
