@@ -29,9 +29,9 @@ def conf() -> Iterator[None]:
         yield
 
 
-def axes(study: str) -> dict[str, list[str]]:
+def axes(study: str, door: str = "pipeline") -> dict[str, list[str]]:
     """Key → the values that the sweep gives it."""
-    params = compose("pipeline", [f"experiment={study}", "run_dir=x"], return_hydra_config=True).hydra.sweeper.params
+    params = compose(door, [f"experiment={study}", "run_dir=x"], return_hydra_config=True).hydra.sweeper.params
     parser = OverridesParser.create()
     found = {}
     for key, values in params.items():
@@ -65,6 +65,16 @@ def test_main_contrast_is_what_was_decided() -> None:
     made = axes("study_main")
     assert made == {"arm": ["none", "split", "both"], "fold": list("01234"), "seed": list("12345")}
     assert set(axes("study_arms")["arm"]) == {path.stem for path in (CONF / "arm").glob("*.yaml")}
+
+
+def test_damage_is_done_in_shares() -> None:
+    """Entities left out and entities moved, each 10, 30 and 100 %; on the run's own questions."""
+    (shares,) = axes("study_damage", "predict_korquad").values()
+    overrides = ["experiment=study_damage", "run=x", "run_dir=x"]
+    made = [compose_config("predict_korquad", [*overrides, f"damage={share}"]) for share in shares]
+    wanted = [(share, 0.0) for share in (0.1, 0.3, 1.0)] + [(0.0, share) for share in (0.1, 0.3, 1.0)]
+    assert [(one.damage.dropped, one.damage.moved) for one in made] == wanted
+    assert {one.task.test for one in made} == {"own"}
 
 
 @pytest.mark.slow

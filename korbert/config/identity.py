@@ -15,6 +15,7 @@ from korbert.training.progress import LENGTHS
 # May differ when a run goes on: where things lie, how they are computed and shown, not what is computed.
 FREE = ("run_dir", "runtime", "tracker", "data", "pretrained", "until")
 _FREE_TRAIN = ("log_every", "checkpoint_every")
+_STAGE = "/finetune"  # of a job of pipeline.py: the job says more
 _LONGEST_WORD, _LONGEST_NAME = 24, 70  # of a job's folder, in characters
 
 
@@ -67,7 +68,7 @@ def _readable(overrides: Sequence[str], left_out: Sequence[str]) -> str:
         key, _, value = override.lstrip("+~").partition("=")
         if key not in left_out and key.partition(".")[0] not in FREE:
             number = bool(re.fullmatch(r"[\d.e+-]+|true|false|null", value, re.IGNORECASE))
-            value = value.rstrip("/").rpartition("/")[2]
+            value = value.rstrip("/").removesuffix(_STAGE).rpartition("/")[2]
             word = f"{key.rpartition('.')[2]}{value}" if number else value
             words.append(re.sub(r"[^\w.]+", "-", word)[:_LONGEST_WORD].strip("-."))
     return "-".join(word for word in words if word)[:_LONGEST_NAME].strip("-.") or "run"
