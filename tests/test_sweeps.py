@@ -215,6 +215,8 @@ def test_names_can_be_read_and_written(conf: None) -> None:
     )  # fmt: skip
     assert found.rpartition("-")[0] == "mini-a-b.json-fold0"
     assert name("run_dir=x").startswith("run-")
+    damaged = name("run=runs/study/both-seed1-0a/finetune", "damage.moved=0.3", "run_dir=x", door="predict_korquad")
+    assert damaged.rpartition("-")[0] == "both-seed1-0a-moved0.3"  # the job, not its stage
     words = ("corpus.files=['{}']", "entities.annotator='{}'", "tokenizer.kind='{}'", "model.norm='{}'", "init='{}'")
     long = name(*(word.format("한글" * 40) for word in words), "run_dir=x")
     assert len(long.encode()) < 255
