@@ -144,12 +144,13 @@ def test_kiwi_is_given_long_texts_in_parts(limit: int, monkeypatch: pytest.Monke
     text = "임종석이 서울특별시에서 태어났다.\n 그는 학생이었다"
     whole = analyser.analyse(text)
     monkeypatch.setattr(kiwi, "_MAX_TEXT", limit)
-    expected, first = [], 0
-    for part in cut_long(text, limit):
+    expected, end = [], 0
+    for first, part in cut_long(text, limit):
+        assert first == end
         assert len(part) <= limit
         expected += [Morpheme(m.start + first, m.end + first, m.tag) for m in analyser.analyse(part)]
-        first += len(part)
-    assert first == len(text)
+        end += len(part)
+    assert end == len(text)
     assert analyser.analyse(text) == expected
     assert analyser.edges(text) == {edge for m in expected for edge in (m.start, m.end)}
     assert whole[0] == expected[0] if limit == 9 else whole != expected

@@ -119,12 +119,12 @@ def version_of(package: str) -> str:
         return ABSENT
 
 
-def cut_long(text: str, limit: int) -> Iterator[str]:
-    """Parts of at most `limit` characters, cut at white space where there is any."""
+def cut_long(text: str, limit: int) -> Iterator[tuple[int, str]]:
+    """Places and parts of at most `limit` characters, cut at white space where there is any."""
     first = 0
     while len(text) - first > limit:
         space = max(text.rfind(char, first + 1, first + limit) for char in " \n\t\u00a0\u3000")
         end = space if space > first else first + limit
-        yield text[first:end]
+        yield first, text[first:end]
         first = end
-    yield text[first:]
+    yield first, text[first:]

@@ -34,12 +34,11 @@ class KiwiAnalyser(Analyser):
 
     def _kept(self, text: str) -> Iterator[tuple[int, int, Any]]:
         """Where tokens begin and end, and they themselves."""
-        first = last = 0
-        for part in cut_long(text, _MAX_TEXT):
+        last = 0
+        for first, part in cut_long(text, _MAX_TEXT):
             for token in self.parse(part):
                 start = first + token.start
                 end = start + token.len
                 if last <= start < end:
                     last = end
                     yield start, end, token
-            first += len(part)

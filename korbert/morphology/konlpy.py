@@ -137,4 +137,4 @@ def _first_line(error: Exception) -> str:
 def _lines(text: str, limit: int = _MAX_LINE) -> Iterator[str]:
     """The lines of a text; those of more than `limit` characters in parts, cut at white space where there is any."""
     for line in text.splitlines(keepends=True):
-        yield from cut_long(line, limit)
+        yield from (part for _, part in cut_long(line, limit))

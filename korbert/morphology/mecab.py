@@ -120,9 +120,7 @@ def _parts(text: str, limit: int) -> Iterator[tuple[int, str]]:
 
     They are without leading white space, which shifts its spans.
     """
-    first = 0
-    for part in cut_long(_NO_MECAB_CHARACTER.sub("\ufffd", text), limit):
+    for first, part in cut_long(_NO_MECAB_CHARACTER.sub("\ufffd", text), limit):
         if part.strip():
             lead = len(part) - len(part.lstrip())
             yield first + lead, part[lead:]
-        first += len(part)

@@ -15,7 +15,7 @@ from korbert.study.contrasts import Contrast, answered_pair
 from korbert.study.errors import BREAKDOWNS, question_groups
 from korbert.study.grouping import EXACT, Table
 from korbert.study.multibootstrap import Estimate, bootstrap_difference
-from korbert.study.significance import holm
+from korbert.study.significance import holm_of_tested
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,8 @@ class Breakdowns:
             names = None if pair is None else self._names(table, pair[0], key)
             if pair is not None and names is not None:
                 found += _parts(contrast, *pair, names)
-        tested = [number for number, part in enumerate(found) if part.found is not None]
-        corrected = holm([part.found.p for part in found if part.found is not None])
-        for number, p in zip(tested, corrected, strict=True):
-            found[number] = replace(found[number], corrected=p)
-        return found
+        corrected = holm_of_tested([None if part.found is None else part.found.p for part in found])
+        return [replace(part, corrected=p) for part, p in zip(found, corrected, strict=True)]
 
     def _names(self, table: Table, answered: Answered, key: str) -> npt.NDArray[np.str_] | None:
         """The part of each answered question."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from korbert.study.answers import Answered, Answers
 from korbert.study.grouping import Group, Measure, Table, shown
 from korbert.study.lineage import Run
 from korbert.study.multibootstrap import bootstrap_difference, bootstrap_mean
-from korbert.study.significance import Difference, holm, summarise, t_difference
+from korbert.study.significance import Difference, holm_of_tested, summarise, t_difference
 
 # What an interval was made from.
 BOTH, SEEDS, FOLDS, QUESTIONS, NOTHING = "seeds and questions", "seeds", "folds of one seed", "questions", "one run"
@@ -162,10 +162,8 @@ def contrasts(table: Table, wanted: Sequence[str], answers: Answers | None, turn
         for measure in table.measures
         if (contrast := _contrast(group, base, measure, table.folds, answers)) is not None
     ]
-    tested = [number for number, contrast in enumerate(found) if contrast.p is not None]
-    for number, p in zip(tested, holm([found[n].p or 0.0 for n in tested]), strict=True):
-        found[number] = replace(found[number], corrected=p)
-    return found
+    corrected = holm_of_tested([contrast.p for contrast in found])
+    return [replace(contrast, corrected=p) for contrast, p in zip(found, corrected, strict=True)]
 
 
 def _contrast(
@@ -183,8 +181,7 @@ def _contrast(
         drawn = bootstrap_difference(a.scores[measure.key], b.scores[measure.key], a.articles, together)
         source = QUESTIONS if ONE_SEED in warnings or not _seeded(group, base) else BOTH
         return replace(found, difference=drawn.value, low=drawn.low, high=drawn.high, p=drawn.p, source=source)
-    paired = list(ours) == list(theirs) and group.repeats_pretraining() == base.repeats_pretraining()
-    tested, source = _by_scores(group, base, measure, ours, theirs, paired)
+    tested, source = _by_scores(group, base, measure, ours, theirs, _seeds_match(group, base, ours, theirs))
     if tested is None:
         return found
     if tested.low == tested.high and tested.difference:  # two seeds of the same score prove nothing
@@ -202,7 +199,12 @@ def answered_pair(
     a, b = (answers.of_group(one, folds) for one in (base, group))
     if a is None or b is None or a.ids != b.ids:
         return None
-    return a, b, list(a.units) == list(b.units) and group.repeats_pretraining() == base.repeats_pretraining()
+    return a, b, _seeds_match(group, base, a.units, b.units)
+
+
+def _seeds_match(group: Group, base: Group, ours: Iterable[object], theirs: Iterable[object]) -> bool:
+    """Whether a seed stands for the same draw in both."""
+    return list(ours) == list(theirs) and group.repeats_pretraining() == base.repeats_pretraining()
 
 
 def _seeded(*groups: Group) -> list[Group]:

@@ -194,24 +194,14 @@ def breakdown_sheet(table: Table, key: str, parts: Sequence[Part]) -> Sheet | No
                 Cell(contrast.baseline.label, note=contrast.baseline.name),
             ]
         )  # fmt: skip
-    head = [
-        "runs",
-        BREAKDOWNS[key],
-        "measure",
-        "questions",
-        "baseline's",
-        "difference",
-        "95 % interval",
-        "p",
-        "p (Holm)",
-    ]
+    head = ["runs", BREAKDOWNS[key], "measure", "questions", "baseline's", "difference", "95 % interval"]
+    head += ["p", "p (Holm)", "mended (%)", "made (%)", "baseline"]
     notes = [
         f"Holm: corrected for all {sum(one.corrected is not None for one in parts)} comparisons of this table; "
         "intervals and warnings as in the table of differences.",
         "Mended: of the part's questions, the percentage that is exactly right in the row's runs and not in the "
         "baseline's, the mean over all pairs of runs; made: the reverse.",
     ]
-    head += ["mended (%)", "made (%)", "baseline"]
     return without_empty_columns(
         Sheet(f"Differences by {BREAKDOWNS[key]}, {title_of(table)}", head, rows, notes=notes, texts=3)
     )

@@ -54,6 +54,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def holm_of_tested(p_values: Sequence[float | None]) -> list[float | None]:
+    """`holm` where None stands for what was not tested, and is not counted."""
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(corrected) for p in p_values]
+
+
 def special_functions() -> Any:
     """scipy.special, with Student's distribution. Raises KorbertError where scipy is not installed."""
     try:

@@ -23,7 +23,7 @@ from korbert.tasks.runs import finish_run, run_once, start_run
 from korbert.training.bundle import Description, load_bundle
 from korbert.training.runtime import make_runtime
 
-OWN = "own"
+_OWN = "own"  # conf/task/own.yaml
 log = logging.getLogger(__name__)
 
 
@@ -33,9 +33,7 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
 
     Raises ConfigError for questions that the model was trained on, DataError for a run without a fine-tuned model.
     """
-    if config.task.test == OWN:
-        _take_own(config)
-    _check_fold(config)
+    _settle_questions(config)
     bundle = load_bundle(config.run, kind="span")
     model, description = bundle.model, bundle.description
     assert isinstance(model, SpanModel)
@@ -80,27 +78,27 @@ def annotator_of(config: PredictConfig, description: Description) -> EntityAnnot
     return DamagedAnnotator(annotator, **asdict(config.damage), seed=config.seed)
 
 
-def _take_own(config: PredictConfig) -> None:
-    """Fill in what the run itself was scored on. Raises ConfigError where it does not say so."""
+def _settle_questions(config: PredictConfig) -> None:
+    """Fill in the run's own questions where they are asked for.
+
+    Raises ConfigError where the run does not say them, and for folds that a model has seen: one that was
+    cross-validated on a file has seen all of it but its own fold.
+    """
     path = Path(config.run) / "config.json"
     used = read_json(path).get("task", {}) if path.is_file() else {}
-    if "test" not in used:
-        raise ConfigError(f"task={OWN}: run={config.run} does not say what it was scored on: give task=…")
-    config.task.test = used["test"]
-    if config.task.fold is None:  # another one is refused with its reason
-        config.task.fold = used["fold"]
-
-
-def _check_fold(config: PredictConfig) -> None:
-    """A model that was cross-validated on a file has seen all of it but its own fold."""
-    path = Path(config.run) / "config.json"
-    if not path.is_file():
+    task = config.task
+    if task.test == _OWN:
+        if "test" not in used:
+            raise ConfigError(f"task={_OWN}: run={config.run} does not say what it was scored on: give task=…")
+        task.test = used["test"]
+        if task.fold is None:  # another one is refused with its reason
+            task.fold = used["fold"]
+    if not used:
         return
-    used = read_json(path)["task"]
-    same_file = Path(used["test"]).name == Path(config.task.test).name
-    if used["fold"] is not None and same_file and config.task.fold != used["fold"]:
+    same_file = Path(used["test"]).name == Path(task.test).name
+    if used["fold"] is not None and same_file and task.fold != used["fold"]:
         raise ConfigError(
-            f"task.fold={config.task.fold}: run={config.run} was trained on all folds but {used['fold']}; a score on "
+            f"task.fold={task.fold}: run={config.run} was trained on all folds but {used['fold']}; a score on "
             f"the others means nothing; give task.fold={used['fold']}"
         )
 

@@ -104,7 +104,7 @@ def _runs(place: Path) -> Iterator[tuple[str, Path]]:
 
 def _own_file(run: Path, name: object) -> Path:
     """A file of the run's own folder, for a name in its record: no other file of this machine is published."""
-    path = run / plain_name(run / "record.json", "files", name)
+    path = run / plain_name(run / _RECORD, "files", name)
     if not path.resolve().is_relative_to(run.resolve()):
         raise DataError(path, "file", f"is a link to {path.resolve()}, outside of the run's folder")
     return path
