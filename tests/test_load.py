@@ -52,7 +52,7 @@ def test_cases_in_short(case: str, tmp_path: Path) -> None:
 def test_the_door_records_sizes_seconds_and_memory(tmp_path: Path) -> None:
     command = [
         sys.executable, "experiments/stress/load.py", "cases=['tokenizer jamo',corpus]", "scale=0.001",
-        f"run_dir={tmp_path}",
+        f"run_dir={tmp_path}", "data.root=null",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
