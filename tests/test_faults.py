@@ -154,13 +154,18 @@ def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
 
 
 def test_what_killed_writers_leave_is_removed(tmp_path: Path) -> None:
-    for name in (".lock", "kept.json", ".model.json"):
+    """And nothing else: what looked much like it, such as .env.template, was removed as well."""
+    names = {".lock", "kept.json", ".model.json", ".env.template", ".gitignore.old_copy", ".a.12345678.korbert-tmp.gz"}
+    for name in names:
         (tmp_path / name).touch()
+    folders = {".foo.cachedir", ".foo.cachedir.korbert-tmp"}
+    for name in folders:
+        (tmp_path / name).mkdir()
     file = atomic_file(tmp_path / "checkpoint.safetensors")
     file.__enter__()
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == len(names | folders) + 1
     remove_leftovers(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {".lock", "kept.json", ".model.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names | folders
     file.gen.close()  # type: ignore[attr-defined]
 
 
