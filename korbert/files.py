@@ -27,8 +27,10 @@ _GLANCE, _BLINK = 0.2, 0.002  # seconds between two looks at a lock that another
 _SEAL = "checksum"
 _TEMPORARY = ".korbert-tmp"  # at the end of the names of files that are being written, and of no user's files
 _LEFTOVER = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_TEMPORARY)}")  # mkstemp puts eight letters in between
-# Of what the user can put right: a full disk, a quota, a file system or folder that only can be read.
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+# Of what the user can put right: a full disk, a quota, a file system or folder that only can be read, a file where a
+# folder is to be; what mkdir says of that depends on how deep below the file it is.
+_NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, *_NO_FOLDER)
 
 
 @contextlib.contextmanager
@@ -60,9 +62,10 @@ def atomic_file(path: Path, scratch: Path | None = None) -> Iterator[IO[bytes]]:
 
 
 def raise_unwritable(path: Path | str, error: OSError) -> None:
-    """Raise WriteError where `error` says that there is no room for `path`, or that nobody may write it."""
+    """Raise WriteError where `error` says that `path` has no room or no folder, or that nobody may write it."""
     if error.errno in _UNWRITABLE:
-        problem = f"cannot be written ({error.strerror}); what was finished before is kept"
+        reason = os.strerror(errno.ENOTDIR) if error.errno in _NO_FOLDER else error.strerror
+        problem = f"cannot be written ({reason}); what was finished before is kept"
         raise WriteError(path, "file", problem) from error
 
 

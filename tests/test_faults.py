@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -138,6 +139,25 @@ def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         done = doors.run_door("pretrain", *more, f"run_dir={tmp_path}/file/run", ok=False)
         assert done.returncode == 1
         assert f"error: {tmp_path}/file/run: cannot be written (Not a directory)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("door", "overrides"),
+    [
+        ("export_model", ["run=x", "folder={file}"]),
+        ("runs", ["action=export", "records={folder}/runs.sqlite", "output={file}/runs.csv"]),
+        ("annotate_corpus", ["annotator=mecab", "corpus=sample", "data.cache={file}", "run_dir={folder}/run"]),
+        ("build_corpus", ["corpus=sample", "output={file}", "run_dir={folder}/run", "data.cache={folder}/cache"]),
+    ],
+)
+def test_a_file_where_a_folder_is_to_be_is_named(tmp_path: Path, door: str, overrides: list[str]) -> None:
+    file = tmp_path / "README.md"
+    file.write_text("kept", "utf-8")
+    RecordStore(tmp_path / "runs.sqlite").close()
+    done = doors.run_door(door, *(override.format(file=file, folder=tmp_path) for override in overrides), ok=False)
+    assert done.returncode == 1
+    assert re.search(rf"error: (\w+=)?{file}\S*: .*(folder|Not a directory)", done.stderr), done.stderr
+    assert file.read_text("utf-8") == "kept"
 
 
 def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
