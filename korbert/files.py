@@ -25,9 +25,12 @@ os.umask(_UMASK)
 _BLOCK = 1 << 20
 _GLANCE, _BLINK = 0.2, 0.002  # seconds between two looks at a lock that another process has, for long or a moment
 _SEAL = "checksum"
-_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")  # what mkstemp makes of the prefix ".NAME."
-# Of what the user can put right: a full disk, a quota, a file system or folder that only can be read.
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+_TEMPORARY = ".korbert-tmp"  # at the end of the names of files that are being written, and of no user's files
+_LEFTOVER = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_TEMPORARY)}")  # mkstemp puts eight letters in between
+# Of what the user can put right: a full disk, a quota, a file system or folder that only can be read, a file where a
+# folder is to be; what mkdir says of that depends on how deep below the file it is.
+_NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, *_NO_FOLDER)
 
 
 @contextlib.contextmanager
@@ -41,7 +44,7 @@ def atomic_file(path: Path, scratch: Path | None = None) -> Iterator[IO[bytes]]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=_TEMPORARY)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -59,9 +62,10 @@ def atomic_file(path: Path, scratch: Path | None = None) -> Iterator[IO[bytes]]:
 
 
 def raise_unwritable(path: Path | str, error: OSError) -> None:
-    """Raise WriteError where `error` says that there is no room for `path`, or that nobody may write it."""
+    """Raise WriteError where `error` says that `path` has no room or no folder, or that nobody may write it."""
     if error.errno in _UNWRITABLE:
-        problem = f"cannot be written ({error.strerror}); what was finished before is kept"
+        reason = os.strerror(errno.ENOTDIR) if error.errno in _NO_FOLDER else error.strerror
+        problem = f"cannot be written ({reason}); what was finished before is kept"
         raise WriteError(path, "file", problem) from error
 
 
@@ -100,8 +104,13 @@ def appended_json(path: Path) -> list[dict[str, Any]]:
 def remove_leftovers(folder: Path) -> None:
     """Remove what writers that were killed have left in `folder`, where nobody else can be writing now."""
     for path in folder.glob(".*"):
-        if _LEFTOVER.fullmatch(path.name):
+        if is_leftover(path):
             path.unlink(missing_ok=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether it is a file that `atomic_file` has begun: by its whole name, because other hidden files are a user's."""
+    return bool(_LEFTOVER.fullmatch(path.name)) and not path.is_dir()
 
 
 def _sync_folder(folder: Path) -> None:

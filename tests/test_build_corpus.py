@@ -112,6 +112,38 @@ def test_same_bytes_whatever_the_workers(
     assert len(undisturbed) > 40  # many pieces, and nothing left over
 
 
+def test_somebody_elses_build_folder_is_kept(tmp_path: Path, recipe: Recipe) -> None:
+    """It was removed at the end of a build."""
+    thesis = tmp_path / "shards" / "build" / "thesis.txt"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("thesis", "utf-8")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"output=.*shards/build is not of a build of shards"):
+            Builder(thesis.parents[1], recipe).build()
+        assert list(contents(tmp_path)) == ["shards/build/thesis.txt"]
+    thesis.rename(tmp_path / "thesis.txt")
+    (thesis.parent / "recipe.lock").touch()  # of a build that was killed early
+    builder = Builder(thesis.parents[1], recipe)
+    builder.build()
+    assert not thesis.parent.exists()
+    thesis.parent.mkdir()
+    thesis.touch()
+    assert builder.finished() is not None
+    assert thesis.exists()
+
+
+def test_an_output_that_cannot_be(tmp_path: Path) -> None:
+    with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
+        config = compose_config("build_corpus", ["output=''", f"run_dir={tmp_path}/run"])
+    for stage in ("all", "check"):
+        with pytest.raises(ConfigError, match="output: wanted a folder, got an empty name"):
+            build_corpus(replace(config, stage=stage))
+    (tmp_path / "README.md").touch()
+    with pytest.raises(ConfigError, match=r"output=.*README\.md: this is a file; wanted a folder"):
+        build_corpus(replace(config, output=str(tmp_path / "README.md")))
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
 def test_same_bytes_by_parts_in_any_order(tmp_path: Path, recipe: Recipe, undisturbed: dict[str, bytes]) -> None:
     folder = tmp_path / "shards"
     jobs = [Builder(folder, recipe, part=part, parts=3) for part in (2, 0, 1)]

@@ -40,6 +40,16 @@ JSON = "\n".join(
 PACK = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress, ".zst": zstd.compress}
 
 
+def test_a_folder_is_no_file_of_a_corpus(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "b.txt").mkdir()
+    with pytest.raises(DataError, match=r"b\.txt: corpus\.files: a folder; wanted a file"):
+        expand_paths([str(tmp_path / "b.txt")])
+    assert expand_paths([str(tmp_path / "*.txt")]) == [tmp_path / "a.txt"]
+    with pytest.raises(DataError, match="no file matches"):
+        expand_paths([str(tmp_path / "b*")])
+
+
 @pytest.mark.parametrize("ending", ["", ".gz", ".xz", ".bz2", ".zst"])
 @pytest.mark.parametrize(("kind", "text"), [(".txt", TEXT), (".jsonl", JSON)])
 def test_all_formats_give_the_same_documents(tmp_path: Path, kind: str, text: str, ending: str) -> None:

@@ -22,10 +22,11 @@ from web import TEXTS, ask, send
 
 import korbert
 from korbert.config import DemoConfig, DemoLimits
-from korbert.demo import Cutter, DemoServer, Playground, Refusal, open_server
+from korbert.demo import Cutter, DemoServer, Playground, Refusal, open_server, read_examples
 from korbert.encoding import EntityInput
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError
+from korbert.files import read_json, write_json_atomically
 from korbert.study.calibration import confidence, shares
 from korbert.tasks import demo as module
 from korbert.tasks.demo import prepare_demo
@@ -71,6 +72,14 @@ def test_answers_are_the_librarys(demo_server: DemoServer, demo_config: DemoConf
     assert answers[0]["entities"] == []
     found = make_annotator("mecab").annotate(text).entities
     assert [(e["start"], e["end"]) for e in answers[1]["entities"]] == [(e.start, e.end) for e in found]
+
+
+def test_an_article_without_paragraphs_is_no_example(sample: Path, tmp_path: Path) -> None:
+    dataset = read_json(sample / "KorQuAD_sample_dev.json")
+    dataset["data"].insert(0, {"title": "x", "paragraphs": []})
+    write_json_atomically(tmp_path / "x.json", dataset)
+    found, wanted = (read_examples([path], []) for path in (tmp_path / "x.json", sample / "KorQuAD_sample_dev.json"))
+    assert found == wanted != []
 
 
 def test_shares_by_hand() -> None:

@@ -422,3 +422,28 @@ def test_a_fine_tuned_model_reads_damaged_entities(finetuned: Path, tmp_path: Pa
     done = run_door(*call, f"run_dir={tmp_path / 'wrong'}", "damage.moved=2", ok=False)
     assert "damage.moved: wanted a share between 0 and 1, got 2.0" in done.stderr
     assert not (tmp_path / "wrong" / "record.json").exists()
+
+
+@pytest.mark.parametrize("door", ["finetune_korquad", "train_tagger", "pretrain"])
+def test_a_run_does_not_write_over_what_it_begins_with(pretrained: Path, tmp_path: Path, door: str) -> None:
+    """A model folder that was copied from elsewhere has no record that would say that something is finished there."""
+    copied, nested = tmp_path / "copied", tmp_path / "nested"
+    shutil.copytree(pretrained / "model", copied)
+    shutil.copytree(pretrained / "model", nested / "model")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for init, run_dir in ((copied, copied), (nested, nested), (nested / "model", nested), (f"hf:{copied}", copied)):
+        done = run_door(door, f"init={init}", f"run_dir={run_dir}", ok=False)
+        assert f"error: run_dir={run_dir}: the model of init={init} lies there" in done.stderr
+    done = run_door(door, "-m", f"init={copied}", f"run_dir={tmp_path}", "hydra.sweep.subdir=copied", ok=False)
+    assert f"the model of init={copied} lies there" in done.stderr
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert before.items() <= after.items()
+
+
+def test_an_empty_name_is_no_folder_of_a_run(repository: Path) -> None:
+    """It meant the working directory."""
+    for more in ([], ["-m", "seed=1,2"]):
+        done = run_door("finetune_korquad", *more, "init=x", "run_dir=''", ok=False)
+        assert done.returncode == 1
+        assert "error: run_dir: wanted a folder, got an empty name" in done.stderr
+    assert not {"hydra", "log.txt", "config.json", "multirun.yaml"} & {path.name for path in repository.iterdir()}

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -140,6 +141,25 @@ def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         assert f"error: {tmp_path}/file/run: cannot be written (Not a directory)" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("door", "overrides"),
+    [
+        ("export_model", ["run=x", "folder={file}"]),
+        ("runs", ["action=export", "records={folder}/runs.sqlite", "output={file}/runs.csv"]),
+        ("annotate_corpus", ["annotator=mecab", "corpus=sample", "data.cache={file}", "run_dir={folder}/run"]),
+        ("build_corpus", ["corpus=sample", "output={file}", "run_dir={folder}/run", "data.cache={folder}/cache"]),
+    ],
+)
+def test_a_file_where_a_folder_is_to_be_is_named(tmp_path: Path, door: str, overrides: list[str]) -> None:
+    file = tmp_path / "README.md"
+    file.write_text("kept", "utf-8")
+    RecordStore(tmp_path / "runs.sqlite").close()
+    done = doors.run_door(door, *(override.format(file=file, folder=tmp_path) for override in overrides), ok=False)
+    assert done.returncode == 1
+    assert re.search(rf"error: (\w+=)?{file}\S*: .*(folder|Not a directory)", done.stderr), done.stderr
+    assert file.read_text("utf-8") == "kept"
+
+
 def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     append_json(path, {"step": 1})
@@ -154,13 +174,18 @@ def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
 
 
 def test_what_killed_writers_leave_is_removed(tmp_path: Path) -> None:
-    for name in (".lock", "kept.json", ".model.json"):
+    """And nothing else: what looked much like it, such as .env.template, was removed as well."""
+    names = {".lock", "kept.json", ".model.json", ".env.template", ".gitignore.old_copy", ".a.12345678.korbert-tmp.gz"}
+    for name in names:
         (tmp_path / name).touch()
+    folders = {".foo.cachedir", ".foo.cachedir.korbert-tmp"}
+    for name in folders:
+        (tmp_path / name).mkdir()
     file = atomic_file(tmp_path / "checkpoint.safetensors")
     file.__enter__()
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == len(names | folders) + 1
     remove_leftovers(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {".lock", "kept.json", ".model.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names | folders
     file.gen.close()  # type: ignore[attr-defined]
 
 

@@ -89,6 +89,26 @@ def test_runs_without_analysers_and_goes_on_where_it_was(repository: Path, prepa
         assert f"| 1×32 | 32 | 4 | 0.1 | {contender} |" in table
 
 
+def test_what_is_there_stays_until_all_is_there(repository: Path, prepared: Path, tmp_path: Path) -> None:
+    """Whatever the folder was, it was removed first of all."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "thesis.txt").write_text("thesis", "utf-8")
+    earlier = sorted(prepared.rglob("*"))
+    for folder, more, message in (
+        (tmp_path / "x", (), f"error: folder={tmp_path}/x: there is something in it"),
+        (tmp_path / "x" / "thesis.txt", (), "this is a file; wanted a folder"),
+        (prepared, ("test_file=nope.json",), "nope.json: file: not found"),
+        (prepared, (f"test_file={prepared}/KorQuAD_sample_dev.json", "arms=[none]"), "lies in it"),
+    ):
+        given = [*SIZES, f"folder={folder}", f"data.cache={tmp_path}/cache", f"output={tmp_path}/out", *more]
+        done = study(repository, "prepare", *given)
+        assert done.returncode == 1
+        assert message in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+    assert (tmp_path / "x" / "thesis.txt").read_text("utf-8") == "thesis"
+    assert sorted(prepared.rglob("*")) == earlier
+
+
 def test_wrong_calls_say_what_was_wanted(repository: Path, prepared: Path, tmp_path: Path) -> None:
     for words, message in (
         (("walk",), "walk"),

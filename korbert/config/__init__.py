@@ -42,6 +42,7 @@ from korbert.config.parts import (
     expand_root,
     expand_roots,
 )
+from korbert.config.places import refuse_place_of_init
 from korbert.config.plans import PlanConfig
 from korbert.config.reports import ReportConfig
 from korbert.config.sweeps import PipelineConfig, RunsConfig
@@ -97,6 +98,7 @@ __all__ = [
     "decisive",
     "expand_root",
     "expand_roots",
+    "refuse_place_of_init",
     "run_door",
     "typed",
 ]

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korbert.config.identity import outdone_lengths
+from korbert.config.places import refuse_place_of_init
 from korbert.config.sweeping import forget_failure, in_sweep, note_failure
 from korbert.errors import ConfigError, KorbertError, WriteError
 from korbert.files import raise_unwritable
@@ -86,6 +87,7 @@ def _set_place(config: DictConfig) -> None:
         forget_failure(Path(config.run_dir))
         if "tracker" in config and config.tracker.group is None:
             config.tracker.group = Path(HydraConfig.get().sweep.dir).name
+    refuse_place_of_init(config.run_dir, config.get("init"))  # of a sweep's job, nobody has looked yet
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> Any:

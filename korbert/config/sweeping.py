@@ -15,6 +15,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
 
+from korbert.config.places import refuse_place_of_init
+from korbert.errors import ConfigError
 from korbert.files import read_json, write_json_atomically
 from korbert.redaction import redacted
 
@@ -51,6 +53,7 @@ class SweepEnd(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Remember when, and let the jobs' folders be named after what varies, by Hydra's setting for such names."""
+        _check_named(str(config.hydra.sweep.dir))
         _check_writable(Path(str(config.hydra.sweep.dir)))
         self._started = time.time()
         parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
@@ -59,8 +62,15 @@ class SweepEnd(Callback):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]")
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Stop before Hydra writes its own files where that cannot be."""
-        _check_writable(Path(str(config.hydra.run.dir)))
+        """Stop before Hydra writes its own files where that cannot be, or must not."""
+        folder = str(config.hydra.run.dir)
+        _check_named(folder)
+        try:
+            refuse_place_of_init(folder, config.get("init"))
+        except ConfigError as error:  # Hydra makes warnings of a callback's errors
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        _check_writable(Path(folder))
 
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
         """Stop before the next job, whose folder Hydra would have to make."""
@@ -80,6 +90,13 @@ class SweepEnd(Callback):
                 print(f"  {job}: {error}", file=sys.stderr)
             print("the same command tries them again, and leaves alone what is finished", file=sys.stderr)
             sys.exit(1)
+
+
+def _check_named(folder: str) -> None:
+    """End with a message for the empty name, which would mean the working directory."""
+    if not folder:
+        print("error: run_dir: wanted a folder, got an empty name", file=sys.stderr)
+        sys.exit(1)
 
 
 def _check_writable(folder: Path) -> None:

@@ -28,7 +28,7 @@ from korbert.data.pieces import Piece, PieceReader
 from korbert.data.piecework import COMPLETE, Done, Folders, PieceEncoder, Recipe, Signer
 from korbert.data.shardfiles import MANIFEST, Manifest
 from korbert.errors import ConfigError, DataError
-from korbert.files import atomic_file, checksum, read_sealed_json, write_sealed_json
+from korbert.files import atomic_file, checksum, is_leftover, read_sealed_json, write_sealed_json
 from korbert.parallel import ordered_map
 
 _PLAN = "recipe.json"
@@ -83,7 +83,8 @@ class Builder:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Be the one process that does this part. Raises ConfigError where another one is."""
+        """Be the one process that does this part. Raises ConfigError where another one is, and see `check_output`."""
+        check_output(self.folders.output)
         self.folders.build.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folders.build / f"{self.job}.lock", timeout=_PATIENCE):
@@ -250,9 +251,21 @@ class Builder:
         )
 
     def _tidy(self) -> None:
-        """Remove what was needed on the way, unless another job is still at it."""
-        if self._is_alone():
-            shutil.rmtree(self.folders.build, ignore_errors=True)
+        """Remove what was needed on the way, unless another job is still at it, or it is not of this build."""
+        build = self.folders.build
+        if self._is_own() and self._is_alone():
+            for path in build.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(build, ignore_errors=True)  # the recipe last: without it, nobody would know whose it all is
+
+    def _is_own(self) -> bool:
+        """Whether `build/` is what this recipe's builds have made."""
+        plan = self.folders.build / _PLAN
+        try:
+            return read_sealed_json(plan) == self.identity if plan.exists() else _holds_nothing(self.folders.build)
+        except DataError:
+            return False
 
     def _is_alone(self) -> bool:
         """Whether no process works on another part."""
@@ -265,6 +278,23 @@ class Builder:
                     return False
                 lock.release()
         return True
+
+
+def check_output(output: Path) -> None:
+    """Raise ConfigError where `output` is a file, or has a `build/` of somebody else's, which would be removed."""
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"output={output}: this is a file; wanted a folder")
+    build = output / "build"
+    if build.exists() and not (build / _PLAN).exists() and not _holds_nothing(build):
+        raise ConfigError(
+            f"output={output}: {build} is not of a build of shards, which needs that name and would remove it at its "
+            "end; choose another folder"
+        )
+
+
+def _holds_nothing(build: Path) -> bool:
+    """Whether there is nothing but what a build leaves that was killed before it had noted its recipe."""
+    return build.is_dir() and all(path.suffix == ".lock" or is_leftover(path) for path in build.iterdir())
 
 
 def _size(path: Path) -> int | None:

@@ -31,11 +31,13 @@ _MIN_SENTENCE = 10  # characters; shorter ones ("1. ", "Mr. ") stay with what fo
 def expand_paths(patterns: Iterable[str]) -> list[Path]:
     """Resolve file names and glob patterns, each pattern's matches in name order.
 
-    Raises DataError for a pattern that matches no file.
+    Raises DataError for a pattern that matches no file, and for a name that is a folder's.
     """
     paths: list[Path] = []
     for pattern in patterns:
-        found = sorted(Path(name) for name in glob.glob(pattern, recursive=True))
+        if Path(pattern).is_dir():
+            raise DataError(pattern, "corpus.files", f"a folder; wanted a file, or a pattern such as {pattern}/*.txt")
+        found = sorted(path for name in glob.glob(pattern, recursive=True) if not (path := Path(name)).is_dir())
         if not found:
             raise DataError(pattern, "corpus.files", "no such file, and no file matches it as a pattern")
         paths += found

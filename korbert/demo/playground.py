@@ -221,7 +221,7 @@ def _tokens(encoding: Encoding, tokenizer: Tokenizer) -> list[dict[str, Any]]:
 
 
 def read_examples(files: Sequence[Path], trained_on: Sequence[Path]) -> list[Example]:
-    """Texts and questions to pick from question files: the first paragraph of every article.
+    """Texts and questions to pick from question files: the first paragraph of every article that has one.
 
     trained_on: those of the files that the models have learned from.
     """
@@ -234,5 +234,5 @@ def read_examples(files: Sequence[Path], trained_on: Sequence[Path]) -> list[Exa
             tuple(Question(q.text, q.answers[0].text) for q in article.paragraphs[0].questions[:_QUESTIONS]),
         )
         for path in files
-        for article in read_korquad(path).articles[:_ARTICLES]
+        for article in [article for article in read_korquad(path).articles if article.paragraphs][:_ARTICLES]
     ]

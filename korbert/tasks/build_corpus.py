@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from korbert.config import BuildCorpusConfig, expand_root, expand_roots
-from korbert.data.building import Builder
+from korbert.data.building import Builder, check_output
 from korbert.data.corpus import expand_paths
 from korbert.data.piecework import Done, Recipe
-from korbert.data.shardfiles import Manifest
+from korbert.data.shardfiles import MANIFEST, Manifest
 from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError, DataError
 from korbert.files import append_json, appended_json
@@ -37,9 +37,13 @@ def build_corpus(config: BuildCorpusConfig) -> dict[str, Any]:
     """
     if config.stage not in STAGES:
         raise ConfigError(f"stage: {config.stage!r} is unknown, wanted one of {', '.join(STAGES)}")
+    if not config.output:
+        raise ConfigError("output: wanted a folder, got an empty name")
     output = Path(config.output)
     if config.stage == "check":
         return _check(output)
+    if not (output / MANIFEST).exists():
+        check_output(output)  # before the tokenizer is trained
     folder = start_run(config)
     watch = _Watch(folder / _MEMORY)
     builder = Builder(

@@ -35,6 +35,7 @@ from korbert.study.page import table
 from korbert.study.results import make_stamp
 from korbert.tasks.benchmark import benchmark
 from korbert.tasks.finetune import finetune_korquad
+from korbert.tasks.own_folders import check_own, renew
 from korbert.tasks.prepare import corpus_files, prepare_shards, prepare_tokenizer
 from korbert.tasks.pretrain import pretrain
 from korbert.tokenizers import load_tokenizer
@@ -42,6 +43,7 @@ from korbert.training.runtime import Runtime, make_runtime, seed_everything
 
 log = logging.getLogger(__name__)
 _LIMIT_MEGABYTES = 60
+_MARKER = ".gpu_study"  # in what `prepare` makes
 _PARAGRAPHS, _PARAGRAPH_BYTES = "paragraphs.txt", 3_000_000
 # Arm → whose spans, and how they enter the input.
 ARMS = {
@@ -76,24 +78,36 @@ def annotators(config: GpuStudyConfig) -> dict[str, str]:
 
 
 def prepare_study(config: GpuStudyConfig) -> None:
-    """Make everything that `run` needs in `config.folder`; it replaces what an earlier call made there."""
+    """Make everything that `run` needs in `config.folder`; it replaces what an earlier call made there.
+
+    Raises ConfigError for a folder with anything else in it. What an earlier call made stays until all that goes into
+    the new folder is there.
+    """
     folder = Path(config.folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    tokenizer_folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
-    shutil.copytree(tokenizer_folder, folder / "tokenizer")
+    check_own(folder, _MARKER, lambda made: (made / "study.json").is_file() and (made / "tokenizer").is_dir())
     questions = [Path(expand_root(path, config.data)) for path in (config.test_file, *config.train_files)]
     datasets = [read_korquad(path) for path in questions]
+    tokenizer_folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
+    shards, stores = {}, {}
+    for kind, name in annotators(config).items():
+        entities = EntitiesConfig(annotator=name, mode="none" if kind == "none" else "both")
+        made = prepare_shards(tokenizer_folder, entities, config.corpus, config.data, config.runtime.workers)
+        shards[kind] = made.folder
+        if kind != "none":
+            stores[kind] = make_annotator(expand_root(name, config.data), cache=config.data.cache)
+    for path in (*questions, tokenizer_folder, *shards.values()):
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(f"folder={folder}: {path} lies in it, which is made anew; choose another folder")
+
+    renew(folder, _MARKER)
+    shutil.copytree(tokenizer_folder, folder / "tokenizer")
     for path in questions:
         shutil.copy(path, folder / path.name)
     for kind, name in annotators(config).items():
-        entities = EntitiesConfig(annotator=name, mode="none" if kind == "none" else "both")
-        shards = prepare_shards(folder / "tokenizer", entities, config.corpus, config.data, config.runtime.workers)
-        shutil.copytree(shards.folder, folder / f"shards-{kind}")
-        if kind != "none":
+        shutil.copytree(shards[kind], folder / f"shards-{kind}")
+        if kind in stores:
             texts = {text for dataset in datasets for text in _texts(dataset)}
-            annotator = make_annotator(expand_root(name, config.data), cache=config.data.cache)
-            write_store(folder / f"annotations-{kind}.sqlite", name, annotator, sorted(texts))
+            write_store(folder / f"annotations-{kind}.sqlite", name, stores[kind], sorted(texts))
     write_json_atomically(
         folder / "study.json",
         {"annotators": annotators(config), "test": questions[0].name, "train": [path.name for path in questions[1:]]},

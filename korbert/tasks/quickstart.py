@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -17,11 +16,13 @@ from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.errors import KorbertError
 from korbert.files import read_json, write_text_atomically
 from korbert.metrics import score_predictions
+from korbert.tasks.own_folders import check_own, renew
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SAMPLE = Path("data/sample")
 _TRAIN, _DEV = _SAMPLE / "KorQuAD_sample_train.json", _SAMPLE / "KorQuAD_sample_dev.json"
 _ARMS = {"plain": "entities=none", "entity-aware": "entities=inherit"}
+_MARKER, _TITLE = ".quickstart", "# korbert quickstart"
 
 
 def quickstart(config: QuickstartConfig) -> None:
@@ -29,8 +30,9 @@ def quickstart(config: QuickstartConfig) -> None:
     if not (_REPOSITORY / _TRAIN).exists():
         raise KorbertError(f"{_REPOSITORY / _TRAIN} is not there: the quickstart runs in a checkout of the repository")
     started = time.perf_counter()
-    folder = Path(config.folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = Path(config.folder) if Path.cwd() == _REPOSITORY else Path(config.folder).absolute()
+    check_own(folder, _MARKER, _is_older)
+    renew(folder, _MARKER)
     tokenizer, pretrained = folder / "tokenizer", folder / "pretrain"
     _door(
         "1/6  Train a tokenizer on the sample corpus", "train_tokenizer",
@@ -76,6 +78,15 @@ def _door(title: str, name: str, *overrides: str, capture: bool = False) -> str:
     return done.stdout or ""
 
 
+def _is_older(folder: Path) -> bool:
+    """Whether a quickstart made the folder before there were markers: by its report, or the names so far."""
+    report = folder / "report.md"
+    if report.is_file():
+        return report.read_bytes().startswith(_TITLE.encode())
+    names = {path.name for path in folder.iterdir()}
+    return "plain" in names and names <= {"tokenizer", "pretrain", *_ARMS}
+
+
 def _report(folder: Path, scores: dict[str, Any], seconds: float) -> str:
     train, dev = read_korquad(_REPOSITORY / _TRAIN), read_korquad(_REPOSITORY / _DEV)
     readers = {arm: load(_REPOSITORY / folder / arm) for arm in _ARMS}
@@ -90,7 +101,7 @@ def _report(folder: Path, scores: dict[str, Any], seconds: float) -> str:
     question = paragraph.questions[0]
     answer = readers["entity-aware"].answer(question.text, paragraph.context)
     lines = [
-        "# korbert quickstart",
+        _TITLE,
         "",
         f"Sample corpus: {len(train.articles)} articles and {len(train)} questions to train on; "
         f"{len(dev.articles)} other articles and {len(dev)} questions to score. Official KorQuAD 1.0 metric, percent.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from korbert.config import FromPretrained
+from korbert.config import FromPretrained, refuse_place_of_init
 from korbert.errors import ConfigError
 from korbert.model import ModelConfig, SpanModel, TaggerModel
 from korbert.tasks.importing import import_model
@@ -18,8 +18,9 @@ _HUGGING_FACE = "hf:"
 def starting_point(config: FromPretrained) -> tuple[Bundle | None, Path]:
     """The pretrained model, if any, and the tokenizer's folder.
 
-    Raises ConfigError where `init` and what it decides are both given, or neither.
+    Raises ConfigError where `init` and what it decides are both given, or neither, or it lies where the run is made.
     """
+    refuse_place_of_init(config.run_dir, config.init)  # a door has done that; here it is for what other tasks start
     if config.init is not None:
         for key in ("model", "tokenizer_path"):
             if getattr(config, key) is not None:
