@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 
@@ -11,6 +12,25 @@ class KorbertError(Exception):
 
 class ConfigError(KorbertError):
     """A setting that cannot be; the message names the key."""
+
+
+def check_range(
+    key: str, value: float | None, least: float, most: float = math.inf, *, above: bool = False, below: bool = False
+) -> None:
+    """Raise ConfigError naming `key` unless `value` is a finite number from `least` to `most`, or None.
+
+    above: `least` itself is not wanted; below: `most` itself is not.
+    """
+    if value is None:
+        return
+    # Written so that NaN, of which every comparison is false, is out of every range, and infinity too.
+    from_least = value > least if above else value >= least
+    to_most = value < most if below or most == math.inf else value <= most
+    if not (from_least and to_most):
+        wanted = f"more than {least}" if above else f"{least} or more"
+        if most != math.inf:
+            wanted += f", {'below' if below else 'at most'} {most}"
+        raise ConfigError(f"{key}: wanted {wanted}, got {value}")
 
 
 class DataError(KorbertError):

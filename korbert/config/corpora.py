@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from korbert.config.doors import SCHEMAS, RunConfig
 from korbert.config.parts import CorpusConfig, EntitiesConfig, TokenizerConfig
 from korbert.data.filters import Filters
+from korbert.errors import check_range
 
 
 @dataclass
@@ -34,6 +35,13 @@ class BuildCorpusConfig(RunConfig):
     entities: EntitiesConfig = field(default_factory=EntitiesConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     filters: Filters = field(default_factory=Filters)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("piece_characters", self.piece_characters, 1)
+        check_range("parts", self.parts, 1)
+        check_range("part", self.part, 0, self.parts, below=True)
+        check_range("wait", self.wait, 0)
 
 
 SCHEMAS["build_corpus_schema"] = BuildCorpusConfig

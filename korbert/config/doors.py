@@ -9,12 +9,21 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from korbert.config.demo import DemoConfig
-from korbert.config.parts import CorpusConfig, DataConfig, EntitiesConfig, ModelSize, TokenizerConfig
+from korbert.config.parts import CorpusConfig, DataConfig, EntitiesConfig, ModelSize, TokenizerConfig, check_given
 from korbert.config.reports import ReportConfig
 from korbert.config.tasks import KorquadTask, PretrainingTask, TaggingTask
+from korbert.data.decoding import DecodingConfig
+from korbert.errors import ConfigError, check_range
 from korbert.training.progress import TrainConfig
 from korbert.training.runtime import RuntimeConfig
 from korbert.training.tracking import TrackerConfig
+
+_SEEDS = 2**32  # as many as numpy's and Python's generators all take
+
+
+def check_seed(key: str, seed: int | None) -> None:
+    """Raise ConfigError naming `key` for a number that is no seed."""
+    check_range(key, seed, 0, _SEEDS, below=True)
 
 
 @dataclass
@@ -25,6 +34,9 @@ class RunConfig:
     seed: int = 42
     data: DataConfig = field(default_factory=DataConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
 
 
 @dataclass
@@ -46,6 +58,10 @@ class PretrainConfig(BaseConfig):
     model: ModelSize = field(default_factory=ModelSize)
     task: PretrainingTask = field(default_factory=PretrainingTask)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_given("init", self.init, "the folder of a pretraining run, or null")
+
 
 @dataclass
 class FromPretrained(BaseConfig):
@@ -59,6 +75,12 @@ class FromPretrained(BaseConfig):
     dropout: float | None = None
     tokenizer_path: str | None = None
     model: ModelSize | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_given("init", self.init, "the folder of a pretraining run, hf:NAME, or null")
+        check_given("tokenizer_path", self.tokenizer_path, "the folder of a tokenizer, or null")
+        check_range("dropout", self.dropout, 0, 1, below=True)
 
 
 @dataclass
@@ -99,6 +121,10 @@ class ReproduceConfig:
     overrides: list[str] = field(default_factory=list)
     data: DataConfig = field(default_factory=DataConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        for seed in self.seeds:
+            check_seed("seeds", seed)
 
 
 @dataclass
@@ -169,6 +195,12 @@ class PredictConfig(RunConfig):
     store: str | None = None
     batch_size: int = 32
     task: KorquadTask = field(default_factory=KorquadTask)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_given("run", self.run, "the folder of a fine-tuning")
+        check_range("batch_size", self.batch_size, 1, 1_000_000)
+        DecodingConfig().changed(self.decoding)
 
 
 @dataclass
@@ -259,6 +291,11 @@ class DownstreamConfig:
     pretraining: list[str] = field(default_factory=list)
     finetuning: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        check_range("downstream.characters", self.characters, 1)
+        for seed in self.seeds:
+            check_seed("downstream.seeds", seed)
+
 
 @dataclass
 class CompareConfig(RunConfig):
@@ -288,6 +325,18 @@ class CompareConfig(RunConfig):
     include: list[str] = field(default_factory=list)
     downstream: DownstreamConfig = field(default_factory=DownstreamConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("measures", "processes"):
+            if not getattr(self, key):
+                raise ConfigError(f"{key}: wanted one or more, got []")
+        for key in ("vocab_sizes", "lengths", "processes"):
+            for number in getattr(self, key):
+                check_range(key, number, 1)
+        check_range("words", self.words, 1)
+        check_range("hidden_size", self.hidden_size, 1)
+        check_range("speed_seconds", self.speed_seconds, 0, above=True)
 
 
 @dataclass
@@ -354,6 +403,11 @@ class GpuStudyConfig:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        check_range("minutes", self.minutes, 0)
+        for seed in self.seeds:
+            check_seed("seeds", seed)
 
 
 @dataclass

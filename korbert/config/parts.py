@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from korbert.encoding import EntityInput, EntityMode
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_range
 from korbert.model.config import ModelConfig
 
 
@@ -52,6 +52,10 @@ class TokenizerConfig:
     character_coverage: float = 0.9995
     train_characters: int = 20_000_000
     normalizer: NormalizerConfig = field(default_factory=NormalizerConfig)
+
+    def __post_init__(self) -> None:
+        check_range("tokenizer.character_coverage", self.character_coverage, 0, 1, above=True)
+        check_range("tokenizer.train_characters", self.train_characters, 1)
 
 
 @dataclass
@@ -109,6 +113,10 @@ class CorpusConfig:
     max_documents: int | None = None
     holdout: float = 0.01
 
+    def __post_init__(self) -> None:
+        check_range("corpus.max_documents", self.max_documents, 1)
+        check_range("corpus.holdout", self.holdout, 0, 1, below=True)
+
 
 @dataclass
 class ModelSize:
@@ -133,6 +141,12 @@ class ModelSize:
             return ModelConfig(vocab_size=vocab_size, entity_types=entity_types, **asdict(self))
         except ValueError as error:
             raise ConfigError(str(error)) from None
+
+
+def check_given(key: str, path: str | None, wanted: str) -> None:
+    """Raise ConfigError naming `key` for a path that is empty, which would be the working directory."""
+    if path is not None and not path.strip():
+        raise ConfigError(f"{key}: wanted {wanted}, got {path!r}")
 
 
 def expand_root(pattern: str, data: DataConfig) -> str:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from hydra.core.config_store import ConfigStore
 
 from korbert.config.doors import SCHEMAS, PretrainConfig
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_range
+
+_MOST_DEVICES = 1_000_000
 
 
 @dataclass
@@ -35,13 +37,18 @@ class PlanConfig(PretrainConfig):
     against: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("devices", self.devices, 1, _MOST_DEVICES)
+        check_range("scaling", self.scaling, 0, 1)
+        check_range("shard_tokens", self.shard_tokens, 1)
+        for key in ("characters", "tokens_per_character"):
+            check_range(key, getattr(self, key), 0, above=True)
         if (self.peak_teraflops is None) != (self.peak_share is None):
             raise ConfigError(
                 "peak_teraflops, peak_share: wanted both or neither: the peak of a device, and the share of it that is "
                 f"assumed to be reached, got {self.peak_teraflops} and {self.peak_share}"
             )
-        if self.peak_teraflops is not None and not self.peak_teraflops > 0:
-            raise ConfigError(f"peak_teraflops: wanted more than 0, got {self.peak_teraflops}")
+        check_range("peak_teraflops", self.peak_teraflops, 0, above=True)
         if self.peak_share is not None and not 0 < self.peak_share <= 1:
             raise ConfigError(f"peak_share: wanted a share above 0, at most 1, got {self.peak_share}")
 

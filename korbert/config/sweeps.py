@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from korbert.config.doors import RunConfig
+from korbert.config.doors import RunConfig, check_seed
 from korbert.config.parts import CorpusConfig, EntitiesConfig, TokenizerConfig
 from korbert.errors import ConfigError
 from korbert.training.tracking import TrackerConfig
@@ -35,6 +35,8 @@ class PipelineConfig(RunConfig):
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_seed("pretraining_seed", self.pretraining_seed)
         if self.until not in (None, "pretraining"):
             raise ConfigError(f"until: {self.until!r} is unknown, wanted pretraining or null")
 

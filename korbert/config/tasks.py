@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, replace
 
 from omegaconf import MISSING
 
+from korbert.config.parts import check_given
 from korbert.data.decoding import DecodingConfig
 from korbert.data.masking import MaskingConfig
 from korbert.data.selection import SelectionConfig
 from korbert.data.tagging import TagsConfig
 from korbert.data.windows import WindowConfig
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_range
 from korbert.model.electra import ReplacedTokenModel
+
+_MOST_LETTERS = 512  # longer than any token, and scores for so many still fit into memory
 
 
 @dataclass
@@ -25,6 +29,9 @@ class CurriculumStage:
     start: float = MISSING
     max_length: int = MISSING
     selection: float | None = None
+
+    def __post_init__(self) -> None:
+        check_range("task.curriculum: selection", self.selection, 0, 1)
 
 
 @dataclass
@@ -48,12 +55,16 @@ class PretrainingTask:
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     curriculum: list[CurriculumStage] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        check_range("task.short_share", self.short_share, 0, 1)
+        check_range("task.validation_examples", self.validation_examples, 1)
+
     def stages(self) -> list[CurriculumStage]:
         """The parts of the run, one without a curriculum. Raises ConfigError for starts that do not rise from 0."""
         if not self.curriculum:
             return [CurriculumStage(0.0, self.max_length, self.selection.share)]
         starts = [stage.start for stage in self.curriculum]
-        if starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= 1:
+        if starts[0] != 0 or not all(one < next_one for one, next_one in itertools.pairwise([*starts, 1])):
             raise ConfigError(f"task.curriculum: wanted starts that rise from 0 to below 1, got {starts}")
         share = self.selection.share
         return [replace(s, selection=share if s.selection is None else s.selection) for s in self.curriculum]
@@ -89,8 +100,11 @@ class KorquadTask:
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
 
     def __post_init__(self) -> None:
-        if self.letters < 0:
-            raise ConfigError(f"task.letters: wanted 0 or more, got {self.letters}")
+        for name in self.train if isinstance(self.train, list) else []:  # MISSING is text
+            check_given("task.train", name, "files of questions")
+        check_given("task.test", self.test, "a file of questions")
+        check_range("task.validation_share", self.validation_share, 0, 1, below=True)
+        check_range("task.letters", self.letters, 0, _MOST_LETTERS)
 
 
 @dataclass

@@ -11,21 +11,24 @@ import contextlib
 import functools
 import gc
 import itertools
+import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from korbert.data.windows import Window
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_range
 from korbert.morphology import PARTICLE_TAGS, Analyser, make_analyser
 from korbert.text import blank_mask
 
 FloatArray = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 _BLOCK = 1024  # windows at a time
+_MOST = 1_000_000  # answers, and tokens of one; no text has as many
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 class Candidate(NamedTuple):
@@ -60,10 +63,25 @@ class DecodingConfig:
 
     def __post_init__(self) -> None:
         for key in ("n_best", "max_answer_length"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"task.decoding.{key}: wanted 1 or more, got {getattr(self, key)}")
-        if self.temperature <= 0:
-            raise ConfigError(f"task.decoding.temperature: wanted more than 0, got {self.temperature}")
+            check_range(f"task.decoding.{key}", getattr(self, key), 1, _MOST)
+        check_range("task.decoding.temperature", self.temperature, 0, above=True)
+        if self.trim_josa is not None:  # an unknown one is refused now, not after training; none is started
+            make_analyser(self.trim_josa, "task.decoding.trim_josa")
+
+    def changed(self, values: Mapping[str, Any]) -> DecodingConfig:
+        """With these values in the place of its own. Raises ConfigError naming decoding.KEY for one that cannot be."""
+        kinds = typing.get_type_hints(DecodingConfig)
+        for key, value in values.items():
+            if key not in kinds:
+                raise ConfigError(f"decoding.{key}: unknown, wanted some of {', '.join(kinds)}")
+            kind = kinds[key]
+            fits = isinstance(value, float | int if kind is float else kind)
+            if not fits or (isinstance(value, bool) and kind is not bool):  # to Python a bool is an int
+                raise ConfigError(f"decoding.{key}: wanted {_KINDS.get(kind, 'a name or null')}, got {value!r}")
+        try:
+            return replace(self, **values)
+        except ConfigError as error:
+            raise ConfigError(str(error).removeprefix("task.")) from None
 
 
 class Logits(NamedTuple):

@@ -40,7 +40,7 @@ class MaskingConfig:
     def __post_init__(self) -> None:
         if not 0.0 < self.rate < 1.0:
             raise ConfigError(f"task.masking.rate: wanted a share between 0 and 1, got {self.rate}")
-        if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1:
+        if not (self.mask_share >= 0 and self.random_share >= 0 and self.mask_share + self.random_share <= 1):
             raise ConfigError(
                 "task.masking: mask_share and random_share must not be negative and sum to at most 1, got "
                 f"{self.mask_share} and {self.random_share}"

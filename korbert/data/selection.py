@@ -62,6 +62,8 @@ class SelectionConfig:
         for key in ("share", "inside", "echo", "words", "drop", "hint"):
             if not 0.0 <= getattr(self, key) <= 1.0:
                 raise ConfigError(f"task.selection.{key}: wanted a share between 0 and 1, got {getattr(self, key)}")
+        if self.masking_rate is not None and not 0.0 < self.masking_rate < 1.0:
+            raise ConfigError(f"task.selection.masking_rate: wanted a share between 0 and 1, got {self.masking_rate}")
         if self.question_length < 4:
             raise ConfigError(f"task.selection.question_length: wanted 4 or more, got {self.question_length}")
 

@@ -16,9 +16,11 @@ import numpy.typing as npt
 from korbert.data.korquad import Answer, KorquadDataset, Paragraph, Question
 from korbert.encoding import Encoding, EntityInput, EntityMode, balanced, encode
 from korbert.entities import EntityAnnotator
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_range
 from korbert.text import AnnotatedText, IntArray, place_of, trim
 from korbert.tokenizers import SpecialTokens, Tokenizer
+
+_LONGEST = 1_000_000  # tokens of a window; no model reads as many
 
 
 @dataclass
@@ -30,7 +32,9 @@ class WindowConfig:
     max_question_length: int = 64
 
     def __post_init__(self) -> None:
-        if self.doc_stride < 0 or self.room <= self.doc_stride:
+        for key, least in (("max_length", 1), ("doc_stride", 0), ("max_question_length", 1)):
+            check_range(f"task.window.{key}", getattr(self, key), least, _LONGEST)
+        if self.room <= self.doc_stride:
             raise ConfigError(
                 f"task.window: max_length={self.max_length} leaves {self.room} context tokens beside a question of "
                 f"max_question_length={self.max_question_length}; that must be more than doc_stride={self.doc_stride}"

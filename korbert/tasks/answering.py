@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,5 @@ def _settle_questions(config: PredictConfig) -> None:
 
 
 def decoding_of(config: PredictConfig, before: DecodingConfig) -> DecodingConfig:
-    """As in fine-tuning, but for what `config.decoding` says. Raises ConfigError for an unknown key."""
-    unknown = config.decoding.keys() - vars(before).keys()
-    if unknown:
-        raise ConfigError(f"decoding.{min(unknown)}: unknown, wanted some of {', '.join(vars(before))}")
-    return replace(before, **config.decoding)
+    """As in fine-tuning, but for what `config.decoding` says. Raises ConfigError for what cannot be."""
+    return before.changed(config.decoding)

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_range
 from korbert.model.encoder import FusedLinear, Layer
 
 # Of x + x³ + x⁵ in one Newton-Schulz iteration, chosen to lift small singular values fast (Jordan et al. 2024).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
+_HIGHEST = 100  # of rates and decay, far above what any model learns with
 
 
 @dataclass
@@ -37,14 +38,16 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in ("adamw", "muon"):
-            raise ConfigError(f"optimizer.kind: {self.kind!r} is unknown, wanted adamw or muon")
-        for key in ("learning_rate", "matrix_learning_rate", "max_gradient_norm"):
-            if not getattr(self, key) > 0:
-                raise ConfigError(f"optimizer.{key}: wanted more than 0, got {getattr(self, key)}")
+            raise ConfigError(f"train.optimizer.kind: {self.kind!r} is unknown, wanted adamw or muon")
+        for key in ("learning_rate", "matrix_learning_rate"):
+            check_range(f"train.optimizer.{key}", getattr(self, key), 0, _HIGHEST, above=True)
+        check_range("train.optimizer.max_gradient_norm", self.max_gradient_norm, 0, above=True)
+        check_range("train.optimizer.weight_decay", self.weight_decay, 0, _HIGHEST)
+        check_range("train.optimizer.epsilon", self.epsilon, 0, 1)
         if not 0 <= self.warmup <= 1:
-            raise ConfigError(f"optimizer.warmup: wanted a share of the run, 0 to 1, got {self.warmup}")
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"optimizer.momentum: wanted 0 <= momentum < 1, got {self.momentum}")
+            raise ConfigError(f"train.optimizer.warmup: wanted a share of the run, 0 to 1, got {self.warmup}")
+        for key in ("beta1", "beta2", "momentum"):
+            check_range(f"train.optimizer.{key}", getattr(self, key), 0, 1, below=True)
 
 
 def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:

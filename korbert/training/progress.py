@@ -10,8 +10,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_range
 from korbert.training.optimizer import OptimizerConfig
+
+# Far above any run, so that what is refused are slips, which would end in an overflow or for want of memory.
+_MOST_EXAMPLES = 1_000_000  # of a batch, and batches of a step
+_MOST_STEPS, _MOST_EPOCHS, _MOST_TOKENS = 10**12, 10**6, 10**15
 
 
 @dataclass
@@ -43,12 +47,12 @@ class TrainConfig:
                 f"train: give one of {', '.join(f'train.{key}' for key in LENGTHS)} (the others null), "
                 f"got {', '.join(given) or 'none'}"
             )
-        for key in ("batch_size", "accumulation", "log_every"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"train.{key}: wanted 1 or more, got {getattr(self, key)}")
-        for key in ("steps", "epochs", "tokens"):
-            if getattr(self, key) is not None and not getattr(self, key) > 0:
-                raise ConfigError(f"train.{key}: wanted more than 0, got {getattr(self, key)}")
+        for key in ("batch_size", "accumulation"):
+            check_range(f"train.{key}", getattr(self, key), 1, _MOST_EXAMPLES)
+        for key, least in (("log_every", 1), ("evaluate_every", 0), ("checkpoint_every", 0)):
+            check_range(f"train.{key}", getattr(self, key), least, _MOST_STEPS)
+        for key, most in (("steps", _MOST_STEPS), ("epochs", _MOST_EPOCHS), ("tokens", _MOST_TOKENS)):
+            check_range(f"train.{key}", getattr(self, key), 0, most, above=True)
         if self.clock not in ("wall", "cpu"):
             raise ConfigError(f"train.clock: {self.clock!r} is unknown, wanted wall or cpu")
         _ = self.budget_seconds  # one that cannot be read is refused here
@@ -59,9 +63,10 @@ class TrainConfig:
         if self.budget is None:
             return None
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", self.budget.strip())
-        if match is None or float(match[1]) == 0:
+        seconds = 0.0 if match is None else float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+        if not 0 < seconds < math.inf:
             raise ConfigError(f"train.budget: wanted a time such as 90s, 20m or 1.5h, got {self.budget!r}")
-        return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+        return seconds
 
     def total_steps(self, batches_per_epoch: Callable[[], int]) -> int | None:
         """Optimizer steps of the whole run, where they are known beforehand."""

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_range
 from korbert.model.encoder import Layer
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
+_MOST_PROCESSES = 4096  # and threads; more than a machine has cores
 _USUAL_MMAP_MAX, _LARGEST_MMAP_THRESHOLD = 1 << 16, 1 << 25
 
 
@@ -36,6 +37,10 @@ class RuntimeConfig:
     workers: int = 2
     loader_workers: int | None = None
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for key, least in (("workers", 0), ("loader_workers", 0), ("threads", 1)):
+            check_range(f"runtime.{key}", getattr(self, key), least, _MOST_PROCESSES)
 
 
 @dataclass(frozen=True, slots=True)
