@@ -447,3 +447,8 @@ def test_an_empty_name_is_no_folder_of_a_run(repository: Path) -> None:
         assert done.returncode == 1
         assert "error: run_dir: wanted a folder, got an empty name" in done.stderr
     assert not {"hydra", "log.txt", "config.json", "multirun.yaml"} & {path.name for path in repository.iterdir()}
+
+
+def test_doors_without_a_run_folder_leave_nothing_behind(repository: Path, tmp_path: Path) -> None:
+    run_door("runs", "list", f"records={tmp_path / 'records.sqlite'}", ok=False)
+    assert not (repository / "runs.log").exists()
