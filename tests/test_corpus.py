@@ -71,6 +71,8 @@ def test_all_formats_give_the_same_documents(tmp_path: Path, kind: str, text: st
         ("a.jsonl", b'{"title": "a"}\n', 'a.jsonl: line 1: wanted an object with a string "text"'),
         ("a.jsonl", b'{"text": 3}\n', 'line 1: wanted an object with a string "text"'),
         ("a.jsonl", b"[1]\n", "line 1: wanted an object"),
+        ("a.jsonl", b'{"text": "a"}\n{"id": ' + b"9" * 5000, "a.jsonl: line 2: a number that cannot be read"),
+        ("a.jsonl", b"[" * 100_000, "a.jsonl: line 1: brackets within brackets, deeper than can be read"),
         ("a.csv", b"a,b\n", "a.csv: file name: wanted .txt, .jsonl or .xml"),
         ("corpus", b"a", "corpus: file name: wanted .txt, .jsonl or .xml"),
         ("a.txt.gz", b"not gzip", "a.txt.gz: after line 0: cannot be read on"),
