@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import logging
@@ -130,6 +131,20 @@ def _sync_folder(folder: Path) -> None:
         pass
     finally:
         os.close(handle)
+
+
+def matching(pattern: str) -> list[Path]:
+    """Files and folders of a name in which `*`, `?`, `[…]` and `**` stand for others, in order of their names.
+
+    As far as the name is that of something that is there, as of `a[1].txt`, it is taken as it is.
+    """
+    parts = Path(pattern).parts
+    known = next((n for n in range(len(parts), 0, -1) if os.path.lexists(Path(*parts[:n]))), 0)
+    there = Path(*parts[:known])
+    if known == len(parts):
+        return [there] if parts else []
+    rest = str(Path(*parts[known:]))
+    return sorted(there / name for name in glob.glob(rest, root_dir=there, recursive=True))
 
 
 def write_bytes_atomically(path: Path, content: bytes, scratch: Path | None = None) -> None:

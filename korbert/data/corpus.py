@@ -8,7 +8,6 @@ compressed).
 
 from __future__ import annotations
 
-import glob
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from korbert.data.wikidump import Article, Page, extract, read_pages
 from korbert.errors import DataError, KorbertError
+from korbert.files import matching
 from korbert.lines import kind_of, parse_json, read_lines
 from korbert.text import AnnotatedText, Span
 
@@ -29,7 +29,7 @@ _MIN_SENTENCE = 10  # characters; shorter ones ("1. ", "Mr. ") stay with what fo
 
 
 def expand_paths(patterns: Iterable[str]) -> list[Path]:
-    """Resolve file names and glob patterns, each pattern's matches in name order.
+    """Resolve file names and glob patterns, each pattern's matches in name order, see `korbert.files.matching`.
 
     Raises DataError for a pattern that matches no file, and for a name that is a folder's.
     """
@@ -37,7 +37,7 @@ def expand_paths(patterns: Iterable[str]) -> list[Path]:
     for pattern in patterns:
         if Path(pattern).is_dir():
             raise DataError(pattern, "corpus.files", f"a folder; wanted a file, or a pattern such as {pattern}/*.txt")
-        found = sorted(path for name in glob.glob(pattern, recursive=True) if not (path := Path(name)).is_dir())
+        found = [path for path in matching(pattern) if not path.is_dir()]
         if not found:
             raise DataError(pattern, "corpus.files", "no such file, and no file matches it as a pattern")
         paths += found
