@@ -240,11 +240,12 @@ def _mentions(
     lasts = starts.searchsorted(edges[:, 1], side="left").tolist()
     mentions: list[tuple[int, int, int]] = []
     previous = 0
-    for (_, end, kind), first, last in zip(entities, firsts, lasts, strict=True):
+    for (_, _, kind), first, last in zip(entities, firsts, lasts, strict=True):
         first = max(first, previous)
-        while last < len(ends) and starts[last] == ends[last] == end:
-            last += 1  # the rest of an expanded character, which has no characters of its own
         if first < last:
+            end = ends[last - 1]  # of its last token, which may go on where the entity ends
+            while last < len(ends) and starts[last] == ends[last] == end:
+                last += 1  # the rest of a character of several tokens, of which the first has it all
             mentions.append((first, last, kind))
             previous = last
     return mentions

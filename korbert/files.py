@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import logging
 import os
 import re
+import reprlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
 from korbert.errors import ConfigError, DataError, WriteError
+from korbert.text import LONE_SURROGATE
 
 log = logging.getLogger(__name__)
+_GLIMPSE = reprlib.Repr()
+_GLIMPSE.maxlevel = 1  # an object's own texts and numbers, nothing of what is in its objects and lists
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -127,6 +133,20 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def matching(pattern: str) -> list[Path]:
+    """Files and folders of a name in which `*`, `?`, `[…]` and `**` stand for others, in order of their names.
+
+    As far as the name is that of something that is there, as of `a[1].txt`, it is taken as it is.
+    """
+    parts = Path(pattern).parts
+    known = next((n for n in range(len(parts), 0, -1) if os.path.lexists(Path(*parts[:n]))), 0)
+    there = Path(*parts[:known])
+    if known == len(parts):
+        return [there] if parts else []
+    rest = str(Path(*parts[known:]))
+    return sorted(there / name for name in glob.glob(rest, root_dir=there, recursive=True))
+
+
 def write_bytes_atomically(path: Path, content: bytes, scratch: Path | None = None) -> None:
     """Write `content` so that `path` holds either its old content or all of the new, even after a crash.
 
@@ -143,7 +163,13 @@ def write_text_atomically(path: Path, text: str, scratch: Path | None = None) ->
 
 def write_json_atomically(path: Path, value: Any, scratch: Path | None = None) -> None:
     """Write readable JSON (UTF-8, indented) atomically."""
-    write_text_atomically(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n", scratch)
+    write_text_atomically(path, json_text(value, indent=2) + "\n", scratch)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """A value as readable JSON; half of a surrogate pair, which no UTF-8 file can hold, is an escape."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return LONE_SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
 def read_text(path: Path) -> str:
@@ -160,15 +186,41 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises DataError naming line and column where it is broken."""
-    try:
-        value = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        raise DataError(path, where, f"broken JSON ({error.msg})") from None
+    """Read a JSON object. Raises DataError as `json_value` does, and where the file holds something else."""
+    value = json_value(path, read_text(path))
     if not isinstance(value, dict):
         raise DataError(path, "top level", f"wanted a JSON object, found {type(value).__name__}")
     return value
+
+
+def json_value(path: Path, text: str, line: int | None = None) -> Any:
+    """The value of a file of JSON, of which `text` is all; given a line's number, of that line of JSON Lines.
+
+    Raises DataError naming line and column where it is broken, and where numbers are too long or brackets too deep to
+    be read. In a file a key that an object has twice is one too: Python would take the last one and lose the others.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys(path) if line is None else None)
+    except json.JSONDecodeError as error:
+        where = f"line {line or error.lineno} column {error.colno}"
+        raise DataError(path, where, f"broken JSON ({error.msg})") from None
+    except RecursionError:
+        problem = "brackets within brackets, deeper than can be read"
+    except ValueError as error:  # Python reads no integer of thousands of digits
+        problem = f"a number that cannot be read ({str(error).partition(';')[0]})"
+    raise DataError(path, "content" if line is None else f"line {line}", problem)
+
+
+def _unique_keys(path: Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            problem = f"occurs twice in one object, {_GLIMPSE.repr(value)}, where only one can be meant"
+            raise DataError(path, f"key {twice!r}", problem)
+        return value
+
+    return unique
 
 
 def write_sealed_json(path: Path, value: Mapping[str, Any], scratch: Path | None = None) -> None:

@@ -6,7 +6,6 @@ import bz2
 import contextlib
 import gzip
 import io
-import json
 import lzma
 import sys
 import zlib
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from korbert.errors import DataError, KorbertError
-from korbert.text import LONE_SURROGATE
+from korbert.files import json_text, json_value
 
 
 def _open_zst(path: Path, mode: str) -> Any:
@@ -88,14 +87,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def json_line(value: Any) -> str:
-    """A value as a line of JSON, readable where it can be: half of a surrogate pair is text that no file can hold."""
-    line = json.dumps(value, ensure_ascii=False)
-    return f"{json.dumps(value) if LONE_SURROGATE.search(line) else line}\n"
+    """A value as a line of JSON."""
+    return f"{json_text(value)}\n"
 
 
 def parse_json(path: Path, number: int, line: str) -> Any:
-    """A line's JSON value. Raises DataError naming line and column."""
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(path, f"line {number} column {error.colno}", f"broken JSON ({error.msg})") from None
+    """A line's JSON value. Raises DataError as `json_value` does."""
+    return json_value(path, line, number)

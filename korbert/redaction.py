@@ -1,7 +1,7 @@
 """Secrets of the environment stay out of what korbert writes: configurations, records, logs, notes of failures.
 
-A secret is the value of a variable whose name says so, such as WANDB_API_KEY, HF_TOKEN or PGPASSWORD, and what stands
-before the @ of an address, as in https://user:password@host.
+A secret is the value of a variable whose name says so, such as WANDB_API_KEY, HF_TOKEN, GITHUB_PAT or MYSQL_PWD, and
+what stands before the @ of an address, as in https://user:password@host or https://token@host.
 """
 
 from __future__ import annotations
@@ -15,15 +15,28 @@ from typing import Any
 from korbert.errors import ConfigError
 
 HIDDEN = "[hidden]"
-_SECRET_NAME = re.compile(r"(^|_)(KEY|TOKEN)$|PASSW|PASSPHRASE|SECRET", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"(^|_)((API|AUTH)?(KEY|TOKEN)|PAT|PASS)$|_PWD$|PASSW|PASSPHRASE|SECRET", re.IGNORECASE)
 _SHORTEST = 8  # characters; shorter values, such as "false", occur in any text
-_IN_ADDRESS = re.compile(r"(?<=://)[^\s/@:'\"]{0,256}:[^\s/'\"]{1,256}(?=@)")
+# A user and a password, in which people leave "/" and "@" as they are: up to the last @, because rather a port and path
+# are hidden than the rest of a password kept. A name alone is a token on the web; the one of ssh://git@host is a login.
+_IN_ADDRESS = re.compile(
+    r"(?<=://)[^\s/@:'\"]*:(?:(?!://)[^\s'\"])*(?=@)|(?:(?<=http://)|(?<=https://))[^\s/@:'\"]+(?=@)", re.IGNORECASE
+)
 
 
 def _secrets() -> dict[str, str]:
     """Value → the name of its variable, the longest value first: one may be a part of another."""
-    found = {value: name for name, value in os.environ.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST}
+    found = {
+        value: name
+        for name, value in os.environ.items()
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST and not _is_folder(value)
+    }
     return dict(sorted(found.items(), key=lambda pair: -len(pair[0])))
+
+
+def _is_folder(value: str) -> bool:
+    """As OLD_PWD is."""
+    return os.path.isdir(value)  # noqa: PTH112 - of Path's own a long key is an error
 
 
 def redacted(text: str) -> str:
@@ -47,7 +60,7 @@ def refuse_secrets(words: Sequence[str]) -> None:
     for word in words:
         name = next((name for value, name in _secrets().items() if value in word), None)
         if name is not None or _IN_ADDRESS.search(word):
-            what = "a password" if name is None else f"the value of {name}"
+            what = "a password or a token" if name is None else f"the value of {name}"
             raise ConfigError(
                 f"{word.partition('=')[0]}: has {what} in it, and a run keeps its command line; leave it to the "
                 "environment"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,17 @@ def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert found.keys() == shares.keys() == limits.keys()
     assert results["left out"].keys() == {"kiwi", "mecab+kiwi"}
     assert all("pip install kiwipiepy" in why for why in results["left out"].values())
+
+
+def test_half_a_surrogate_pair_is_annotated(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: Path
+) -> None:
+    text = (sample / "KorQuAD_sample_dev.json").read_text("utf-8").replace('"context": "', '"context": " \\ud800 ')
+    text = re.sub(r'(?<="answer_start": )\d+', lambda start: str(int(start[0]) + 3), text)
+    (tmp_path / "dev.json").write_text(text, "utf-8")
+    chosen = ("annotators=[none]", f"korquad={tmp_path / 'dev.json'}", "tokenizers=[]")
+    (row,) = evaluate(repository, tmp_path, monkeypatch, *chosen)["results"]["KorQuAD answers"]
+    assert row["apart"] == 100
 
 
 @pytest.mark.parametrize(

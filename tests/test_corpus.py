@@ -50,6 +50,22 @@ def test_a_folder_is_no_file_of_a_corpus(tmp_path: Path) -> None:
         expand_paths([str(tmp_path / "b*")])
 
 
+def test_names_with_brackets_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And patterns where nothing is called so."""
+    folder = tmp_path / "data[1]"
+    (folder / "in").mkdir(parents=True)
+    for name in ("a[1].txt", "a1.txt", "a2.txt", "in/*.txt", "in/b.txt"):
+        (folder / name).touch()
+    found = {
+        "a[1].txt": ["a[1].txt"], "a[12].txt": ["a1.txt", "a2.txt"], "in/*.txt": ["in/*.txt"],
+        "**/*.txt": ["a1.txt", "a2.txt", "a[1].txt", "in/*.txt", "in/b.txt"], "i?/b*": ["in/b.txt"],
+    }  # fmt: skip
+    monkeypatch.chdir(folder)
+    for pattern, names in found.items():
+        assert expand_paths([pattern]) == list(map(Path, names))
+        assert expand_paths([str(folder / pattern)]) == [folder / name for name in names]
+
+
 @pytest.mark.parametrize("ending", ["", ".gz", ".xz", ".bz2", ".zst"])
 @pytest.mark.parametrize(("kind", "text"), [(".txt", TEXT), (".jsonl", JSON)])
 def test_all_formats_give_the_same_documents(tmp_path: Path, kind: str, text: str, ending: str) -> None:
@@ -71,6 +87,8 @@ def test_all_formats_give_the_same_documents(tmp_path: Path, kind: str, text: st
         ("a.jsonl", b'{"title": "a"}\n', 'a.jsonl: line 1: wanted an object with a string "text"'),
         ("a.jsonl", b'{"text": 3}\n', 'line 1: wanted an object with a string "text"'),
         ("a.jsonl", b"[1]\n", "line 1: wanted an object"),
+        ("a.jsonl", b'{"text": "a"}\n{"id": ' + b"9" * 5000, "a.jsonl: line 2: a number that cannot be read"),
+        ("a.jsonl", b"[" * 100_000, "a.jsonl: line 1: brackets within brackets, deeper than can be read"),
         ("a.csv", b"a,b\n", "a.csv: file name: wanted .txt, .jsonl or .xml"),
         ("corpus", b"a", "corpus: file name: wanted .txt, .jsonl or .xml"),
         ("a.txt.gz", b"not gzip", "a.txt.gz: after line 0: cannot be read on"),

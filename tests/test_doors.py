@@ -16,8 +16,11 @@ import torch
 from doors import run_door
 
 import korbert
+from korbert.data.korquad import read_korquad, read_predictions
 from korbert.errors import DataError, KorbertError
 from korbert.files import read_json, write_json_atomically
+from korbert.metrics import score_predictions
+from korbert.study.answers import digest_of
 from korbert.training.bundle import load_bundle
 
 TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "runtime.threads=1", "runtime.workers=1")
@@ -408,6 +411,27 @@ def test_a_fine_tuned_model_answers_again(finetuned: Path, tmp_path: Path) -> No
     (folded / "config.json").unlink()
     done = run_door(call[0], f"run={folded}", f"run_dir={tmp_path / 'unsaid'}", ok=False)
     assert f"task=own: run={folded} does not say what it was scored on: give task=" in done.stderr
+
+
+def test_half_a_surrogate_pair_in_an_id_comes_through(sample: Path, finetuned: Path, tmp_path: Path) -> None:
+    """Read, predicted, written, read again and scored as any other name of the question."""
+    data = read_json(sample / "KorQuAD_sample_dev.json")
+    question = data["data"][0]["paragraphs"][0]["qas"][0]
+    plain, question["id"] = question["id"], "\ud800"
+    data["data"] = data["data"][:2]
+    path, run = tmp_path / "dev.json", tmp_path / "run"
+    write_json_atomically(path, data)
+    run_door(
+        "predict_korquad", f"run={finetuned}", f"task.test={path}", "runtime.threads=1", f"run_dir={run}",
+        f"data.cache={tmp_path / 'cache'}",
+    )  # fmt: skip
+    found, before = (read_predictions(folder / "predictions.json") for folder in (run, finetuned))
+    assert found["\ud800"] == before[plain]
+    assert read_json(run / "nbest.json")["\ud800"]["answers"][0]["text"] == found["\ud800"]
+    results = read_json(run / "record.json")["results"]
+    dataset = read_korquad(path)
+    assert results["f1"] == score_predictions(dataset.gold(), found).f1
+    assert digest_of(dataset) != digest_of(read_korquad(sample / "KorQuAD_sample_dev.json"))  # a report asks for it
 
 
 def test_a_fine_tuned_model_reads_damaged_entities(finetuned: Path, tmp_path: Path) -> None:

@@ -162,6 +162,25 @@ def test_every_mention_decodes_back(tokenizers: dict[str, Tokenizer], name: str,
 
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=200, deadline=None)
+@given(annotated=annotated_texts(), cut=st.booleans())
+@example(annotated=AnnotatedText("한e\u0301나", (Span(1, 2),)), cut=True)
+@example(annotated=AnnotatedText("\u1112\u1161\u11ab나", (Span(0, 1), Span(2, 4))), cut=True)
+def test_no_marker_stands_in_a_character(
+    tokenizers: dict[str, Tokenizer], name: str, annotated: AnnotatedText, cut: bool
+) -> None:
+    """An entity that ends in one has all of it: bytes and jamo of a character stay together."""
+    encoding = encode(annotated, tokenizers[name], cut=cut)
+    is_marker = (encoding.token_ids == ENT) | (encoding.token_ids == ENT_END)
+    numbers = np.cumsum(~is_marker)  # of tokens up to each place
+    tokens = encoding.take(np.flatnonzero(~is_marker))
+    for number in numbers[is_marker].tolist():
+        if 0 < number < len(tokens):
+            goes_on = tokens.starts[number] == tokens.ends[number] == tokens.ends[number - 1]
+            assert not goes_on, printed(encoding, annotated.text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=200, deadline=None)
 @given(annotated=annotated_texts())
 def test_modes_agree_on_the_tokens(tokenizers: dict[str, Tokenizer], name: str, annotated: AnnotatedText) -> None:
     """SPLIT, MARKERS, EMBEDDING and BOTH have the same ordinary tokens; markers and ids are all they differ in."""

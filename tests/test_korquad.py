@@ -27,6 +27,7 @@ from korbert.data.korquad import (
     write_predictions,
 )
 from korbert.errors import ConfigError, DataError
+from korbert.lines import json_line
 
 CONTEXT = "세종은 조선의 왕이다. 세종의 이름은 이도이다."
 GOOD: dict[str, Any] = {
@@ -152,6 +153,23 @@ def test_a_file_that_is_not_json(tmp_path: Path) -> None:
         read_korquad(tmp_path / "bad.json")
 
 
+LONG, DEEP = "9" * 5000, "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"version": "KorQuAD_v1.0_test", "data": [], "data": []}', r"key 'data': occurs twice in one object, \{"),
+        (json.dumps(GOOD).replace('"id": "q2"', '"id": "q2", "id": "q3"'), r"key 'id': occurs twice .*'id': 'q3'"),
+        (json.dumps(GOOD).replace(": 13", f": {LONG}"), r"content: a number that cannot be read \(.*5000 digits\)$"),
+        (json.dumps(GOOD).replace(": 13", f": {DEEP}"), "content: brackets within brackets, deeper than can be read"),
+    ],
+)
+def test_a_file_that_would_not_be_read_as_it_is_written(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=rf"bad\.json: {message}"):
+        read_korquad(write(tmp_path / "bad.json", text))
+
+
 KORQUAD_2: dict[str, Any] = {
     "version": "KorQuAD_v2.1_dev",
     "data": [
@@ -206,7 +224,7 @@ def make_dataset(sizes: list[int], name: str = "x") -> KorquadDataset:
 def reference_folds(dataset: KorquadDataset) -> list[set[str]]:
     """The protocol's sentence, word for word, over titles."""
     articles = [(a.title, sum(len(p.questions) for p in a.paragraphs)) for a in dataset.articles]
-    articles.sort(key=lambda item: hashlib.sha256(item[0].encode()).hexdigest())
+    articles.sort(key=lambda item: hashlib.sha256(item[0].encode("utf-8", "surrogatepass")).hexdigest())
     articles.sort(key=lambda item: item[1], reverse=True)
     folds: list[set[str]] = [set() for _ in range(5)]
     counts = [0] * 5
@@ -217,9 +235,9 @@ def reference_folds(dataset: KorquadDataset) -> list[set[str]]:
     return folds
 
 
-@given(st.lists(st.integers(0, 9), min_size=5, max_size=30))
-def test_folds_follow_the_protocol_and_share_no_article(sizes: list[int]) -> None:
-    dataset = make_dataset(sizes)
+@given(st.lists(st.integers(0, 9), min_size=5, max_size=30), st.sampled_from(["x", "세종", "\ud800"]))
+def test_folds_follow_the_protocol_and_share_no_article(sizes: list[int], name: str) -> None:
+    dataset = make_dataset(sizes, name)
     folds = korquad_dev_5fold(dataset)
     assert [{dataset.articles[i].title for i in fold} for fold in folds] == reference_folds(dataset)
     assert sorted(i for fold in folds for i in fold) == list(range(len(sizes)))
@@ -252,17 +270,35 @@ def test_predictions_round_trip(tmp_path: Path) -> None:
     write_predictions(path, predictions)
     assert read_predictions(path) == predictions
     assert list(read_predictions(path)) == ["q2", "q1"]
+    assert '세종 \\"대왕\\"' in path.read_text("utf-8")
+
+
+def test_halves_of_surrogate_pairs_come_through_predictions(tmp_path: Path) -> None:
+    """A file of JSON may have them, as escapes, and any reader of JSON must be able to read what is written."""
+    predictions = {"\ud800": "가\udfff\\\ud83d", "\\ud800": "\\\\ud800"}
+    path = tmp_path / "predictions.json"
+    write_predictions(path, predictions)
+    assert json.loads(path.read_text("utf-8")) == read_predictions(path) == predictions
+
+
+@given(st.text(st.characters(categories=["Cs", "Lo", "Po"])))
+def test_any_text_comes_through_json(text: str) -> None:
+    written = json_line([text, {text: text}])
+    assert json.loads(written.encode()) == json.loads(json.dumps([text, {text: text}]))
+    assert all(char in written for char in text if not "\ud800" <= char <= "\udfff" and char not in '"\\')  # readable
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"q1": "a", "q1": "b"}', "question 'q1': has more than one prediction"),
+        ('{"q1": "a", "q1": "b"}', "key 'q1': occurs twice in one object"),
         ('{"q1": 3}', "question 'q1': wanted the answer's text, found an integer"),
         ('{"q1": null}', "found null"),
         ('["a"]', "wanted an object of question id to answer text, found a list"),
         (json.dumps(GOOD), "data: this is a file of questions; wanted an object of question id to answer text"),
         ('{"q1": ', "line 1 column 8: broken JSON"),
+        (f'{{"q1": {LONG}}}', "content: a number that cannot be read"),
+        (f'{{"q1": {DEEP}', "content: brackets within brackets, deeper than can be read"),
     ],
 )
 def test_wrong_predictions(tmp_path: Path, text: str, message: str) -> None:

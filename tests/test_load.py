@@ -196,7 +196,7 @@ def test_very_many_wrong_answers(tmp_path: Path) -> None:
 def test_a_prediction_twice_among_very_many(tmp_path: Path) -> None:
     pairs = ", ".join(f'"{n}": "x"' for n in range(LONG))
     (tmp_path / "x.json").write_text(f'{{{pairs}, "{LONG - 1}": "y"}}', "utf-8")
-    with pytest.raises(DataError, match=f"question '{LONG - 1}': has more than one prediction"):
+    with pytest.raises(DataError, match=f"key '{LONG - 1}': occurs twice"):
         read_predictions(tmp_path / "x.json")
 
 

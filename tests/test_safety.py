@@ -413,6 +413,9 @@ SECRETS = {
     "HF_TOKEN": "hf_abcdefghijklmnopqrstuvwxyz",
     "PGPASSWORD": "open sesame now",
     "MY_SECRET_2": "swordfish-swordfish",
+    "GITHUB_PAT": "github_pat_abcdefgh",
+    "MYSQL_PWD": "open barley now",
+    "SSL_KEY": "MIIEvQIBADANBgkqhkiG9w0B/" * 200,
     "HTTPS_PROXY": "http://user:s3cretpassword@127.0.0.1:9",
 }
 
@@ -438,10 +441,36 @@ def test_secrets_are_hidden() -> None:
     refuse_secrets(["seed=1", "run_dir=abc", "corpus.files=[https://host/a@b]"])
     for word, said in (
         (f"x.y={SECRETS['HF_TOKEN']}", "x.y: has the value of HF_TOKEN"),
-        ("z=ftp://u:p@h", "z: has a pass"),
+        (f"x.y={SECRETS['GITHUB_PAT']}", "x.y: has the value of GITHUB_PAT"),
+        (f"x.y={SECRETS['MYSQL_PWD']}", "x.y: has the value of MYSQL_PWD"),
+        ("z=ftp://u:p@h", "z: has a password or a token"),
+        ("z=https://u:p/w@h", "z: has a password or a token"),
+        ("z=[git+https://token@h]", "z: has a password or a token"),
     ):
         with pytest.raises(ConfigError, match=said):
             refuse_secrets([word])
+
+
+@given(st.from_regex(r"[^\s/@:'\"]{0,20}", fullmatch=True), st.from_regex(r"[^\s'\"]{1,20}", fullmatch=True))
+@example("u", "p/w")
+@example("", "p@ss/w@rd")
+@example("token", "")
+@example("token" * 200, "/" * 999)
+def test_no_part_of_a_password_in_an_address_is_left(user: str, password: str) -> None:
+    if "://" not in password:
+        for scheme in ("https", "HTTP", "postgresql", "git+ssh"):
+            assert redacted(f"<{scheme}://{user}:{password}@host:80/x> a@b") == f"<{scheme}://{HIDDEN}@host:80/x> a@b"
+    if user:
+        assert redacted(f"'https://{user}@host/x' http://a@b") == f"'https://{HIDDEN}@host/x' http://{HIDDEN}@b"
+        assert redacted(f"ssh://{user}@host/x") == f"ssh://{user}@host/x"
+
+
+def test_where_the_shell_is_is_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PWD", "OLDPWD", "OLD_PWD"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert redacted(str(tmp_path / "x")) == str(tmp_path / "x")
+    monkeypatch.setenv("PWD", "/a/folder/that/is/gone")
+    refuse_secrets(["run_dir=/a/folder/that/is/gone/run"])
 
 
 @pytest.mark.usefixtures("secrets")
@@ -484,7 +513,7 @@ def test_a_run_keeps_no_secret(tmp_path: Path) -> None:
     ("override", "said"),
     [
         (f"tracker.group={SECRETS['HF_TOKEN']}", "value of HF_TOKEN"),
-        ("tracker.group='http://me:pw@host'", "a password"),
+        ("tracker.group='http://me:pw@host'", "a password or a token"),
     ],
 )
 @pytest.mark.parametrize("sweep", [(), ("-m",)], ids=["run", "sweep"])

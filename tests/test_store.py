@@ -179,6 +179,19 @@ def test_a_store_that_is_not_finished_is_refused(tmp_path: Path) -> None:
         file = AnnotationFile(path, "links", "links-2/x")  # somebody goes on with it
 
 
+def test_what_is_added_stands_beside_what_was_found_before(tmp_path: Path) -> None:
+    """And once more, as where an interrupted part is made again, changes nothing."""
+    file = AnnotationFile(tmp_path / "links.sqlite", "links", "links-3/x")
+    text = "서울의 강은 한강이다"
+    found = [AnnotatedText(text, spans) for spans in ((Span(0, 2),), (), (Span(0, 3), Span(4, 5)), (Span(7, 9),))]
+    everything = {text: (Span(0, 2), Span(4, 5), Span(7, 9)), "서울": ()}
+    for part in (found[:1], found[1:], found, [AnnotatedText("서울")]):
+        file.add(part)
+    assert file.read(everything) == everything
+    file.write([found[-1]])
+    assert file.read([text]) == {text: (Span(7, 9),)}
+
+
 def test_a_cache_of_another_annotator_or_a_damaged_one_is_named(tmp_path: Path) -> None:
     with_cache(Counting(), tmp_path).annotate("가나")
     (path,) = (tmp_path / "annotations").glob("*.sqlite")

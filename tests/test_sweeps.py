@@ -21,12 +21,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from korbert.config import BaselineConfig, compose_config, composition, run_door
+from korbert.config import BaselineConfig, DataConfig, compose_config, composition, run_door
 from korbert.config.identity import job_folder
 from korbert.errors import ConfigError, KorbertError
 from korbert.files import exclusive, read_json
 from korbert.study.records import RecordStore
 from korbert.tasks.baseline import lexical_baseline
+from korbert.tasks.inputs import changed_files, input_files
 from korbert.tasks.runs import finish_run, run_once, start_run
 
 TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "train.batch_size=4")
@@ -154,6 +155,26 @@ def test_a_finished_run_is_what_was_asked_for_and_made_from_the_same_files(
         run(f"data.root={tmp_path}/elsewhere")
     store = RecordStore(Path(os.environ["KORBERT_RECORDS"]))
     assert [run.record for run in store.runs() if run.folder.resolve() == (tmp_path / "run").resolve()] == [first]
+
+
+def test_files_are_known_by_names_with_brackets_too(tmp_path: Path) -> None:
+    root = tmp_path / "root[1]"
+    (root / "deep").mkdir(parents=True)
+    for name in ("a[1].txt", "a1.txt", "deep/b.txt"):
+        (root / name).write_text(name, "utf-8")
+    data = DataConfig(root=str(root), cache=str(tmp_path / "cache"))
+    config = {
+        "corpus": {"files": ["{root}/**/*.txt"]}, "test": f"{root}/a[1].txt",
+        "entities": {"annotator": "mecab+gazetteer:{root}/a[1].txt"},
+    }  # fmt: skip
+    found = input_files(config, data)
+    assert set(found) == {"{root}/a1.txt", "{root}/a[1].txt", "{root}/deep/b.txt"}
+    assert set(input_files({"x": config["entities"]}, data)) == {"{root}/a[1].txt"}
+    assert changed_files(found, data) == []
+    (root / "a[1].txt").write_text("other", "utf-8")
+    assert changed_files(found, data) == ["{root}/a[1].txt"]
+    (root / "a[1].txt").unlink()
+    assert changed_files(found, data) == []  # a1.txt is another file
 
 
 def test_a_run_that_stopped_leaves_what_it_cost(conf: None, repository: Path, tmp_path: Path) -> None:

@@ -76,6 +76,26 @@ def test_text_and_links_by_hand() -> None:
     assert found == EXPECTED
 
 
+def shown(wikitext: str) -> list[tuple[str, list[str]]]:
+    paragraphs = extract(Page(1, "x", wikitext)).paragraphs
+    return [(text.text, [entity.of(text.text) for entity in text.entities]) for text in paragraphs]
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "expected"),
+    [
+        ("[[AT&amp;T]]와 [[가<!-- x -->나]]", [("AT&T와 가나", ["AT&T", "가나"])]),  # links without a text of their own
+        ("[['''세종''']]은 [[{{틀}}]]", [("세종은", ["세종"])]),
+        ("[[zh-min-nan:Sè-chong]]\n[[simple:Sejong]]\n[[be-x-old:Абв]]\n[[De:X|텍스트]]\n[[분류 :왕]]", []),
+        ("[[re:제로]]와 [[:en:Zero]]", [("re:제로와 en:Zero", ["re:제로", "en:Zero"])]),  # no language; to be shown
+        ("__목차숨김__ 가 __NOTOC__나", [("가          나", [])]),
+        ("[[가|&#95;&#95;목차보임&#95;&#95;]]", [("__목차보임__", ["__목차보임__"])]),  # underscores as characters
+    ],
+)
+def test_what_is_shown_by_hand(wikitext: str, expected: list[tuple[str, list[str]]]) -> None:
+    assert shown(wikitext) == expected
+
+
 @given(st.text(alphabet="가나 [|]{}'=*#:<>/ref&;\n분류파일_\u200b\u00ad\ufeff", max_size=60))
 @example("가[[나|__목차__]]다")  # a link of nothing that is shown
 @example("[[가|\u200b나\ufeff]]다 [[가|\u00ad]]라")
@@ -154,6 +174,45 @@ def test_a_dump_becomes_a_corpus_with_entities(run: Any, tmp_path: Path) -> None
         "세종",
         "마을 77",
     ]
+
+
+def written(folder: Path, *wikitexts: str) -> None:
+    """A dump of these articles."""
+    pages = [(number, 0, f"글 {number}", text, False) for number, text in enumerate(wikitexts, start=1)]
+    (folder / "wiki.xml.bz2").write_bytes(bz2.compress(dump(pages).encode()))
+
+
+@pytest.mark.parametrize("files", [1, 4])
+def test_a_paragraph_that_occurs_again_has_the_links_of_all(run: Any, tmp_path: Path, files: int) -> None:
+    written(tmp_path, "[[서울]]에 있는 강이다.", "서울에 있는 강이다.", "서울의 강", "서울에 있는 [[강]]이다.")
+    results = run("runtime.workers=1", f"articles_per_file={4 // files}")["results"]
+    assert (results["articles"], results["links"], len(results["files"])) == (4, 2, files)  # as they are written
+    annotator = make_annotator(f"links:{tmp_path / 'run' / 'links.sqlite'}")
+    text = "서울에 있는 강이다."
+    assert [entity.of(text) for entity in annotator.annotate(text).entities] == ["서울", "강"]
+
+
+def test_an_article_too_deep_to_be_read_is_named_and_left_blank(
+    run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(tmp_path, "[[가]]나", "{{" * 2000 + "가" + "}}" * 2000 + " 나[[다]]", "[[라]]마")
+    results = run("runtime.workers=1")["results"]
+    assert {"articles": 3, "unread": 1, "paragraphs": 2, "links": 2, "characters": 4}.items() <= results.items()
+    named = "page 2 (글 2): left blank: brackets within brackets"
+    assert caplog.text.count(named) == 1
+    (name,) = results["files"]
+    expected = [["가나"], [], ["라마"]]
+    assert list(read_documents(tmp_path / "run" / name)) == list(read_documents(tmp_path / "wiki.xml.bz2")) == expected
+    assert caplog.text.count(named) == 2
+
+
+@pytest.mark.parametrize("pages", [[], PAGES[1:3], [(1, 0, "글", "{{틀}}", False)]], ids=["none", "redirect", "blank"])
+def test_a_dump_without_any_text_is_refused(run: Any, tmp_path: Path, pages: Any) -> None:
+    (tmp_path / "wiki.xml.bz2").write_bytes(bz2.compress(dump(pages).encode()))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"wiki\.xml\.bz2: pages: [01] articles, and no text in any of them"):
+            run("runtime.workers=1")
+    assert not (tmp_path / "run" / "record.json").exists()
 
 
 def test_what_was_read_of_a_cut_off_dump_is_kept_and_gone_on_from(run: Any, tmp_path: Path) -> None:

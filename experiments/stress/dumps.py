@@ -68,20 +68,12 @@ def _config(name: str, *overrides: str) -> Any:
 
 
 def _articles(bench: Bench, size: int) -> Iterator[list[AnnotatedText]]:
-    """Articles with the names in them, until there are so many bytes.
-
-    No paragraph twice: the same text has the links that it had first. None without a letter: it would be left out.
-    """
-    seen: set[int] = set()
+    """Articles with the names in them, until there are so many bytes; no paragraph without a letter: it is left out."""
     files = sorted(Path(bench.root, "kowiki").glob("*.jsonl.xz")) if bench.root else [SAMPLE]
     names = make_annotator("mecab")
     for document in itertools.chain.from_iterable(map(read_documents, files)):
-        article = []
-        for paragraph in names.annotate_all(document):
-            if hash(paragraph.text) not in seen and any(map(str.isalpha, paragraph.text)):
-                seen.add(hash(paragraph.text))
-                article.append(paragraph)
-                size -= len(paragraph.text.encode())
+        article = [paragraph for paragraph in names.annotate_all(document) if any(map(str.isalpha, paragraph.text))]
+        size -= sum(len(paragraph.text.encode()) for paragraph in article)
         if article:
             yield article
         if size <= 0:

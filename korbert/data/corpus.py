@@ -8,7 +8,7 @@ compressed).
 
 from __future__ import annotations
 
-import glob
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,9 +16,11 @@ from pathlib import Path
 
 from korbert.data.wikidump import Article, Page, extract, read_pages
 from korbert.errors import DataError, KorbertError
+from korbert.files import matching
 from korbert.lines import kind_of, parse_json, read_lines
 from korbert.text import AnnotatedText, Span
 
+log = logging.getLogger(__name__)
 Document = list[str]  # its paragraphs, none of them blank
 
 # A full stop, question or exclamation mark, closing quotes or brackets behind it, then white space.
@@ -29,7 +31,7 @@ _MIN_SENTENCE = 10  # characters; shorter ones ("1. ", "Mr. ") stay with what fo
 
 
 def expand_paths(patterns: Iterable[str]) -> list[Path]:
-    """Resolve file names and glob patterns, each pattern's matches in name order.
+    """Resolve file names and glob patterns, each pattern's matches in name order, see `korbert.files.matching`.
 
     Raises DataError for a pattern that matches no file, and for a name that is a folder's.
     """
@@ -37,7 +39,7 @@ def expand_paths(patterns: Iterable[str]) -> list[Path]:
     for pattern in patterns:
         if Path(pattern).is_dir():
             raise DataError(pattern, "corpus.files", f"a folder; wanted a file, or a pattern such as {pattern}/*.txt")
-        found = sorted(path for name in glob.glob(pattern, recursive=True) if not (path := Path(name)).is_dir())
+        found = [path for path in matching(pattern) if not path.is_dir()]
         if not found:
             raise DataError(pattern, "corpus.files", "no such file, and no file matches it as a pattern")
         paths += found
@@ -78,7 +80,7 @@ def read_raw(path: Path) -> Iterator[Raw]:
 
 
 def to_record(raw: Raw) -> Record:
-    """The document that was read."""
+    """The document that was read; blank, with a warning, for a page that cannot be."""
     return _from_article(extract(raw)) if isinstance(raw, Page) else raw
 
 
@@ -89,6 +91,8 @@ def read_documents(path: Path) -> Iterator[Document]:
 
 
 def _from_article(article: Article) -> Record:
+    if article.problem:
+        log.warning("page %d (%s): left blank: %s", article.id, article.title, article.problem)
     links = tuple(paragraph.entities for paragraph in article.paragraphs)
     return Record(article.title, [paragraph.text for paragraph in article.paragraphs], links)
 

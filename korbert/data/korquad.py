@@ -7,16 +7,14 @@ questions, an answer is a text and the character at which it starts in the conte
 from __future__ import annotations
 
 import hashlib
-import json
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from korbert.errors import ConfigError, DataError
-from korbert.files import read_json, read_text, write_json_atomically
+from korbert.files import json_value, read_json, read_text, write_json_atomically
 
 FOLDS = 5
 VERSION = "KorQuAD_v1.0"
@@ -104,7 +102,8 @@ def read_korquad(path: Path) -> KorquadDataset:
 
     Raises DataError naming the file and, as `data[0].paragraphs[3].qas[1].answers[0].answer_start`, the first few of
     all the places that are wrong: missing keys, wrong types, an empty context or answer, an answer that does not stand
-    where `answer_start` says, an id used twice. A file of KorQuAD 2, whose layout is another one, is named as such.
+    where `answer_start` says, an id used twice. A file that is no JSON, or has a key twice in one object, is refused as
+    `read_json` says. A file of KorQuAD 2, whose layout is another one, is named as such.
     """
     reader = _Reader(read_json(path))
     if reader.is_korquad_2():
@@ -262,7 +261,7 @@ def korquad_dev_5fold(dataset: KorquadDataset) -> list[list[int]]:
     articles = dataset.articles
     order = sorted(
         range(len(articles)),
-        key=lambda i: (-articles[i].num_questions, hashlib.sha256(articles[i].title.encode("utf-8")).hexdigest()),
+        key=lambda i: (-articles[i].num_questions, _title_hash(articles[i].title)),
     )
     folds: list[list[int]] = [[] for _ in range(FOLDS)]
     sizes = [0] * FOLDS
@@ -271,6 +270,10 @@ def korquad_dev_5fold(dataset: KorquadDataset) -> list[list[int]]:
         folds[smallest].append(index)
         sizes[smallest] += articles[index].num_questions
     return [sorted(fold) for fold in folds]
+
+
+def _title_hash(title: str) -> str:
+    return hashlib.sha256(title.encode("utf-8", "surrogatepass")).hexdigest()  # a title may have half a surrogate pair
 
 
 def fold_split(dataset: KorquadDataset, fold: int) -> tuple[KorquadDataset, KorquadDataset]:
@@ -294,18 +297,7 @@ def read_predictions(path: Path) -> dict[str, str]:
 
     Raises DataError for broken JSON, an answer that is not text, or an id that occurs twice.
     """
-
-    def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) < len(pairs):
-            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-            raise DataError(path, f"question {twice!r}", "has more than one prediction")
-        return value
-
-    try:
-        value = json.loads(read_text(path), object_pairs_hook=refuse_duplicates)
-    except json.JSONDecodeError as error:
-        raise DataError(path, f"line {error.lineno} column {error.colno}", f"broken JSON ({error.msg})") from None
+    value = json_value(path, read_text(path))
     if not isinstance(value, dict):
         raise DataError(path, "top level", f"wanted an object of question id to answer text, found {_kind(value)}")
     if isinstance(value.get("data"), list):

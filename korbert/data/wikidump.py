@@ -14,19 +14,35 @@ from korbert.lines import is_damage, open_binary
 from korbert.text import LONE_SURROGATE, AnnotatedText, Span, trim
 
 LINK = "LINK"
-RULES = "links-2"  # raise the number when other links are found in the same dump
+RULES = "links-3"  # raise the number when other links are found in the same dump
 _ARTICLES = 0  # namespace
 # Tags whose content is not running text.
 _NO_TEXT = frozenset((
     "ref", "references", "table", "gallery", "math", "chem", "timeline", "syntaxhighlight", "source", "pre", "code",
     "score", "imagemap", "style", "script", "nowiki", "templatestyles", "mapframe", "graph",
 ))  # fmt: skip
-# Links to files and categories are shown elsewhere or as pictures.
-_NO_LINK = frozenset(("파일", "그림", "분류", "file", "image", "category", "media", "미디어"))
 _LIST_MARKS = frozenset("*#:;")
 _NO_PARSER = "reading a MediaWiki dump needs packages: pip install 'korbert[wiki]'"
 _SWITCH = re.compile(r"__[^_\s]+__")  # __NOTOC__, __목차숨김__
-_OTHER_LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)?")
+# Links to files, categories and the same article in another language are shown elsewhere or as pictures. Of languages:
+# all Wikipedias, closed ones and older names too, https://meta.wikimedia.org/wiki/List_of_Wikipedias.
+_PREFIXES = """
+파일 그림 분류 file image category media 미디어
+aa ab ace ady af ak als am ami an ang ann anp ar arc ary arz as ast atj av avk awa ay az azb ba ban bar bat-smg
+bbc bcl bdr be be-tarask be-x-old bew bg bh bi bjn blk bm bn bo bpy br bs btm bug bxr ca cbk-zam cdo ce ceb ch
+cho chr chy ckb cmn co cr crh cs csb cu cv cy cz da dag de dga din diq dk dsb dtp dty dv dz ee egl el eml en
+en-simple eo epo es et eu ext fa fat ff fi fiu-vro fj fo fon fr frp frr fur fy ga gag gan gcr gd gl glk gn gom
+gor got gpe gsw gu gur guw gv ha hak haw he hi hif ho hr hsb ht hu hy hyw hz ia iba id ie ig igl ii ik ilo inh
+io is it iu ja jam jbo jp jv ka kaa kab kbd kbp kcg kg kge ki kj kk kl km kn knc ko koi kr krc ks ksh ku kus kv
+kw ky la lad lb lbe lez lfn lg li lij lld lmo ln lo lrc lt ltg lv lzh mad mai map-bms mdf mg mh mhr mi min
+minnan mk ml mn mni mnw mo mos mr mrj ms mt mus mwl my myv mzn na nah nan nap nb nds nds-nl ne new ng nia nl nn
+no nov nqo nr nrm nso nup nv ny oc olo om or os pa pag pam pap pcd pcm pdc pfl pi pih pl pms pnb pnt ps pt pwn
+qu rki rm rmy rn ro roa-rup roa-tara rsk ru rue rup rw sa sah sat sc scn sco sd se sg sgs sh shi shn si simple
+sk skr sl sm smn sn so sq sr srn ss st stq su sv sw syl szl szy ta tay tcy tdd te tet tg th ti tig tk tl tlh tly
+tn to tok tokipona tpi tr trv ts tt tum tw ty tyv udm ug uk ur uz ve vec vep vi vls vo vro wa war wo wuu xal xh
+xmf yi yo yue za zea zgh zh zh-cfr zh-classical zh-cn zh-min-nan zh-tw zh-yue zu
+"""
+_SHOWN_ELSEWHERE = frozenset(_PREFIXES.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +56,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """An article to be read: paragraphs, none of them blank, with their links as entities."""
+    """An article to be read: paragraphs, none of them blank, with their links as entities.
+
+    problem: why none could be read, "" where they were.
+    """
 
     id: int
     title: str
     paragraphs: tuple[AnnotatedText, ...]
+    problem: str = ""
 
 
 def read_pages(path: Path) -> Iterator[Page]:
@@ -79,7 +99,8 @@ def read_pages(path: Path) -> Iterator[Page]:
 def extract(page: Page) -> Article:
     """The running text of an article: no templates, tables, references, headings or pictures.
 
-    Raises KorbertError without the parser.
+    One whose brackets are too deep for the parser has no paragraphs, and a problem. Raises KorbertError without the
+    parser.
     """
     try:
         import mwparserfromhell
@@ -87,7 +108,10 @@ def extract(page: Page) -> Article:
         raise KorbertError(_NO_PARSER) from None
 
     text = _Text()
-    text.add(mwparserfromhell.parse(page.wikitext))
+    try:
+        text.add(mwparserfromhell.parse(page.wikitext))
+    except RecursionError:
+        return Article(page.id, page.title, (), "brackets within brackets, deeper than can be read")
     return Article(page.id, page.title, tuple(text.paragraphs()))
 
 
@@ -104,7 +128,7 @@ class _Text:
 
         for node in code.nodes:
             if isinstance(node, nodes.Text):
-                self._emit(str(node))
+                self._emit(_SWITCH.sub(lambda match: " " * len(match.group()), str(node)))
             elif isinstance(node, nodes.Wikilink):
                 self._link(node)
             elif isinstance(node, nodes.ExternalLink):
@@ -122,9 +146,9 @@ class _Text:
         self._length += len(text)
 
     def _link(self, node: Any) -> None:
-        title = str(node.title).strip()
+        title = _plain(node.title)
         prefix, _, rest = title.partition(":")
-        if rest and (prefix.strip().lower() in _NO_LINK or _OTHER_LANGUAGE.fullmatch(prefix)):
+        if rest and prefix.strip().lower() in _SHOWN_ELSEWHERE:
             return
         start = self._length
         if node.text is None:
@@ -147,9 +171,8 @@ class _Text:
         links = iter(sorted(self._links))
         link = next(links, None)
         for raw in whole.split("\n"):
-            line = _SWITCH.sub(lambda match: " " * len(match.group()), raw)  # places stay
-            text = line.strip()
-            begin = place + line.index(text)
+            text = raw.strip()
+            begin = place + raw.index(text)
             end = begin + len(text)
             found: list[Span] = []
             while link is not None and link[0] < place + len(raw):
@@ -160,3 +183,9 @@ class _Text:
             if any(map(str.isalpha, text)):
                 yield AnnotatedText(text, tuple(found))
             place += len(raw) + 1
+
+
+def _plain(code: Any) -> str:
+    text = _Text()
+    text.add(code)
+    return "".join(text._parts).strip()

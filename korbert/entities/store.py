@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from korbert.entities.base import EntityAnnotator, NoEntities
+from korbert.entities.union import merged
 from korbert.errors import DataError, WriteError
 from korbert.files import checksum, raise_unwritable, read_text, write_text_atomically
 from korbert.text import AnnotatedText, Span
@@ -95,8 +96,19 @@ class AnnotationFile:
             raise self._unusable(error) from error
         return found
 
+    def add(self, annotated: Iterable[AnnotatedText]) -> None:
+        """Keep these with what is there already: of a text that occurs again, the entities of all its occurrences.
+
+        Of those that overlap, the one of the earlier occurrence.
+        """
+        occurrences: dict[str, list[AnnotatedText]] = {}
+        for text in annotated:
+            occurrences.setdefault(text.text, []).append(text)
+        known = self.read(occurrences)
+        self.write(merged([AnnotatedText(text, known.get(text, ())), *found]) for text, found in occurrences.items())
+
     def write(self, annotated: Iterable[AnnotatedText]) -> None:
-        """Keep these, all or none of them."""
+        """Keep these, all or none of them, instead of what is there of the same texts."""
         rows = [_as_row(text) for text in annotated]
         try:
             self._connection.execute("BEGIN IMMEDIATE")

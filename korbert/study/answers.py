@@ -77,7 +77,7 @@ class QuestionScores:
 
 def digest_of(dataset: KorquadDataset) -> str:
     """What tells one set of questions, in their order, from another: a digest of their ids."""
-    return hashlib.sha256("\n".join(dataset.gold()).encode("utf-8")).hexdigest()[:16]
+    return hashlib.sha256("\n".join(dataset.gold()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def question_file(named: str, config: Mapping[str, Any], root: str | None) -> Path:

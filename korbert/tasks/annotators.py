@@ -137,7 +137,9 @@ def _against_answers(
     name: str, annotator: EntityAnnotator, dataset: KorquadDataset, config: AnnotatorsConfig
 ) -> dict[str, Any]:
     contexts = [paragraph.context for article in dataset.articles for paragraph in article.paragraphs]
-    characters_by_byte = sum(map(len, contexts)) / sum(len(context.encode()) for context in contexts)
+    characters_by_byte = sum(map(len, contexts)) / sum(
+        len(context.encode("utf-8", "surrogatepass")) for context in contexts
+    )
     speed = rate(annotator.annotate, contexts, config.speed_seconds)
     shares = asdict(answer_shares(annotator, dataset))
     return {"annotator": name, **shares, "thousand_characters_per_second": 1e3 * speed * characters_by_byte}

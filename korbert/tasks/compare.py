@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import logging
 import statistics
@@ -27,7 +26,7 @@ from korbert.data.korquad import read_korquad
 from korbert.data.ner import read_ner
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError, KorbertError
-from korbert.files import digest, read_text, write_text_atomically, writing
+from korbert.files import digest, matching, read_text, write_text_atomically, writing
 from korbert.lines import json_line
 from korbert.morphology import Analyser, RememberingAnalyser, make_analyser
 from korbert.study.results import make_stamp
@@ -67,8 +66,8 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
     folder = start_run(config)
     rows = read_rows(folder / _ROWS)
     for other in config.include:
-        for path in sorted(glob.glob(str(Path(other) / _ROWS))) or [str(Path(other) / _ROWS)]:
-            rows |= read_rows(Path(path), must_exist=True)
+        for path in matching(str(Path(other) / _ROWS)) or [Path(other) / _ROWS]:
+            rows |= read_rows(path, must_exist=True)
     shown: dict[str, dict[str, Any]] = {
         key[0]: row for key, row in rows.items() if config.include and key[1] == materials.settings
     }

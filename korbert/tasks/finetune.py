@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import make_annotator, with_cache
 from korbert.errors import ConfigError
 from korbert.files import write_text_atomically
+from korbert.lines import json_line
 from korbert.metrics import score_per_question, score_predictions
 from korbert.model import SpanModel
 from korbert.prediction import best_answers, predict
@@ -300,4 +300,4 @@ def write_nbest(path: Path, answers: Mapping[str, list[Candidate]], temperature:
         }
         for (key, candidates), how_sure in zip(answers.items(), sure, strict=True)
     }
-    write_text_atomically(path, json.dumps(listed, ensure_ascii=False) + "\n")
+    write_text_atomically(path, json_line(listed))

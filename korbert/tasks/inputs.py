@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from korbert.config import DataConfig, decisive
 from korbert.entities import annotator_files
+from korbert.files import matching
 from korbert.tasks.prepare import corpus_identity
 
 _ROOT = "{root}"
@@ -23,7 +23,7 @@ def input_files(config: Mapping[str, Any], data: DataConfig) -> dict[str, str]:
 
 def changed_files(before: Mapping[str, str], data: DataConfig) -> list[str]:
     """Files of `before` that have other contents now; one that is not here cannot have changed what it was."""
-    there = {name: path for name in before for path in _files(name, data)}
+    there = {name: path for name in before if (path := Path(_expanded(name, data) or "")).is_file()}
     now = dict(zip(there, _checksums(list(there.values()), data), strict=True))
     return [name for name, checksum in now.items() if checksum != before[name]]
 
@@ -42,11 +42,15 @@ def _as_path(name: str) -> str:
     return name if "/" in name else f"./{name}"
 
 
+def _expanded(text: str, data: DataConfig) -> str | None:
+    """With data.root in the place of `{root}`; None where it is not known."""
+    return None if _ROOT in text and not data.root else text.replace(_ROOT, str(data.root))
+
+
 def _files(text: str, data: DataConfig) -> Iterator[Path]:
-    if "/" not in text or (_ROOT in text and not data.root):
-        return
-    for name in sorted(glob.glob(text.replace(_ROOT, glob.escape(str(data.root))))):
-        path = next((Path(name) / inner for inner in _INSIDE if (Path(name) / inner).is_file()), Path(name))
+    pattern = _expanded(text, data)
+    for found in matching(pattern) if "/" in text and pattern else ():
+        path = next((found / inner for inner in _INSIDE if (found / inner).is_file()), found)
         if path.is_file():
             yield path
 

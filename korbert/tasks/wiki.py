@@ -21,6 +21,7 @@ from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import finish_run, run_once, start_run
 
 _STATE, _LINKS, _TITLES = "progress.json", "links.sqlite", "titles.txt.gz"
+_COUNTS = ("articles", "unread", "paragraphs", "links", "characters")
 log = logging.getLogger(__name__)
 
 
@@ -29,14 +30,15 @@ def extract_wiki(config: WikiConfig) -> dict[str, Any]:
     """Read a dump into the run's folder and return its record.
 
     It is written article file by article file; the same command goes on behind the last one. Where the dump is cut off
-    or damaged, what could be read before is kept, and DataError says where.
+    or damaged, what could be read before is kept, and DataError says where; one in which no article has any text is
+    refused, too. An article that cannot be read is named, counted as `unread`, and left blank.
     """
     dump = Path(expand_root(config.dump, config.data))
     if not dump.is_file():
         raise DataError(dump, "dump", "not found")
     folder = start_run(config)
     identity = checksum(dump)
-    state: dict[str, Any] = {"dump": identity, "files": [], "articles": 0, "paragraphs": 0, "links": 0, "characters": 0}
+    state: dict[str, Any] = {"dump": identity, "files": [], **dict.fromkeys(_COUNTS, 0)}
     if (folder / _STATE).exists():
         state = read_json(folder / _STATE)
         if state["dump"] != identity:
@@ -55,6 +57,9 @@ def extract_wiki(config: WikiConfig) -> dict[str, Any]:
         if stream.error is not None:
             log.warning("%s articles are kept in %s", f"{state['articles']:,}", folder)
             raise stream.error
+        if not state["paragraphs"]:
+            problem = f"{state['articles']:,} articles, and no text in any of them; wanted one such as"
+            raise DataError(dump, "pages", f"{problem} kowiki-latest-pages-articles.xml.bz2")
         links.seal()
     _write_titles(folder, state["files"])
     log.info(
@@ -91,10 +96,13 @@ class _Resumable:
 def _write(folder: Path, articles: list[Article], state: dict[str, Any], links: AnnotationFile) -> None:
     """One more file of articles; counted only when it and its links are whole."""
     path = folder / f"articles-{len(state['files']):05d}.jsonl.gz"
-    links.write(paragraph for article in articles for paragraph in article.paragraphs)
+    links.add(paragraph for article in articles for paragraph in article.paragraphs)
     part = path.with_name(f"{path.name}.part")
     with writing(part), open_gzip(part) as out:
         for article in articles:
+            if article.problem:
+                log.warning("page %d (%s): left blank: %s", article.id, article.title, article.problem)
+                state["unread"] += 1
             text = "\n".join(paragraph.text for paragraph in article.paragraphs)
             out.write(json_line({"id": article.id, "title": article.title, "text": text}))
             state["paragraphs"] += len(article.paragraphs)
