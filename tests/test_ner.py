@@ -27,6 +27,12 @@ def test_both_formats_by_hand(tmp_path: Path) -> None:
     assert read_ner(lines) == [AnnotatedText("세종이", (Span(0, 2, "PER"),))]
 
 
+@pytest.mark.parametrize("comment", ["## one <세종:PS>이", "##", "## ", "##one\tB-PS", "###"])
+def test_comments_and_white_space_behind_tags_say_nothing(tmp_path: Path, comment: str) -> None:
+    (tmp_path / "a.tsv").write_text(f"{comment}\n세\tB-PS \n종\tI-PS\u3000\r\n이\tO \n#\tO\n", "utf-8")
+    assert read_ner(tmp_path / "a.tsv") == [AnnotatedText("세종이#", (Span(0, 2, "PS"),))]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -35,6 +41,7 @@ def test_both_formats_by_hand(tmp_path: Path) -> None:
         ("a.tsv", "세\tB-PS\n종\tI-LC\n", r"a\.tsv: line 2: the tag I-LC follows B-PS"),
         ("a.tsv", "세\tI-PS\n", r"a\.tsv: line 1: the tag I-PS follows O"),
         ("a.tsv", "세종\tO\n", r"a\.tsv: line 1: wanted a character"),
+        ("a.tsv", "세\tB- \n", r"a\.tsv: line 1: wanted a character"),
         ("a.tsv", "세 O\n", r"a\.tsv: line 1: wanted a character"),
         ("a.tsv", "세\tPS\n", r"a\.tsv: line 1: wanted a character"),
         ("a.jsonl", '{"text": "가나", "entities": [[0.0, 1, "A"]]}', r"a\.jsonl: line 1: wanted an object .*no entity"),

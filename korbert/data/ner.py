@@ -82,7 +82,7 @@ def _tagged_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[
     tags: list[str] = []
     for number, raw in lines:
         line = raw.rstrip("\r\n")
-        if line.startswith("##") and "\t" in line:
+        if line.startswith("##"):  # the character # has its tab behind it
             continue
         if not line:
             if chars:
@@ -90,6 +90,7 @@ def _tagged_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[
             chars, tags = [], []
             continue
         char, _, tag = line.rpartition("\t")
+        tag = tag.rstrip()
         before = tags[-1] if tags else "O"
         if len(char) != 1 or not (tag == "O" or (tag[:2] in ("B-", "I-") and tag[2:])):
             raise DataError(path, f"line {number}", f"wanted a character, a tab and B-TYPE, I-TYPE or O, got {line!r}")
