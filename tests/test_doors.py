@@ -415,7 +415,10 @@ def test_a_fine_tuned_model_reads_damaged_entities(finetuned: Path, tmp_path: Pa
     call = ("predict_korquad", f"run={finetuned}", "runtime.threads=1", f"data.cache={tmp_path / 'cache'}")
     for name in ("dropped", "moved"):
         run_door(*call, f"run_dir={tmp_path / name}", f"damage.{name}=1.0")
-        assert read_json(tmp_path / name / "record.json")["config"]["damage"][name] == 1.0
+        record = read_json(tmp_path / name / "record.json")
+        assert record["config"]["damage"][name] == 1.0
+        counts = record["results"]["damage"]
+        assert 0 < counts["entities"] == counts[name] + counts["no_room"]
     run_door(*call, f"run_dir={tmp_path / 'whole'}")
     windows = list((tmp_path / "cache" / "windows").glob("*.safetensors"))
     assert len(windows) == 3
