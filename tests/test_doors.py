@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,13 @@ def test_fill_mask(pretrained: Path) -> None:
     assert reader.fill_mask("세종은 ___의 왕이다.", mask="___", top=1) == reader.fill_mask(
         "세종은 [MASK]의 왕이다.", top=1
     )
+    description = reader.bundle.description
+    for limit, marked in ((None, 4), (2, 2), (0, 0)):
+        limited = replace(description, entities=replace(description.entities, max_entities=limit))
+        given = replace(reader, bundle=replace(reader.bundle, description=limited))
+        tokens = given._masked("이순신과 세종대왕과 [MASK]은 서울특별시와 부산광역시에 있다.", "[MASK]").token_ids
+        assert (tokens == reader.bundle.tokenizer.special.ent).sum() == marked
+        assert len(given.fill_mask("세종은 [MASK]의 왕이다.")) == 1
     with pytest.raises(KorbertError, match=r"'\[MASK\]' does not occur"):
         reader.fill_mask("세종은 왕이다.")
     with pytest.raises(KorbertError, match="answering needs a fine-tuned one"):
