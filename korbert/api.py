@@ -16,7 +16,7 @@ from korbert.data.decoding import Candidate, DecodingConfig
 from korbert.data.pretraining import single_segment
 from korbert.data.shards import stretch
 from korbert.data.windows import WindowConfig, WindowMaker
-from korbert.encoding import Encoding, encode
+from korbert.encoding import Encoding, encode_sequence
 from korbert.entities import EntityAnnotator, make_annotator
 from korbert.errors import KorbertError
 from korbert.model import PretrainingModel, SpanModel
@@ -132,7 +132,8 @@ class Reader:
             if all(entity.end <= place.start or place.end <= entity.start for place in places)
         ]
         annotated = AnnotatedText(text, tuple(entities))
-        encoding = encode(annotated, self.bundle.tokenizer, self.bundle.description.entities, span_edges(text, places))
+        given = self.bundle.description.entities
+        encoding = encode_sequence(annotated, self.bundle.tokenizer, given, span_edges(text, places))
         token_ids, keep = encoding.token_ids.copy(), np.ones(len(encoding), dtype=np.bool_)
         for place in places:
             inside = np.flatnonzero((encoding.starts < place.end) & (encoding.ends > place.start))

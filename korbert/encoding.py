@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -53,8 +53,8 @@ class EntityInput:
     mode: or its name. typed: entity ids tell the type, else all are 1. embed_markers: markers have the entity id of
     their mention, too; in mode "markers" they alone, so that they tell types apart. shared_positions: a marker has the
     position of the token that it stands beside, so that text has the positions it would have without. max_entities:
-    mentions that are marked in one segment of a sequence, spread evenly over those there are; the others are text, cut
-    at their boundaries.
+    mentions that are marked in a sequence at most, see `shares`; of a segment that has more than its share those are
+    taken that are spread evenly over all it has. The others are text, cut at their boundaries.
     Raises ValueError for an unknown mode, and for what would change nothing.
     """
 
@@ -112,24 +112,44 @@ class EntityInput:
             keep, out = keep[is_text], out[is_text]
         return keep, out.astype(np.int32)
 
-    def limited(self, token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens) -> tuple[IntArray, IntArray]:
-        """The same of such tokens, before they are `shown`, without the mentions that are more than `max_entities`.
+    def shares(self, first: int, second: int) -> tuple[int, int]:
+        """How many mentions of a sequence's two segments are marked, which have so many: as many as are allowed.
 
-        A mention that a cut has left in part counts in every mode, so that all modes mark the same ones.
+        Half of `max_entities` for each, of an odd number one more for the first, and what one does not need is the
+        other's: a question, which has few, keeps all of its own beside a text that is full of them.
         """
+        if self.max_entities is None:
+            return first, second
+        own = min(first, max(self.max_entities - self.max_entities // 2, self.max_entities - second))
+        return own, min(second, self.max_entities - own)
+
+    def limited(
+        self, token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens, allowed: int | None = None
+    ) -> tuple[IntArray, IntArray]:
+        """The same of such tokens, before they are `shown`, without the mentions that are more than `allowed`.
+
+        allowed: None for `max_entities`, where the tokens are all of a sequence. A mention that a cut has left in part
+        counts in every mode, so that all modes mark the same ones.
+        """
+        allowed = self.max_entities if allowed is None else allowed
         mentions = mention_numbers(token_ids, entity_ids, special)
         count = int(mentions.max(initial=-1)) + 1
-        if self.max_entities is None or count <= self.max_entities:
+        if allowed is None or count <= allowed:
             return np.arange(len(token_ids), dtype=np.int32), entity_ids
         stays = np.zeros(count, dtype=np.bool_)
-        stays[np.linspace(0, count - 1, self.max_entities).round().astype(np.int64)] = True
+        stays[np.linspace(0, count - 1, allowed).round().astype(np.int64)] = True
         return unmarked(token_ids, entity_ids, mentions, ~stays, special)
 
-    def fitting(self, token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens) -> tuple[IntArray, IntArray]:
+    def fitting(
+        self, token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens, allowed: int | None = None
+    ) -> tuple[IntArray, IntArray]:
         """What is `shown` of what is `limited`."""
-        keep, entities = self.limited(token_ids, entity_ids, special)
+        keep, entities = self.limited(token_ids, entity_ids, special, allowed)
         stay, shown = self.shown(token_ids[keep], entities, special)
         return keep[stay], shown
+
+
+EVERYTHING = EntityInput(typed=True)  # what the others can be made of, see `EntityInput.fitting`
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +188,7 @@ def encode(
     """Tokenize a text with its entities as `entities` says, cut at `boundaries` (characters) too.
 
     cut=False leaves tokens whole at entity boundaries: a mention is then every token that it touches. The empty text
-    gives an empty encoding. `max_entities` is for parts of a text, and not looked at here.
+    gives an empty encoding. `max_entities` is for sequences, and not looked at here, see `encode_sequence`.
     """
     given = EntityInput.of(entities)
     edges = span_edges(annotated.text, annotated.entities)
@@ -182,6 +202,17 @@ def encode(
         return marked  # all of it is shown
     keep, shown = given.shown(marked.token_ids, marked.entity_ids, tokenizer.special)
     return Encoding(marked.token_ids[keep], shown, marked.starts[keep], marked.ends[keep])
+
+
+def encode_sequence(
+    annotated: AnnotatedText, tokenizer: Tokenizer, entities: EntityInput, boundaries: Iterable[int] = ()
+) -> Encoding:
+    """As `encode`, of a text that is a sequence by itself: with no more mentions marked than `max_entities`."""
+    if entities.max_entities is None or not entities.mode.cuts:
+        return encode(annotated, tokenizer, entities, boundaries)
+    whole = encode(annotated, tokenizer, EVERYTHING, boundaries)
+    keep, shown = entities.fitting(whole.token_ids, whole.entity_ids, tokenizer.special)
+    return replace(whole.take(keep), entity_ids=shown)
 
 
 def encode_all(
@@ -296,6 +327,11 @@ def mention_numbers(token_ids: IntArray, entity_ids: IntArray, special: SpecialT
     loose = np.where(inside, 0, entity_ids)
     begins = is_open | ((loose > 0) & (loose != np.append(0, loose[:-1])))
     return np.where(inside | (loose > 0), np.cumsum(begins) - 1, -1).astype(np.int32)
+
+
+def mention_count(token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens) -> int:
+    """How many mentions there are, see `mention_numbers`."""
+    return int(mention_numbers(token_ids, entity_ids, special).max(initial=-1)) + 1
 
 
 def unmarked(

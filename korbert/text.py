@@ -272,6 +272,21 @@ def _extends(char: str, form: str) -> bool:
     return unicodedata.category(first)[0] == "M" or "\u1160" <= first <= "\u11ff" or "\ud7b0" <= first <= "\ud7fb"
 
 
+def composed_places(text: str) -> IntArray:
+    """How many characters the first p characters of a text have in NFC, for every p, (length + 1,)."""
+    places = np.arange(len(text) + 1, dtype=np.int32)
+    if _UNSTABLE.search(text) is None:
+        return places
+    count = begin = 0
+    for end in range(1, len(text) + 1):
+        if end - begin <= _MOST_MARKS and end < len(text) and _extends(text[end], "NFC"):
+            places[end] = count + len(unicodedata.normalize("NFC", text[begin:end]))
+        else:
+            count += len(unicodedata.normalize("NFC", text[begin:end]))
+            places[end], begin = count, end
+    return places
+
+
 class _Builder:
     """One pass over a text that is not already normal."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from korbert.entities import DamagedAnnotator, EntityAnnotator, make_annotator
+from korbert.entities import DamagedAnnotator, EntityAnnotator, RandomSpanAnnotator, make_annotator
 from korbert.errors import ConfigError
 from korbert.text import AnnotatedText, Normalizer, Span, blank_mask, trim
 
@@ -57,6 +58,31 @@ def test_what_is_dropped(text: str, seed: int) -> None:
 
 
 @given(texts, shares, shares, st.integers(0, 5))
+def test_what_is_moved_lies_where_no_entity_is(text: str, dropped: float, share: float, seed: int) -> None:
+    """Not where one stays, nor where one was taken from; what has no room is left out, and counted."""
+    whole = Given().annotate(text).entities
+    damaged = DamagedAnnotator(Given(), dropped, (1 - dropped) * share, seed)
+    found = damaged.annotate(text).entities
+    kept = set(found) & set(whole)
+    for one in set(found) - kept:
+        assert not any(one.start < entity.end and entity.start < one.end for entity in whole)
+    counts = damaged.counts([text])
+    assert counts.moved == len(found) - len(kept)
+    assert counts.entities == len(whole) == len(kept) + counts.moved + counts.no_room + counts.dropped
+
+
+def test_entities_without_room_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Between the other two there is room for one of two characters, and the text ends before there is for another."""
+    annotator = DamagedAnnotator(Given(), moved=1.0)
+    text = "가각 힣a 가각"
+    (one,) = annotator.annotate(text).entities
+    assert (one.start, one.end) == (3, 5)
+    assert annotator.counts([text, "가 b 각 b"]) == (4, 0, 3, 1)
+    said = "damage.moved=1.0: 1 of 4 entities found no room beside the others of their text, and are left out"
+    assert said in caplog.text
+
+
+@given(texts, shares, shares, st.integers(0, 5))
 def test_what_is_moved(text: str, dropped: float, share: float, seed: int) -> None:
     """What is kept is what neither share has; moved ones keep type and size, and nothing overlaps."""
     moved = (1 - dropped) * share
@@ -76,7 +102,7 @@ def test_what_is_moved(text: str, dropped: float, share: float, seed: int) -> No
 
 
 def test_shares_on_real_text(sample: Path) -> None:
-    """Of many entities the shares are what was asked for; few of the moved ones fall where they were."""
+    """Of many entities the shares are what was asked for; none of the moved ones falls where an entity was."""
     lines = [line for line in (sample / "corpus.txt").read_text("utf-8").splitlines() if line.strip()]
     mecab = make_annotator("mecab")
     whole = [set(one.entities) for one in mecab.annotate_all(lines)]
@@ -86,7 +112,7 @@ def test_shares_on_real_text(sample: Path) -> None:
     moved = [set(one.entities) for one in DamagedAnnotator(mecab, moved=0.3).annotate_all(lines)]
     assert sum(map(len, moved)) > 0.98 * count
     same = sum(len(a & b) for a, b in zip(whole, moved, strict=True))
-    assert 0.7 * count - 4 * (0.21 * count) ** 0.5 < same < 0.78 * count
+    assert same == pytest.approx(0.7 * count, abs=4 * (0.21 * count) ** 0.5)
     others = [set(one.entities) for one in DamagedAnnotator(mecab, dropped=0.3, seed=1).annotate_all(lines)]
     assert others != fewer
 
@@ -97,6 +123,19 @@ def test_decomposed_text_is_damaged_alike(sample: Path) -> None:
         forms = [unicodedata.normalize(form, line) for form in ("NFC", "NFD")]
         words = [[span.of(form) for span in annotator.annotate(form).entities] for form in forms]
         assert [unicodedata.normalize("NFC", word) for word in words[1]] == words[0]
+
+
+@pytest.mark.parametrize("make", [RandomSpanAnnotator, partial(DamagedAnnotator, dropped=0.2, moved=0.5)])
+def test_long_text_is_drawn_alike_decomposed(
+    make: Callable[[EntityAnnotator], EntityAnnotator],
+) -> None:
+    """A stretch's end is counted in NFC: the decomposed text has more than twice as many characters."""
+    text = "세종은 ㈜서울 힣e\u0323\u0301\u0307 \u200b한글을  가" * 1100
+    forms = [unicodedata.normalize(form, text) for form in ("NFC", "NFD")]
+    words = [[span.of(form) for span in make(Given()).annotate(form).entities] for form in forms]
+    assert len(forms[0]) > 1.2 * 2**14
+    assert len(words[0]) > 1000
+    assert [unicodedata.normalize("NFC", word) for word in words[1]] == words[0]
 
 
 def test_long_text_has_its_shares_everywhere() -> None:

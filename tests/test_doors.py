@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,13 @@ def test_fill_mask(pretrained: Path) -> None:
     assert reader.fill_mask("세종은 ___의 왕이다.", mask="___", top=1) == reader.fill_mask(
         "세종은 [MASK]의 왕이다.", top=1
     )
+    description = reader.bundle.description
+    for limit, marked in ((None, 4), (2, 2), (0, 0)):
+        limited = replace(description, entities=replace(description.entities, max_entities=limit))
+        given = replace(reader, bundle=replace(reader.bundle, description=limited))
+        tokens = given._masked("이순신과 세종대왕과 [MASK]은 서울특별시와 부산광역시에 있다.", "[MASK]").token_ids
+        assert (tokens == reader.bundle.tokenizer.special.ent).sum() == marked
+        assert len(given.fill_mask("세종은 [MASK]의 왕이다.")) == 1
     with pytest.raises(KorbertError, match=r"'\[MASK\]' does not occur"):
         reader.fill_mask("세종은 왕이다.")
     with pytest.raises(KorbertError, match="answering needs a fine-tuned one"):
@@ -439,7 +447,10 @@ def test_a_fine_tuned_model_reads_damaged_entities(finetuned: Path, tmp_path: Pa
     call = ("predict_korquad", f"run={finetuned}", "runtime.threads=1", f"data.cache={tmp_path / 'cache'}")
     for name in ("dropped", "moved"):
         run_door(*call, f"run_dir={tmp_path / name}", f"damage.{name}=1.0")
-        assert read_json(tmp_path / name / "record.json")["config"]["damage"][name] == 1.0
+        record = read_json(tmp_path / name / "record.json")
+        assert record["config"]["damage"][name] == 1.0
+        counts = record["results"]["damage"]
+        assert 0 < counts["entities"] == counts[name] + counts["no_room"]
     run_door(*call, f"run_dir={tmp_path / 'whole'}")
     windows = list((tmp_path / "cache" / "windows").glob("*.safetensors"))
     assert len(windows) == 3

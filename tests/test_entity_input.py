@@ -21,7 +21,7 @@ from korbert.data.mention_dropout import MentionDropout, without_marks
 from korbert.data.pretraining import Passages, SentencePairs
 from korbert.data.shards import ShardedCorpus
 from korbert.data.windows import Window, WindowConfig, WindowMaker, marker_mask
-from korbert.encoding import EntityInput, EntityMode, balanced, encode, mention_numbers, shared_positions
+from korbert.encoding import EntityInput, EntityMode, balanced, encode, mention_count, mention_numbers, shared_positions
 from korbert.entities.base import EntityAnnotator
 from korbert.entities.types import TYPES, type_id
 from korbert.errors import ConfigError
@@ -211,31 +211,77 @@ class Fixed(EntityAnnotator):
 SHORT = WindowConfig(max_length=30, doc_stride=3, max_question_length=10)
 
 
-@given(annotated(80), st.sampled_from([EntityMode.MARKERS, EntityMode.BOTH]), st.integers(0, 5), st.data())
-def test_markers_never_push_the_answer_out(
-    text: AnnotatedText, mode: EntityMode, limit: int, data: st.DataObject
+@given(
+    annotated(80), annotated(20), st.sampled_from([mode for mode in EntityMode if mode.cuts]), st.integers(0, 5),
+    st.data(),
+)  # fmt: skip
+def test_markers_never_push_text_out(
+    text: AnnotatedText, question: AnnotatedText, mode: EntityMode, limit: int, data: st.DataObject
 ) -> None:
-    """With a limit the windows hold the same text as they do where nothing is marked."""
+    """With a limit windows hold the same text, of question and context, as where nothing is marked."""
     starts = encode(text, LETTERS, EntityMode.SPLIT).starts
     answers: tuple[Answer, ...] = ()
     if len(starts):
         at = int(data.draw(st.sampled_from(starts.tolist())))
         answers = (Answer(text.text[at : at + 1], at),)
-    paragraph = Paragraph(text.text, (Question("q", "가나?", answers),))
-    windows = {}
-    for name, source in (("marked", Fixed(text)), ("plain", Fixed())):
+    paragraph = one_paragraph(Paragraph(text.text, (Question("q", question.text, answers),)))
+    windows, statistics = {}, {}
+    for name, source in (("marked", Fixed(question, text)), ("plain", Fixed())):
         maker = WindowMaker(LETTERS, source, EntityInput(mode, max_entities=limit), SHORT)
-        windows[name] = maker.dataset(one_paragraph(paragraph))[0]
-    assert len(windows["marked"]) == len(windows["plain"])
+        windows[name], statistics[name] = maker.dataset(paragraph)
+    assert statistics["marked"] == statistics["plain"]
     for marked, plain in zip(windows["marked"], windows["plain"], strict=True):
         assert len(marked) <= SHORT.max_length
         assert is_well_formed(marked.token_ids)
+        asked, others = (window.token_ids[: window.context_start] for window in (marked, plain))
+        assert asked[~marker_mask(asked, SPECIAL)].tolist() == others.tolist()
         own = ~marked.is_marker
         assert marked.starts[own].tolist() == plain.starts.tolist()
         assert marked.ends[own].tolist() == plain.ends.tolist()
         assert (marked.answer == (0, 0)) == (plain.answer == (0, 0))
-        inside = marked.token_ids[marked.context_start : -1]
-        assert (inside == ENT).sum() <= limit
+        assert mention_count(marked.token_ids, marked.entity_ids, SPECIAL) <= limit
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
+def test_shares_of_a_sequence(limit: int, first: int, second: int) -> None:
+    """As many as are allowed; nobody lacks a part of its half for the other's sake."""
+    a, b = EntityInput(max_entities=limit).shares(first, second)
+    assert (0 <= a <= first, 0 <= b <= second) == (True, True)
+    assert a + b == min(limit, first + second)
+    assert a >= min(first, (limit + 1) // 2)
+    assert b >= min(second, limit // 2)
+    assert EntityInput().shares(first, second) == (first, second)
+
+
+@pytest.mark.parametrize(
+    ("limit", "shown"),
+    [
+        (8, "<가><나><마>/<가><나><마><바><사>"),
+        (6, "<가><나><마>/<가>나<마>바<사>"),
+        (4, "<가>나<마>/<가>나마바<사>"),
+        (3, "<가>나<마>/<가>나마바사"),
+        (1, "<가>나마/가나마바사"),
+        (0, "가나마/가나마바사"),
+    ],
+)
+def test_which_mentions_stay_by_hand(limit: int, shown: str) -> None:
+    question = AnnotatedText("가 나 마", tuple(Span(i, i + 1) for i in (0, 2, 4)))
+    text = AnnotatedText("가 나 마 바 사", tuple(Span(i, i + 1) for i in range(0, 9, 2)))
+    maker = WindowMaker(LETTERS, Fixed(question, text), EntityInput(max_entities=limit), WindowConfig(60, 10, 20))
+    (window,) = maker.question(question.text, text.text)
+    signs = {ENT: "<", ENT_END: ">", SPECIAL.sep: "/", SPECIAL.cls: ""}
+    assert "".join(signs.get(i, LETTERS.vocabulary[i].lstrip("▁")) for i in window.token_ids.tolist()) == f"{shown}/"
+
+
+def test_a_question_is_cut_by_its_text_alone() -> None:
+    """Ten of its tokens stay, as of one without mentions."""
+    question = AnnotatedText("가나마바사은가나마바사", tuple(Span(i, i + 1) for i in (0, 2, 4, 9)))
+    for limit, marked in ((4, 4), (2, 2)):
+        maker = WindowMaker(LETTERS, Fixed(question), EntityInput(max_entities=limit), SHORT)
+        (window,) = maker.question(question.text, "서울")
+        head = window.token_ids[1 : window.context_start - 1]
+        assert (head == ENT).sum() == (head == ENT_END).sum() == marked
+        assert (~marker_mask(head, SPECIAL)).sum() == 10
 
 
 @given(annotated(80), st.integers(0, 5), st.integers(0, 80))
@@ -259,6 +305,7 @@ def test_a_limit_marks_the_same_mentions_in_every_mode(text: AnnotatedText, limi
 def test_limits_that_leave_no_room() -> None:
     with pytest.raises(ConfigError, match=r"max_entities=7: their markers leave 3 of 17 context tokens"):
         WindowMaker(LETTERS, Fixed(), EntityInput(max_entities=7), SHORT)
+    WindowMaker(LETTERS, Fixed(), EntityInput(EntityMode.EMBEDDING, max_entities=7), SHORT)  # needs no room
 
 
 def a_window(text: AnnotatedText, given_input: EntityInput, answer: Answer) -> Window:
@@ -335,9 +382,8 @@ def test_pretraining_sees_every_switch(corpus: tuple[ShardedCorpus, Tokenizer], 
     some = examples(EntityInput(), dropout=0.25)
     left = sum(int((e.token_ids == special.ent).sum()) for e in some)
     assert left / count == pytest.approx(0.75, abs=4 * np.sqrt(0.1875 / count) + 0.02)
-    limited = examples(EntityInput(max_entities=2))
-    segments = 2 if kind is SentencePairs else 1
-    assert max(int((e.token_ids == special.ent).sum()) for e in limited) == 2 * segments
+    limited = examples(EntityInput(max_entities=3))
+    assert max(int((e.token_ids == special.ent).sum()) for e in limited) == 3
     for example in (*some, *limited, *everything):
         assert is_well_formed(example.token_ids)
     marked = examples(EntityInput(EntityMode.MARKERS, embed_markers=True))

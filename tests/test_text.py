@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from korbert.errors import ConfigError
-from korbert.text import FORMS, AnnotatedText, NormalizedText, Normalizer, Span, _Builder, trim
+from korbert.text import FORMS, AnnotatedText, NormalizedText, Normalizer, Span, _Builder, composed_places, trim
 
 NASTY = (
     "가각힣ㄱㅋㆎᄒ\u1161\u11abAaé́１ａ\uff76\uff9e\uffa1ﾣㅤ㈜㎏①½ﬁ伊李\uf9e1"
@@ -233,3 +233,10 @@ def test_stable_characters_are_left_alone_by_unicodedata() -> None:
         assert unicodedata.is_normalized(form, "".join(stable))
     assert not any(map(str.isspace, stable))
     assert all(len(char.lower()) == 1 for char in stable)
+
+
+@given(TEXTS, st.sampled_from(["NFC", "NFD", "none"]))
+def test_composed_places_are_those_of_every_beginning(text: str, form: str) -> None:
+    text = text if form == "none" else unicodedata.normalize(form, text)  # type: ignore[arg-type]
+    wanted = [len(unicodedata.normalize("NFC", text[:place])) for place in range(len(text) + 1)]
+    assert composed_places(text).tolist() == wanted

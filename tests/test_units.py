@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from korbert.data.masking import UNITS, MaskingConfig, mask_tokens
 from korbert.data.pretraining import HeldOut, Passages, SentencePairs
 from korbert.data.shards import ShardedCorpus, build_shards
-from korbert.data.units import EOJEOL, MENTION, MORPHEME, NEW_MENTION, PROPER, unit_flags, with_mentions
+from korbert.data.units import EOJEOL, MENTION, MORPHEME, NEW_MENTION, PROPER, unit_flags, units_identity, with_mentions
 from korbert.encoding import EntityInput, EntityMode, encode
 from korbert.errors import ConfigError
 from korbert.model import IGNORE_INDEX
@@ -70,6 +71,27 @@ def test_a_token_belongs_to_the_morpheme_in_which_it_begins(corpus_lines: list[s
                 own = (str(bit), bisect.bisect(edges, start))
                 assert bool(flag & bit) == (own not in begun)
                 begun.add(own)
+
+
+def test_flags_are_those_of_the_text_as_it_is_read(corpus_lines: list[str]) -> None:
+    """Decomposed, with invisible characters in it, or with other white space: letter by letter the same."""
+    letters = CharacterTokenizer.train(corpus_lines, 1200)
+    analyser = make_analyser("mecab")
+    proper = 0
+    for line in corpus_lines[:15]:
+        forms = [
+            line, unicodedata.normalize("NFD", line), re.sub(r"(?<=\w)(?=\w)", "\u200b", line),
+            re.sub(" ", "\u00a0\u3000", line),
+        ]  # fmt: skip
+        encodings = [encode(AnnotatedText(form), letters, EntityMode.NONE) for form in forms]
+        flags = [unit_flags(*pair, SPECIAL, analyser).tolist() for pair in zip(forms, encodings, strict=True)]
+        assert all(one == flags[0] for one in flags)
+        proper += sum(flag & PROPER > 0 for flag in flags[0])
+    assert proper > 20
+
+
+def test_older_flags_are_not_taken_for_newer_ones() -> None:
+    assert (units_identity(""), units_identity("eojeol"), units_identity("mecab")) == ("", "eojeol", "mecab:2")
 
 
 @pytest.fixture(scope="module")

@@ -174,7 +174,10 @@ class ComparePredictionsConfig:
 
 @dataclass
 class DamageConfig:
-    """Entities worse than the model has learned with: shares that are left out, and moved to where no entity is."""
+    """Entities worse than the model has learned with: shares that are left out, and moved to where no entity is.
+
+    What came of it is in the record: `DamageCounts`.
+    """
 
     dropped: float = 0.0
     moved: float = 0.0

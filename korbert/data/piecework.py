@@ -20,6 +20,7 @@ from korbert.data.filters import DocumentFilter, Filters, Reason
 from korbert.data.overlap import comparable
 from korbert.data.pieces import Piece
 from korbert.data.shardfiles import EOJEOL_UNITS, ShardWriter
+from korbert.data.units import units_identity
 from korbert.errors import DataError
 from korbert.files import checksum, read_sealed_json, write_sealed_json
 from korbert.morphology import make_analyser
@@ -71,7 +72,7 @@ class Recipe:
             "tokenizer": load_tokenizer(self.tokenizer_folder).fingerprint,
             "annotator": annotator.fingerprint,
             "cut": self.cut and self.annotator != "none",
-            "units": self.units,
+            "units": units_identity(self.units),
             "filters": filters,
             "max_documents": self.max_documents,
             "piece_characters": self.piece_characters,

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from korbert.data.masking import MaskingConfig, mask_tokens
 from korbert.data.shards import EOJEOL_UNITS, ShardedCorpus, Stretch
 from korbert.data.units import with_mentions
-from korbert.encoding import EntityInput, EntityMode, balanced, mention_numbers, unmarked
+from korbert.encoding import EntityInput, EntityMode, balanced, mention_count, mention_numbers, unmarked
 from korbert.errors import ConfigError
 from korbert.model.targets import IGNORE_INDEX
 from korbert.text import IntArray
@@ -138,10 +138,23 @@ class PretrainingData(ABC):
         return [self.make(request) for request in planned.requests(indices)]
 
     def shown(self, part: Stretch, rng: np.random.Generator) -> tuple[IntArray, Stretch]:
-        """Indices of the tokens that stay, and those tokens as the entity input wants them.
+        """Indices of the tokens that stay, and those tokens as the entity input wants them, of a sequence's only part.
 
         Markers that a cut has parted from their partner go in every mode.
         """
+        return self._fitting(*self._marked(part, rng), self.entities.max_entities)
+
+    def shown_pair(self, a: Stretch, b: Stretch, rng: np.random.Generator) -> list[tuple[IntArray, Stretch]]:
+        """The same of each of a sequence's two segments."""
+        pair = [self._marked(part, rng) for part in (a, b)]
+        allowed: tuple[int | None, int | None] = (None, None)
+        if self.entities.max_entities is not None:
+            first, second = (mention_count(part.ids, part.entities, self.special) for _, part in pair)
+            allowed = self.entities.shares(first, second)
+        return [self._fitting(*part, own) for part, own in zip(pair, allowed, strict=True)]
+
+    def _marked(self, part: Stretch, rng: np.random.Generator) -> tuple[IntArray, Stretch]:
+        """Tokens without lone markers, nor those of mentions that dropout leaves out."""
         keep = balanced(part.ids, self.special)
         part = part.take(keep)
         if self.masking.unit == "entity":
@@ -151,7 +164,10 @@ class PretrainingData(ABC):
             dropped = rng.random(int(numbers.max(initial=-1)) + 1) < self.entity_dropout
             stay, entities = unmarked(part.ids, part.entities, numbers, dropped, self.special)
             keep, part = keep[stay], part.take(stay)._replace(entities=entities)
-        stay, entities = self.entities.fitting(part.ids, part.entities, self.special)
+        return keep, part
+
+    def _fitting(self, keep: IntArray, part: Stretch, allowed: int | None) -> tuple[IntArray, Stretch]:
+        stay, entities = self.entities.fitting(part.ids, part.entities, self.special, allowed)
         return keep[stay], part.take(stay)._replace(entities=entities)
 
     def _masked(self, inputs: Joined, rng: np.random.Generator, label: int | None = None) -> PretrainingExample:
@@ -229,7 +245,8 @@ class SentencePairs(PretrainingData):
         else:
             a, b = halves(self.corpus.sentences(document, first, last))
         a, b = truncate_pair(a, b, self.max_length - 3, rng)
-        inputs = join_segments(self.shown(a, rng)[1], self.shown(b, rng)[1], self.special)
+        (_, a), (_, b) = self.shown_pair(a, b, rng)
+        inputs = join_segments(a, b, self.special)
         return self._masked(inputs, rng, RANDOM if other >= 0 else NEXT)
 
 

@@ -75,7 +75,7 @@ class SelectionConfig:
 
 @dataclass(frozen=True, slots=True)
 class Cloze:
-    """A question and its passage; places are the mentions of the answer in the passage."""
+    """A question, before it is shown, and its passage; places are the mentions of the answer in the passage."""
 
     tokens: Stretch
     places: list[Mention]
@@ -207,13 +207,13 @@ class SelectionPassages(Passages):
         begin = int(np.clip(near - limit // 2, 0, max(0, len(at) - limit)))
         at = at[begin : begin + limit]
         entity_ids = np.where(shown[at] == self.special.mask, 0, entities[at]).astype(np.int32)
-        return self.shown(Stretch(shown[at], entity_ids, units[at]), rng)[1]
+        return Stretch(shown[at], entity_ids, units[at])
 
     def _asked(self, question: Cloze, passage: Stretch, rng: np.random.Generator) -> PretrainingExample:
         """[CLS] question [SEP] passage [SEP]; [CLS] asks."""
-        kept, shown = self.shown(passage, rng)
-        inputs = join_segments(question.tokens, shown, self.special)
-        begin = len(question.tokens.ids) + 2
+        (_, asking), (kept, shown) = self.shown_pair(question.tokens, passage, rng)
+        inputs = join_segments(asking, shown, self.special)
+        begin = len(asking.ids) + 2
         answers = [_moved(place, kept, begin) for place in question.places]
         return self._finish(inputs, begin, [Asked(0, tuple(answers))], rng)
 

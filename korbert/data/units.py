@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from korbert.data.shardfiles import EOJEOL_UNITS
 from korbert.encoding import Encoding, mention_numbers
 from korbert.morphology import Analyser
-from korbert.text import IntArray
+from korbert.text import IntArray, Normalizer
 from korbert.tokenizers import SpecialTokens
 
 # Bits of a token's flags: it begins an eojeol; it begins a morpheme; it belongs to a proper noun; and, when it is read
 # again, it belongs to a mention; it begins one.
 EOJEOL, MORPHEME, PROPER, MENTION, NEW_MENTION = 1, 2, 4, 8, 16
+_NORMALIZER = Normalizer("NFC")
+_RULES = 2  # raise the number when the morphemes' flags of any text change
 
 
 def unit_flags(text: str, encoding: Encoding, special: SpecialTokens, analyser: Analyser | None = None) -> IntArray:
     """Flags of each token of `text`, (T,) int32; markers have none. Without an analyser, those of eojeol alone.
 
-    A token belongs to the morpheme in which it begins.
+    A token belongs to the morpheme in which it begins. The text is analysed in NFC, without invisible characters, as
+    annotators do.
     """
     flags = np.zeros(len(encoding), dtype=np.int32)
     at = np.flatnonzero((encoding.token_ids != special.ent) & (encoding.token_ids != special.ent_end))
@@ -31,7 +35,9 @@ def unit_flags(text: str, encoding: Encoding, special: SpecialTokens, analyser: 
     flags[at[begins]] |= EOJEOL
     if analyser is None:
         return flags
-    morphemes = analyser.analyse(text)
+    normal = _NORMALIZER(text)
+    morphemes = analyser.analyse(normal.text)
+    starts = normal.ends.searchsorted(starts.astype(np.int32), side="right")  # the same characters in NFC
     first = np.array([morpheme.start for morpheme in morphemes], dtype=np.int64)
     own = np.searchsorted(first, starts, side="right") - 1  # -1 before the first morpheme
     begins |= own != np.append(-2, own[:-1])
@@ -41,6 +47,11 @@ def unit_flags(text: str, encoding: Encoding, special: SpecialTokens, analyser: 
         is_proper = np.array([morpheme.tag in analyser.proper_noun for morpheme in morphemes])[own]
         flags[at[inside & is_proper & (own >= 0)]] |= PROPER
     return flags
+
+
+def units_identity(units: str) -> str:
+    """What flags are made by: units as shards have them, with the number of the rules where an analyser has a say."""
+    return units if units in ("", EOJEOL_UNITS) else f"{units}:{_RULES}"
 
 
 def with_mentions(flags: IntArray, token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens) -> IntArray:

@@ -2,6 +2,9 @@
 
 The windows follow transformers' `run_qa` procedure: `[CLS] question [SEP] part of the context [SEP]`, neighbouring
 parts sharing `doc_stride` tokens; a window without the whole answer is trained to point at [CLS].
+
+Where the number of mentions is limited, room is kept for the markers of so many, and they count nowhere else: questions
+and parts have the text that they have where nothing is marked.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from korbert.data.korquad import Answer, KorquadDataset, Paragraph, Question
-from korbert.encoding import Encoding, EntityInput, EntityMode, balanced, encode
+from korbert.encoding import EVERYTHING, Encoding, EntityInput, EntityMode, balanced, encode, mention_count
 from korbert.entities import EntityAnnotator
 from korbert.errors import ConfigError, check_range
 from korbert.text import AnnotatedText, IntArray, place_of, trim
@@ -90,7 +93,12 @@ class WindowStatistics:
     truncated_questions: int
 
 
-_EVERYTHING = EntityInput(typed=True)
+class _Asked(NamedTuple):
+    """A question's tokens, and how many of its text there are; of a limited number of mentions, all markers."""
+
+    token_ids: IntArray
+    entity_ids: IntArray
+    length: int
 
 
 class WindowMaker:
@@ -105,7 +113,7 @@ class WindowMaker:
     ) -> None:
         self.tokenizer, self.annotator, self.config = tokenizer, annotator, config
         self.entities = EntityInput.of(entities)
-        limit = self.entities.max_entities
+        limit = self.entities.max_entities if self.entities.mode.has_markers else None
         if limit is not None and self.config.room - 2 * limit <= config.doc_stride:
             raise ConfigError(
                 f"entities.max_entities={limit}: their markers leave {config.room - 2 * limit} of {config.room} "
@@ -142,27 +150,30 @@ class WindowMaker:
         cuts = self.entities.mode.cuts
         annotated = self.annotator.annotate_all(texts) if cuts else [AnnotatedText(text) for text in texts]
         context = _Context(paragraph.context, self._encoded(annotated[0]), self.tokenizer.special)
-        limit = self.config.max_question_length
         for question, text in zip(paragraph.questions, annotated[1:], strict=True):
-            if cuts:
-                encoded = self._fitting(self._encoded(text))[1]
-                short = encoded.window(0, limit, self.tokenizer.special)
-                ids, entity_ids, length = short.token_ids, short.entity_ids, len(encoded)
-            else:  # nothing asks where a question's tokens stand
-                ids = self.tokenizer.encode_ids(question.text)
-                length = len(ids)
-                ids = ids[:limit]
-                entity_ids = self._shared.zeros[: len(ids)]
-            yield self._windows(question, context, ids, entity_ids), length > limit
+            asked, is_cut = self._asked(text)
+            yield self._windows(question, context, asked), is_cut
 
-    def _windows(self, question: Question, context: _Context, ids: IntArray, entity_ids: IntArray) -> list[Window]:
-        head = np.concatenate((self._cls, ids, self._sep))
-        has_entities = self.entities.uses_embedding
-        edge = self._shared.zeros[:1]
-        head_entities = np.concatenate((edge, entity_ids, edge)) if has_entities else entity_ids
+    def _asked(self, text: AnnotatedText) -> tuple[_Asked, bool]:
+        """A question of at most `max_question_length` tokens, and whether it had more."""
+        limit, special = self.config.max_question_length, self.tokenizer.special
+        if not self.entities.mode.cuts:  # nothing asks where a question's tokens stand
+            ids = self.tokenizer.encode_ids(text.text)
+            length = min(limit, len(ids))
+            return _Asked(ids[:limit], self._shared.zeros[:length], length), len(ids) > limit
+        encoded = self._encoded(text)
+        length, end = len(encoded), limit
+        if self.entities.max_entities is not None:
+            text_tokens, edges = _text_edges(encoded.token_ids, special)
+            length, end = len(text_tokens), int(edges[min(limit, len(text_tokens))])
+        short = encoded.window(0, end, special)
+        return _Asked(short.token_ids, short.entity_ids, min(limit, length)), length > limit
+
+    def _windows(self, question: Question, context: _Context, asked: _Asked) -> list[Window]:
         gold = context.cover(question.answers[0]) if question.answers else None
+        edge = self._shared.zeros[:1]
         windows = []
-        for keep, part in self._parts(context.encoding, self.config.max_length - len(head) - 1):
+        for head, head_entities, keep, part in self._sequences(asked, context.encoding):
             answer = beyond = (0, 0)
             if gold is not None and (found := _places(keep, gold.tokens)) is not None:
                 answer, beyond = (len(head) + found[0], len(head) + found[1]), gold.beyond
@@ -174,7 +185,7 @@ class WindowMaker:
                     token_ids,
                     self._shared.segments(len(head), len(token_ids)),
                     np.concatenate((head_entities, part.entity_ids, edge))
-                    if has_entities
+                    if self.entities.uses_embedding
                     else self._shared.zeros[: len(token_ids)],
                     len(head),
                     part.starts,
@@ -186,41 +197,45 @@ class WindowMaker:
             )
         return windows
 
-    def _parts(self, context: Encoding, room: int) -> Iterator[tuple[slice | IntArray, Encoding]]:
-        """The context in parts of at most `room` tokens, and which of its tokens each of them has.
-
-        Where the number of mentions is limited, room is kept for so many markers: then the parts hold the same text
-        whatever is marked in it, and no marker pushes an answer out.
-        """
+    def _sequences(
+        self, asked: _Asked, context: Encoding
+    ) -> Iterator[tuple[IntArray, IntArray, slice | IntArray, Encoding]]:
+        """Of each window the tokens up to the context and their entity ids, which of the context it has, and those."""
         special, stride = self.tokenizer.special, self.config.doc_stride
         if self.entities.max_entities is None:
-            for start, end in window_ranges(len(context), room, stride):
+            head = self._head(asked.token_ids, asked.entity_ids)
+            for start, end in window_ranges(len(context), self.config.max_length - len(head[0]) - 1, stride):
                 keep: slice | IntArray = slice(start, end)
                 if self.entities.mode.has_markers:
                     keep = start + balanced(context.token_ids[start:end], special)
-                yield keep, context.take(keep)
+                yield *head, keep, context.take(keep)
             return
+        room = self.config.max_length - asked.length - 3
         if self.entities.mode.has_markers:
             room -= 2 * self.entities.max_entities
-        text = np.flatnonzero(~marker_mask(context.token_ids, special))
-        edges = np.append(text, len(context))  # a part ends where the next one's text would begin, markers and all
+        text, edges = _text_edges(context.token_ids, special)
+        mentions = mention_count(asked.token_ids, asked.entity_ids, special)
         for start, end in window_ranges(len(text), room, stride):
             begin = int(edges[start - 1]) + 1 if start else 0
             whole = begin + balanced(context.token_ids[begin : int(edges[end])], special)
-            few, part = self._fitting(context.take(whole))
-            yield whole[few], part
+            part = context.take(whole)
+            own, of_part = self.entities.shares(mentions, mention_count(part.token_ids, part.entity_ids, special))
+            few, head_entities = self.entities.fitting(asked.token_ids, asked.entity_ids, special, own)
+            head = self._head(asked.token_ids[few], head_entities)
+            few, entity_ids = self.entities.fitting(part.token_ids, part.entity_ids, special, of_part)
+            yield *head, whole[few], replace(part.take(few), entity_ids=entity_ids)
+
+    def _head(self, token_ids: IntArray, entity_ids: IntArray) -> tuple[IntArray, IntArray]:
+        """[CLS] question [SEP], and its entity ids, where there are any."""
+        edge = self._shared.zeros[:1]
+        if self.entities.uses_embedding:
+            entity_ids = np.concatenate((edge, entity_ids, edge))
+        return np.concatenate((self._cls, token_ids, self._sep)), entity_ids
 
     def _encoded(self, text: AnnotatedText) -> Encoding:
-        """As the entity input wants it; where mentions are limited with all of them, see `_fitting`."""
-        given = self.entities if self.entities.max_entities is None else _EVERYTHING
+        """As the entity input wants it; where mentions are limited with all of them, see `EntityInput.fitting`."""
+        given = self.entities if self.entities.max_entities is None else EVERYTHING
         return encode(text, self.tokenizer, given)
-
-    def _fitting(self, encoding: Encoding) -> tuple[slice | IntArray, Encoding]:
-        """Which tokens of a part stay, and those, where mentions are limited."""
-        if self.entities.max_entities is None:
-            return slice(None), encoding
-        keep, entity_ids = self.entities.fitting(encoding.token_ids, encoding.entity_ids, self.tokenizer.special)
-        return keep, replace(encoding.take(keep), entity_ids=entity_ids)
 
 
 class SharedColumns:
@@ -279,6 +294,12 @@ def _places(keep: slice | IntArray, tokens: tuple[int, int]) -> tuple[int, int] 
         return (first - keep.start, last - keep.start) if keep.start <= first and last < keep.stop else None
     a, b = keep.searchsorted(tokens).tolist()
     return (a, b) if b < len(keep) and keep[a] == first and keep[b] == last else None
+
+
+def _text_edges(token_ids: IntArray, special: SpecialTokens) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where the tokens of text are, and where n of them end: where the next one is, so with the markers between."""
+    text = np.flatnonzero(~marker_mask(token_ids, special))
+    return text, np.append(text, len(token_ids))
 
 
 def marker_mask(token_ids: IntArray, special: SpecialTokens) -> npt.NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from korbert.api import Filling, Reader
 from korbert.data.decoding import DecodingConfig
 from korbert.data.korquad import read_korquad
 from korbert.demo.refusal import Refusal
-from korbert.encoding import Encoding, EntityInput, EntityMode, encode
+from korbert.encoding import Encoding, EntityInput, EntityMode, encode_sequence
 from korbert.entities import EntityAnnotator
 from korbert.entities.types import TYPES, type_id
 from korbert.errors import ConfigError, KorbertError
@@ -200,7 +200,7 @@ def _row(cutter: Cutter, annotated: AnnotatedText, marked: bool) -> dict[str, An
         annotated = cutter.annotator.annotate(annotated.text)
     if not entities.mode.cuts:
         annotated = AnnotatedText(annotated.text)
-    encoding = encode(annotated, cutter.tokenizer, entities)
+    encoding = encode_sequence(annotated, cutter.tokenizer, entities)
     return {
         "name": cutter.name,
         "vocabulary": len(cutter.tokenizer),

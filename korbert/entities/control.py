@@ -7,6 +7,7 @@ makes of annotations that are worse than those it has learned with.
 from __future__ import annotations
 
 import hashlib
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -16,12 +17,14 @@ import numpy.typing as npt
 
 from korbert.entities.base import EntityAnnotator, mapped_back
 from korbert.errors import ConfigError
-from korbert.text import AnnotatedText, NormalizedText, Normalizer, Span, blank_mask
+from korbert.text import AnnotatedText, NormalizedText, Normalizer, Span, blank_mask, composed_places, place_of
 
 _RULES = "random-spans-4"  # raise the number when the rules below change what is drawn
-_DAMAGE_RULES = "damaged-1"
+_DAMAGE_RULES = "damaged-2"
 _LABEL = "RANDOM"
-_STRETCH = 1 << 14  # characters; no paragraph of KorQuAD or Wikipedia has as many, save for lists
+_STRETCH = 1 << 14  # characters in NFC; no paragraph of KorQuAD or Wikipedia has as many, save for lists
+_MOST_COMPOSED = 3  # characters that one becomes in NFC at most
+log = logging.getLogger(__name__)
 
 
 class _DrawnAnnotator(EntityAnnotator):
@@ -49,17 +52,16 @@ class _DrawnAnnotator(EntityAnnotator):
         return [self._of_stretches(annotated) for annotated in self.base.annotate_all(texts)]
 
     def _of_stretches(self, annotated: AnnotatedText) -> AnnotatedText:
-        """A long text stretch by stretch: all places are looked through for every span."""
         spans: list[Span] = []
-        start = 0
-        for end in [*_ends(annotated), len(annotated.text)]:
-            stretch = annotated.slice(start, end)
-            normal = self._normalizer(stretch.text)
-            seed = list(hashlib.sha256(normal.text.encode("utf-8")).digest())
-            found = self._drawn(stretch, normal, seed).entities
+        for start, stretch in _stretches(annotated):
+            found = self._drawn(stretch, *self._seeded(stretch)).entities
             spans += (Span(span.start + start, span.end + start, span.label) for span in found)
-            start = end
         return AnnotatedText(annotated.text, tuple(spans))
+
+    def _seeded(self, stretch: AnnotatedText) -> tuple[NormalizedText, list[int]]:
+        """A stretch in NFC, and what is drawn with there."""
+        normal = self._normalizer(stretch.text)
+        return normal, list(hashlib.sha256(normal.text.encode("utf-8")).digest())
 
 
 class RandomSpanAnnotator(_DrawnAnnotator):
@@ -82,11 +84,22 @@ class RandomSpanAnnotator(_DrawnAnnotator):
         return mapped_back(normal, spans)
 
 
+class DamageCounts(NamedTuple):
+    """What became of a base annotator's entities: how many there were, were left out, were moved, and were to be moved
+    but left out, because no place of the text had room for them."""
+
+    entities: int
+    dropped: int
+    moved: int
+    no_room: int
+
+
 class DamagedAnnotator(_DrawnAnnotator):
-    """Another annotator's entities, a share of them left out and a share moved to where no entity is.
+    """Another annotator's entities, a share of them left out and a share moved to where none of its entities is.
 
     What is damaged is drawn for every entity by itself, from the seed and the text; with a larger share and the same
-    seed it is more of them, and none of the others. Moved ones keep their type and their number of visible characters.
+    seed it is more of them, and none of the others. Moved ones keep their type and their number of visible characters,
+    and lie apart; one that finds no room is left out, see `counts`.
     """
 
     def __init__(self, base: EntityAnnotator, dropped: float = 0.0, moved: float = 0.0, seed: int = 0) -> None:
@@ -104,20 +117,45 @@ class DamagedAnnotator(_DrawnAnnotator):
         """The rules, the shares, the seed, and the other annotator's fingerprint."""
         return f"{_DAMAGE_RULES}/{self.dropped}/{self.moved}/{self.seed}/{self.base.fingerprint}"
 
+    def counts(self, texts: Sequence[str]) -> DamageCounts:
+        """What becomes of the entities of several texts; where some find no room, a warning says how many."""
+        entities = dropped = moved = no_room = 0
+        for annotated in self.base.annotate_all(texts):
+            for _, stretch in _stretches(annotated):
+                normal, seed = self._seeded(stretch)
+                kept, displaced, asked = self._damaged(stretch, normal, seed)
+                entities += len(stretch.entities)
+                dropped += len(stretch.entities) - len(kept) - asked
+                moved += len(displaced)
+                no_room += asked - len(displaced)
+        if no_room:
+            log.warning(
+                "damage.moved=%s: %d of %d entities found no room beside the others of their text, and are left out",
+                self.moved, no_room, moved + no_room,
+            )  # fmt: skip
+        return DamageCounts(entities, dropped, moved, no_room)
+
     def _drawn(self, annotated: AnnotatedText, normal: NormalizedText, seed: list[int]) -> AnnotatedText:
+        kept, displaced, _ = self._damaged(annotated, normal, seed)
+        return AnnotatedText(annotated.text, tuple(sorted((*kept, *displaced))))
+
+    def _damaged(
+        self, annotated: AnnotatedText, normal: NormalizedText, seed: list[int]
+    ) -> tuple[Sequence[Span], Sequence[Span], int]:
+        """The entities that stay, those that were moved, and how many were to be."""
         rng = np.random.default_rng([self.seed, *seed])
         fate = rng.random(len(annotated.entities))
         stays = fate >= self.dropped + self.moved
+        kept = [annotated.entities[i] for i in np.flatnonzero(stays).tolist()]
         places = _Places.of(normal)
         first, last = places.of_spans(annotated.entities)
         taken = np.zeros(len(places.visible), dtype=np.bool_)
-        for a, b in zip(first[stays].tolist(), last[stays].tolist(), strict=True):
+        # Where any entity was, those that are left out too: a span there would be right, or right in part.
+        for a, b in zip(first.tolist(), last.tolist(), strict=True):
             taken[a:b] = True
         is_moved = np.flatnonzero((fate >= self.dropped) & ~stays).tolist()
         wanted = [(int(last[i] - first[i]), annotated.entities[i].label) for i in is_moved]
-        moved = mapped_back(normal, _draw(places, wanted, taken, rng)).entities
-        kept = (annotated.entities[i] for i in np.flatnonzero(stays).tolist())
-        return AnnotatedText(annotated.text, tuple(sorted((*kept, *moved))))
+        return kept, mapped_back(normal, _draw(places, wanted, taken, rng)).entities, len(is_moved)
 
 
 class _Places(NamedTuple):
@@ -159,14 +197,31 @@ def _draw(
     return sorted(spans)
 
 
+def _stretches(annotated: AnnotatedText) -> Iterator[tuple[int, AnnotatedText]]:
+    """A long text in parts, and where each begins: all places of one are looked through for every span."""
+    start = 0
+    for end in [*_ends(annotated), len(annotated.text)]:
+        yield start, annotated.slice(start, end)
+        start = end
+
+
 def _ends(annotated: AnnotatedText) -> Iterator[int]:
-    """Where stretches end, of about so many characters each; never inside an entity."""
-    end = _STRETCH
+    """Where stretches end, of about so many characters in NFC each; never inside an entity."""
+    if len(annotated.text) * _MOST_COMPOSED <= _STRETCH:
+        return
+    places = composed_places(annotated.text)
+    if places[-1] <= _STRETCH:
+        return
+
+    def behind(count: int) -> int:
+        return place_of(places, count, "right") - 1
+
+    end = behind(_STRETCH)
     for entity in annotated.entities:
         while end <= entity.start:
             yield end
-            end += _STRETCH
+            end = behind(int(places[end]) + _STRETCH)
         end = max(end, entity.end)
     while end < len(annotated.text):
         yield end
-        end += _STRETCH
+        end = behind(int(places[end]) + _STRETCH)

@@ -11,7 +11,7 @@ from typing import Any
 from korbert.config import DamageConfig, PredictConfig, expand_root
 from korbert.data.batching import collate_windows
 from korbert.data.decoding import DecodingConfig
-from korbert.data.korquad import fold_split, write_predictions
+from korbert.data.korquad import KorquadDataset, fold_split, write_predictions
 from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.entities import DamagedAnnotator, EntityAnnotator, make_annotator, with_cache
 from korbert.errors import ConfigError
@@ -59,6 +59,8 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     write_predictions(folder / "predictions.json", best)
     write_nbest(folder / "nbest.json", answers, decoding.temperature)
     results = score_results(dataset, best, config.task) | {"protocol": protocol(config.task, trained=False)}
+    if isinstance(annotator, DamagedAnnotator):
+        results["damage"] = annotator.counts(_texts(dataset))._asdict()
     log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", results)
     return finish_run(folder, "predict_korquad", config, results)
 
@@ -76,6 +78,12 @@ def annotator_of(config: PredictConfig, description: Description) -> EntityAnnot
     if not description.entities.mode.cuts:
         raise ConfigError(f"damage: the model of run={config.run} reads no entities")
     return DamagedAnnotator(annotator, **asdict(config.damage), seed=config.seed)
+
+
+def _texts(dataset: KorquadDataset) -> list[str]:
+    """Every paragraph once, and every question."""
+    paragraphs = (paragraph for article in dataset.articles for paragraph in article.paragraphs)
+    return [text for one in paragraphs for text in (one.context, *(question.text for question in one.questions))]
 
 
 def _settle_questions(config: PredictConfig) -> None:

@@ -28,6 +28,7 @@ from korbert.data.corpus import expand_paths, read_documents
 from korbert.data.document_encoder import RecordAnnotator
 from korbert.data.shardfiles import MANIFEST
 from korbert.data.shards import ShardedCorpus, build_shards
+from korbert.data.units import units_identity
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import (
@@ -228,7 +229,7 @@ def prepare_shards(
     identity = [contents, corpus.max_documents, tokenizer.fingerprint, annotator.fingerprint]
     # Older shards, without types or units, still serve where neither is wanted.
     wanted = ["whole"] if not cut and entities.annotator != "none" else []
-    wanted += ["typed"] * given.typed + ([f"units:{units}"] if units else [])
+    wanted += ["typed"] * given.typed + ([f"units:{units_identity(units)}"] if units else [])
     key = digest([*identity, *wanted])
     folder = cache / "shards" / f"{re.sub('[^a-z]+', '-', entities.annotator)[:_LONGEST_NAME]}-{key}"
     with _to_make(folder / MANIFEST, data) as absent:
