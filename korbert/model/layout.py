@@ -6,10 +6,10 @@ N tokens of all, H heads, K head width; `...` is (B, T) in the padded layout and
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from importlib.util import find_spec
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,9 +17,8 @@ from torch.nn import functional as F
 
 from korbert.model.dropout import dropout
 
-varlen_attn: Any = None
-with contextlib.suppress(ImportError):  # from torch 2.10 on
-    from torch.nn.attention.varlen import varlen_attn
+# From torch 2.10 on. Imported where it is used: torch's compiler comes with it, which takes longer than all else here.
+_HAS_VARLEN = find_spec("torch.nn.attention.varlen") is not None
 
 
 class Layout(Protocol):
@@ -144,7 +143,9 @@ class Packed:
         """(N, H, K)."""
         if not q.is_cuda:
             return _attend_by_length(q, k, v, self.offsets, p)
-        if p == 0.0 and q.dtype != torch.float32 and varlen_attn is not None:
+        if p == 0.0 and q.dtype != torch.float32 and _HAS_VARLEN:
+            from torch.nn.attention.varlen import varlen_attn
+
             return varlen_attn(q, k, v, self.offsets, self.offsets, self.max_length, self.max_length)
         return _attend_nested(q, k, v, self, p)
 
