@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -146,7 +146,8 @@ class Packed:
         if p == 0.0 and q.dtype != torch.float32 and _HAS_VARLEN:
             from torch.nn.attention.varlen import varlen_attn
 
-            return varlen_attn(q, k, v, self.offsets, self.offsets, self.max_length, self.max_length)
+            out: Any = varlen_attn(q, k, v, self.offsets, self.offsets, self.max_length, self.max_length)
+            return out
         return _attend_nested(q, k, v, self, p)
 
     def first(self, values: Tensor) -> Tensor:
