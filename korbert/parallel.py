@@ -106,6 +106,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def own_place() -> tuple[int, int]:
+    """This process's rank and how many there are, as torchrun has put it into the environment; 0 of 1 without it."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def megabytes() -> tuple[float, float]:
     """Memory of this process, now and at most so far; where the system does not tell, the latter twice."""
     try:

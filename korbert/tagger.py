@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from korbert.data.tagging import TaggedWindow, TagMaker, collate_tagged, own_scores
+from korbert.data.batching import collate_tagged
+from korbert.data.tagging import TaggedWindow, TagMaker, own_scores
 from korbert.entities.base import EntityAnnotator
 from korbert.errors import DataError
 from korbert.files import checksum

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from korbert.data.batching import collate_pretraining
 from korbert.model import ReplacedTokenModel, SpanModel
 from korbert.training.bundle import copy_shared
-from korbert.training.optimizer import OptimizerConfig, make_optimizers
+from korbert.training.optimizer import make_optimizers
+from korbert.training.settings import OptimizerConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from korbert.model import Encoder, ModelConfig, Padded, PretrainingModel, SpanModel
 from korbert.model.encoder import Embeddings, rotate
-from korbert.training.optimizer import OptimizerConfig, make_optimizers
+from korbert.training.optimizer import make_optimizers
+from korbert.training.settings import OptimizerConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,8 +14,9 @@ from models import CONFIG, MODERN
 
 from korbert.errors import ConfigError
 from korbert.model import PretrainingModel
-from korbert.training.optimizer import Muon, OptimizerConfig, layer_matrices, make_optimizers, orthogonalize, schedule
-from korbert.training.progress import Progress, TrainConfig
+from korbert.training.optimizer import Muon, layer_matrices, make_optimizers, orthogonalize, schedule
+from korbert.training.progress import Progress
+from korbert.training.settings import OptimizerConfig, TrainConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from korbert.config import compose_config
+from korbert.data.batching import collate_tagged
 from korbert.data.tagging import (
     TaggedWindow,
     TagMaker,
@@ -23,7 +24,6 @@ from korbert.data.tagging import (
     _possible,
     best_path,
     bio_tags,
-    collate_tagged,
     mapped,
     own_scores,
 )

@@ -20,9 +20,9 @@ from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
 from korbert.training.interrupt import Interrupted, StopSignal
 from korbert.training.loop import Metric, Trainer
-from korbert.training.optimizer import OptimizerConfig, make_optimizers
-from korbert.training.progress import TrainConfig
-from korbert.training.runtime import Runtime, RuntimeConfig, make_runtime, seed_everything
+from korbert.training.optimizer import make_optimizers
+from korbert.training.runtime import Runtime, make_runtime, seed_everything
+from korbert.training.settings import OptimizerConfig, RuntimeConfig, TrainConfig
 from korbert.training.state import load_checkpoint, load_tensors, save_checkpoint
 from korbert.training.tracking import Tracker, TrackerConfig
 

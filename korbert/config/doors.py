@@ -14,8 +14,7 @@ from korbert.config.reports import ReportConfig
 from korbert.config.tasks import KorquadTask, PretrainingTask, TaggingTask
 from korbert.data.decoding import DecodingConfig
 from korbert.errors import ConfigError, check_range
-from korbert.training.progress import TrainConfig
-from korbert.training.runtime import RuntimeConfig
+from korbert.training.settings import RuntimeConfig, TrainConfig
 from korbert.training.tracking import TrackerConfig
 
 _SEEDS = 2**32  # as many as numpy's and Python's generators all take

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from korbert.files import digest
-from korbert.training.progress import LENGTHS
+from korbert.training.settings import LENGTHS
 
 # May differ when a run goes on: where things lie, how they are computed and shown, not what is computed.
 FREE = ("run_dir", "runtime", "tracker", "data", "pretrained", "until")

@@ -14,7 +14,6 @@ from korbert.data.selection import SelectionConfig
 from korbert.data.tagging import TagsConfig
 from korbert.data.windows import WindowConfig
 from korbert.errors import ConfigError, check_range
-from korbert.model.electra import ReplacedTokenModel
 
 _MOST_LETTERS = 512  # longer than any token, and scores for so many still fit into memory
 
@@ -77,6 +76,8 @@ class PretrainingTask:
             named = " and ".join(f"task.{key}" for key, on in chosen.items() if on)
             raise ConfigError(f"{named}: choose one of these objectives beside masked LM")
         if self.replaced_tokens:
+            from korbert.model import ReplacedTokenModel  # with torch
+
             return ReplacedTokenModel.objectives
         return ("mlm", *(["nsp"] if self.nsp else []), *(["selection"] if asks else []))
 

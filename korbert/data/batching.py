@@ -13,6 +13,7 @@ from torch import Tensor
 
 from korbert.data.letters import gold_letters
 from korbert.data.pretraining import PretrainingExample
+from korbert.data.tagging import TaggedWindow
 from korbert.data.windows import Window
 from korbert.encoding import shared_positions
 from korbert.model.layout import Layout, Packed, Padded
@@ -125,6 +126,17 @@ class SpanBatch(Batch):
     def target_counts(self) -> dict[str, int]:
         """Windows and, with edges, those that hold an answer ("letters")."""
         return {"span": len(self.start_positions), **({} if self.edges is None else {"letters": len(self.edges.at[0])})}
+
+
+@dataclass(frozen=True, slots=True)
+class TagBatch(Batch):
+    """tags: int64, shaped as the ids."""
+
+    tags: Tensor
+
+    def target_counts(self) -> dict[str, int]:
+        """Tokens that have a tag."""
+        return {"tagging": int((self.tags != IGNORE_INDEX).sum())}
 
 
 def pad(rows: Sequence[npt.NDArray[Any]], value: float) -> Tensor:
@@ -240,6 +252,14 @@ def _edges(windows: Sequence[Window], first: npt.NDArray[np.int64], most: int) -
         torch.from_numpy(np.stack(letters).astype(np.int64)),
         torch.from_numpy(np.stack(lengths)),
         torch.from_numpy(np.where(right < most, right, IGNORE_INDEX)),
+    )
+
+
+def collate_tagged(windows: Sequence[TaggedWindow], pad_id: int, packed: bool = False) -> TagBatch:
+    """Bring windows into one batch."""
+    tags = [window.tags for window in windows]
+    return TagBatch(
+        **encoder_inputs(windows, pad_id, packed)[0], tags=pack(tags) if packed else pad(tags, IGNORE_INDEX)
     )
 
 

@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
-from korbert.data.batching import Batch, encoder_inputs, pack, pad
 from korbert.data.ner import spans_of
 from korbert.data.windows import window_ranges
 from korbert.encoding import Encoding, EntityMode, encode
@@ -71,25 +69,6 @@ class TaggedWindow:
 
     def __len__(self) -> int:
         return len(self.token_ids)
-
-
-@dataclass(frozen=True, slots=True)
-class TagBatch(Batch):
-    """tags: int64, shaped as the ids."""
-
-    tags: Tensor
-
-    def target_counts(self) -> dict[str, int]:
-        """Tokens that have a tag."""
-        return {"tagging": int((self.tags != IGNORE_INDEX).sum())}
-
-
-def collate_tagged(windows: Sequence[TaggedWindow], pad_id: int, packed: bool = False) -> TagBatch:
-    """Bring windows into one batch."""
-    tags = [window.tags for window in windows]
-    return TagBatch(
-        **encoder_inputs(windows, pad_id, packed)[0], tags=pack(tags) if packed else pad(tags, IGNORE_INDEX)
-    )
 
 
 class TagMaker:

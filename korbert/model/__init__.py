@@ -1,13 +1,18 @@
-"""The entity-aware BERT encoder and its heads; imports torch and itself only."""
+"""The entity-aware BERT encoder and its heads; imports torch and itself only, and torch where a model is wanted."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from korbert.model.config import ModelConfig
-from korbert.model.electra import ReplacedTokenModel
-from korbert.model.encoder import Encoder, EncoderModel
-from korbert.model.heads import PretrainingModel
-from korbert.model.layout import Layout, Packed, Padded
-from korbert.model.span import SpanModel
-from korbert.model.tagger import TaggerModel
 from korbert.model.targets import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from korbert.model.electra import ReplacedTokenModel
+    from korbert.model.encoder import Encoder, EncoderModel
+    from korbert.model.heads import PretrainingModel
+    from korbert.model.layout import Layout, Packed, Padded
+    from korbert.model.span import SpanModel
+    from korbert.model.tagger import TaggerModel
 
 __all__ = [
     "IGNORE_INDEX",
@@ -22,3 +27,21 @@ __all__ = [
     "SpanModel",
     "TaggerModel",
 ]
+_MODULES = {
+    "Encoder": "encoder",
+    "EncoderModel": "encoder",
+    "Layout": "layout",
+    "Packed": "layout",
+    "Padded": "layout",
+    "PretrainingModel": "heads",
+    "ReplacedTokenModel": "electra",
+    "SpanModel": "span",
+    "TaggerModel": "tagger",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Configurations know a model's sizes, and must not import torch for them.
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,9 +6,9 @@ N tokens of all, H heads, K head width; `...` is (B, T) in the padded layout and
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
@@ -17,9 +17,8 @@ from torch.nn import functional as F
 
 from korbert.model.dropout import dropout
 
-varlen_attn: Any = None
-with contextlib.suppress(ImportError):  # from torch 2.10 on
-    from torch.nn.attention.varlen import varlen_attn
+# From torch 2.10 on. Imported where it is used: torch's compiler comes with it, which takes longer than all else here.
+_HAS_VARLEN = find_spec("torch.nn.attention.varlen") is not None
 
 
 class Layout(Protocol):
@@ -144,8 +143,11 @@ class Packed:
         """(N, H, K)."""
         if not q.is_cuda:
             return _attend_by_length(q, k, v, self.offsets, p)
-        if p == 0.0 and q.dtype != torch.float32 and varlen_attn is not None:
-            return varlen_attn(q, k, v, self.offsets, self.offsets, self.max_length, self.max_length)
+        if p == 0.0 and q.dtype != torch.float32 and _HAS_VARLEN:
+            from torch.nn.attention.varlen import varlen_attn
+
+            out: Any = varlen_attn(q, k, v, self.offsets, self.offsets, self.max_length, self.max_length)
+            return out
         return _attend_nested(q, k, v, self, p)
 
     def first(self, values: Tensor) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:  # the data that batches are made from is made without torch
+    from torch import Tensor
 
-from korbert.model.layout import Layout
+    from korbert.model.layout import Layout
 
 IGNORE_INDEX = -100
 

@@ -34,8 +34,9 @@ from korbert.tasks.prepare import corpus_files, prepare_tokenizer
 from korbert.tasks.profile import MATRIX_PRODUCTS, step_profile
 from korbert.tasks.runs import finish_run, kept, run_once, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
-from korbert.training.optimizer import OptimizerConfig, make_optimizers
+from korbert.training.optimizer import make_optimizers
 from korbert.training.runtime import Runtime, keep_freed_memory, make_runtime, seed_everything
+from korbert.training.settings import OptimizerConfig
 
 log = logging.getLogger(__name__)
 _OURS = "korbert"

@@ -39,8 +39,9 @@ from korbert.tasks.run_qa import as_examples, postprocessed, training_features, 
 from korbert.tasks.runs import finish_run, kept, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.tokenizers.conversion import as_fast_tokenizer
-from korbert.training.optimizer import OptimizerConfig, make_optimizers
+from korbert.training.optimizer import make_optimizers
 from korbert.training.runtime import Runtime, compile_layers, keep_freed_memory, make_runtime, seed_everything
+from korbert.training.settings import OptimizerConfig
 
 log = logging.getLogger(__name__)
 _OURS, _PADDED, _BUCKETED = "korbert", "Hugging Face, padded", "Hugging Face, bucketed"

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from korbert.model import ModelConfig
-from korbert.training.optimizer import OptimizerConfig, make_optimizers
+from korbert.training.optimizer import make_optimizers
 from korbert.training.runtime import Runtime, compile_layers
+from korbert.training.settings import OptimizerConfig
 
 
 def timed(work: Callable[[], object], runtime: Runtime) -> float:

@@ -13,13 +13,13 @@ from typing import Any
 from korbert.config import FinetuneConfig, PipelineConfig, PretrainConfig
 from korbert.errors import ConfigError
 from korbert.files import read_json
+from korbert.parallel import own_place
 from korbert.tasks.finetune import finetune_korquad
 from korbert.tasks.prepare import prepare_tokenizer
 from korbert.tasks.pretrain import pretrain
 from korbert.tasks.runs import by_ranks, finish_run, run_once, start_run
 from korbert.tasks.stages import shared_folder, stage
 from korbert.tokenizers import load_tokenizer
-from korbert.training.distributed import own_place
 
 log = logging.getLogger(__name__)
 _FINETUNING = "finetune"

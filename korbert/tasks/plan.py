@@ -19,7 +19,7 @@ from korbert.model import ModelConfig, PretrainingModel
 from korbert.study.planning import Assumed, Measured, Plan, nearest, shape_of
 from korbert.tasks.runs import as_dict, finish_run, start_run
 from korbert.training.optimizer import layer_matrices
-from korbert.training.progress import TrainConfig
+from korbert.training.settings import TrainConfig
 
 log = logging.getLogger(__name__)
 _ASSUMED = "ASSUMED, not measured"

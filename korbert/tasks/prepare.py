@@ -43,6 +43,7 @@ from korbert.files import (
     write_sealed_json,
 )
 from korbert.morphology import ANALYSERS
+from korbert.parallel import own_place
 from korbert.text import Normalizer
 from korbert.tokenizers import (
     CharacterTokenizer,
@@ -54,7 +55,6 @@ from korbert.tokenizers import (
     load_tokenizer,
     open_published,
 )
-from korbert.training.distributed import own_place
 from korbert.training.interrupt import ended_at_once
 
 PUBLISHED = "published"

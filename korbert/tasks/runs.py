@@ -23,13 +23,13 @@ from korbert.files import (
     remove_leftovers,
     write_json_atomically,
 )
+from korbert.parallel import own_place
 from korbert.redaction import redacted_values
 from korbert.study.records import keep_record
 from korbert.study.results import Meter, add_costs, make_record, make_stamp
 from korbert.tasks.inputs import changed_files, input_files
 from korbert.tokenizers import Tokenizer
-from korbert.training.distributed import own_place
-from korbert.training.state import differences
+from korbert.training.settings import differences
 
 log = logging.getLogger(__name__)
 C = TypeVar("C", bound=RunConfig)

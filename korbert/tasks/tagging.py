@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from korbert.config import TaggerConfig, expand_root
-from korbert.data.batching import BatchStream, FixedSource
+from korbert.data.batching import BatchStream, FixedSource, collate_tagged
 from korbert.data.loading import BatchLoader
 from korbert.data.ner import read_ner_documents, split_documents
-from korbert.data.tagging import TaggedWindow, TagMaker, bio_tags, collate_tagged, mapped
+from korbert.data.tagging import TaggedWindow, TagMaker, bio_tags, mapped
 from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import ConfigError
 from korbert.files import plain_name, write_text_atomically

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from korbert.errors import ConfigError, KorbertError
+from korbert.parallel import own_place
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -96,11 +97,6 @@ class Ranks:
             parameter.grad = part.view_as(parameter).clone() if is_there else None
         there = somewhere[len(parameters) :]
         return {name: sums[i].double() for i, name in enumerate(names) if there[i]}
-
-
-def own_place() -> tuple[int, int]:
-    """This process's rank and how many there are, as torchrun has put it into the environment; 0 of 1 without it."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextlib.contextmanager

@@ -25,9 +25,10 @@ from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.training.distributed import Ranks
 from korbert.training.interrupt import Interrupted, StopAtOnce, StopSignal
 from korbert.training.optimizer import make_optimizers, schedule
-from korbert.training.progress import Progress, TrainConfig
+from korbert.training.progress import Progress
 from korbert.training.runtime import Runtime
-from korbert.training.state import differences, load_checkpoint, save_checkpoint, save_tensors
+from korbert.training.settings import TrainConfig, differences
+from korbert.training.state import load_checkpoint, save_checkpoint, save_tensors
 from korbert.training.tracking import Tracker
 
 log = logging.getLogger(__name__)

@@ -3,51 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from korbert.errors import ConfigError, check_range
 from korbert.model.encoder import FusedLinear, Layer
+from korbert.training.settings import OptimizerConfig
 
 # Of x + x³ + x⁵ in one Newton-Schulz iteration, chosen to lift small singular values fast (Jordan et al. 2024).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
-_HIGHEST = 100  # of rates and decay, far above what any model learns with
-
-
-@dataclass
-class OptimizerConfig:
-    """kind: "adamw", or "muon" for the matrices of the layers with AdamW for everything else.
-
-    learning_rate is AdamW's peak, matrix_learning_rate Muon's. `warmup` is a share of the run. Weight decay is
-    decoupled and leaves biases and LayerNorm alone.
-    """
-
-    kind: str = "adamw"
-    learning_rate: float = 1e-4
-    matrix_learning_rate: float = 0.02
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-6
-    momentum: float = 0.95
-    max_gradient_norm: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("adamw", "muon"):
-            raise ConfigError(f"train.optimizer.kind: {self.kind!r} is unknown, wanted adamw or muon")
-        for key in ("learning_rate", "matrix_learning_rate"):
-            check_range(f"train.optimizer.{key}", getattr(self, key), 0, _HIGHEST, above=True)
-        check_range("train.optimizer.max_gradient_norm", self.max_gradient_norm, 0, above=True)
-        check_range("train.optimizer.weight_decay", self.weight_decay, 0, _HIGHEST)
-        check_range("train.optimizer.epsilon", self.epsilon, 0, 1)
-        if not 0 <= self.warmup <= 1:
-            raise ConfigError(f"train.optimizer.warmup: wanted a share of the run, 0 to 1, got {self.warmup}")
-        for key in ("beta1", "beta2", "momentum"):
-            check_range(f"train.optimizer.{key}", getattr(self, key), 0, 1, below=True)
 
 
 def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:

@@ -2,80 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 
-from korbert.errors import ConfigError, check_range
-from korbert.training.optimizer import OptimizerConfig
-
-# Far above any run, so that what is refused are slips, which would end in an overflow or for want of memory.
-_MOST_EXAMPLES = 1_000_000  # of a batch, and batches of a step
-_MOST_STEPS, _MOST_EPOCHS, _MOST_TOKENS = 10**12, 10**6, 10**15
-
-
-@dataclass
-class TrainConfig:
-    """How long, in batches of what size, and what is written when; intervals in optimizer steps, 0 = only at the end.
-
-    Give one of steps, epochs, tokens (a number of them, padding not counted) or budget (training time: 90s, 20m, 1.5h;
-    evaluation is not counted). The schedule ends where the run ends. clock: what a budget counts, "wall", or "cpu":
-    the process's CPU time divided by its threads, which does not run while other programs have the processor.
-    An optimizer step takes `accumulation` batches of `batch_size` examples.
-    """
-
-    steps: int | None = None
-    epochs: float | None = None
-    tokens: int | None = None
-    budget: str | None = None
-    clock: str = "wall"
-    batch_size: int = 32
-    accumulation: int = 1
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    log_every: int = 20
-    evaluate_every: int = 0
-    checkpoint_every: int = 500
-
-    def __post_init__(self) -> None:
-        given = [key for key in LENGTHS if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise ConfigError(
-                f"train: give one of {', '.join(f'train.{key}' for key in LENGTHS)} (the others null), "
-                f"got {', '.join(given) or 'none'}"
-            )
-        for key in ("batch_size", "accumulation"):
-            check_range(f"train.{key}", getattr(self, key), 1, _MOST_EXAMPLES)
-        for key, least in (("log_every", 1), ("evaluate_every", 0), ("checkpoint_every", 0)):
-            check_range(f"train.{key}", getattr(self, key), least, _MOST_STEPS)
-        for key, most in (("steps", _MOST_STEPS), ("epochs", _MOST_EPOCHS), ("tokens", _MOST_TOKENS)):
-            check_range(f"train.{key}", getattr(self, key), 0, most, above=True)
-        if self.clock not in ("wall", "cpu"):
-            raise ConfigError(f"train.clock: {self.clock!r} is unknown, wanted wall or cpu")
-        _ = self.budget_seconds  # one that cannot be read is refused here
-
-    @property
-    def budget_seconds(self) -> float | None:
-        """The budget in seconds. Raises ConfigError where it is not a number with s, m or h behind it."""
-        if self.budget is None:
-            return None
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", self.budget.strip())
-        seconds = 0.0 if match is None else float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
-        if not 0 < seconds < math.inf:
-            raise ConfigError(f"train.budget: wanted a time such as 90s, 20m or 1.5h, got {self.budget!r}")
-        return seconds
-
-    def total_steps(self, batches_per_epoch: Callable[[], int]) -> int | None:
-        """Optimizer steps of the whole run, where they are known beforehand."""
-        if self.epochs is not None:
-            return max(1, math.ceil(self.epochs * batches_per_epoch() / self.accumulation))
-        return self.steps
-
-
-LENGTHS = ("steps", "epochs", "tokens", "budget")
+from korbert.training.settings import TrainConfig
 
 
 class Progress:

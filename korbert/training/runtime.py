@@ -12,35 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from korbert.errors import ConfigError, check_range
+from korbert.errors import ConfigError
 from korbert.model.encoder import Layer
+from korbert.training.settings import RuntimeConfig
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
-_MOST_PROCESSES = 4096  # and threads; more than a machine has cores
 _USUAL_MMAP_MAX, _LARGEST_MMAP_THRESHOLD = 1 << 16, 1 << 25
-
-
-@dataclass
-class RuntimeConfig:
-    """How to compute.
-
-    device: auto, cpu, cuda. precision: auto (bf16 on a GPU, else fp32), fp32, bf16. layout: auto (packed on a GPU, else
-    padded), packed (no padding at all), padded. compile: torch.compile for the layers, worth its minute on a GPU.
-    workers: processes that prepare the corpus; loader_workers: processes
-    that make batches ahead of the device (null: `workers` on a GPU, none on a CPU, which they would share).
-    """
-
-    device: str = "auto"
-    precision: str = "auto"
-    layout: str = "auto"
-    compile: bool = False
-    workers: int = 2
-    loader_workers: int | None = None
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        for key, least in (("workers", 0), ("loader_workers", 0), ("threads", 1)):
-            check_range(f"runtime.{key}", getattr(self, key), least, _MOST_PROCESSES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,13 +119,3 @@ def _optimized(
     """Every parameter that an optimizer has, with its name and its optimizer."""
     owners = {id(p): optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     return ((name, p, owners[id(p)]) for name, p in model.named_parameters() if id(p) in owners)
-
-
-def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """Dotted keys in which two configurations differ, with both values."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = []
-        for name in sorted(old.keys() | new.keys()):
-            found += differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-        return found
-    return [] if old == new else [f"{key} was {old!r}, is {new!r}"]
