@@ -133,7 +133,7 @@ class EntityInput:
         """
         allowed = self.max_entities if allowed is None else allowed
         mentions = mention_numbers(token_ids, entity_ids, special)
-        count = int(mentions.max(initial=-1)) + 1
+        count = mention_count(mentions)
         if allowed is None or count <= allowed:
             return np.arange(len(token_ids), dtype=np.int32), entity_ids
         stays = np.zeros(count, dtype=np.bool_)
@@ -329,9 +329,9 @@ def mention_numbers(token_ids: IntArray, entity_ids: IntArray, special: SpecialT
     return np.where(inside | (loose > 0), np.cumsum(begins) - 1, -1).astype(np.int32)
 
 
-def mention_count(token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens) -> int:
-    """How many mentions there are, see `mention_numbers`."""
-    return int(mention_numbers(token_ids, entity_ids, special).max(initial=-1)) + 1
+def mention_count(mentions: IntArray) -> int:
+    """How many there are, of their `mention_numbers`."""
+    return int(mentions.max(initial=-1)) + 1
 
 
 def unmarked(

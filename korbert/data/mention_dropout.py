@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from korbert.data.windows import Window
-from korbert.encoding import mention_numbers, unmarked
+from korbert.encoding import mention_count, mention_numbers, unmarked
 from korbert.tokenizers import SpecialTokens
 
 
@@ -50,7 +50,7 @@ class MentionDropout:
 def without_marks(window: Window, share: float, special: SpecialTokens, rng: np.random.Generator) -> Window:
     """The window with each mention left as plain text with probability `share`; the answer is at the same text."""
     mentions = mention_numbers(window.token_ids, window.entity_ids, special)
-    dropped = rng.random(int(mentions.max(initial=-1)) + 1) < share
+    dropped = rng.random(mention_count(mentions)) < share
     keep, entity_ids = unmarked(window.token_ids, window.entity_ids, mentions, dropped, special)
     inside = keep[(keep >= window.context_start) & (keep < window.context_start + len(window.starts))]
     context = inside - window.context_start

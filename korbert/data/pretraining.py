@@ -149,7 +149,7 @@ class PretrainingData(ABC):
         pair = [self._marked(part, rng) for part in (a, b)]
         allowed: tuple[int | None, int | None] = (None, None)
         if self.entities.max_entities is not None:
-            first, second = (mention_count(part.ids, part.entities, self.special) for _, part in pair)
+            first, second = (mention_count(mention_numbers(part.ids, part.entities, self.special)) for _, part in pair)
             allowed = self.entities.shares(first, second)
         return [self._fitting(*part, own) for part, own in zip(pair, allowed, strict=True)]
 
@@ -161,7 +161,7 @@ class PretrainingData(ABC):
             part = part._replace(units=with_mentions(part.units, part.ids, part.entities, self.special))
         if self.entity_dropout > 0:
             numbers = mention_numbers(part.ids, part.entities, self.special)
-            dropped = rng.random(int(numbers.max(initial=-1)) + 1) < self.entity_dropout
+            dropped = rng.random(mention_count(numbers)) < self.entity_dropout
             stay, entities = unmarked(part.ids, part.entities, numbers, dropped, self.special)
             keep, part = keep[stay], part.take(stay)._replace(entities=entities)
         return keep, part

@@ -17,7 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from korbert.data.korquad import Answer, KorquadDataset, Paragraph, Question
-from korbert.encoding import EVERYTHING, Encoding, EntityInput, EntityMode, balanced, encode, mention_count
+from korbert.encoding import (
+    EVERYTHING,
+    Encoding,
+    EntityInput,
+    EntityMode,
+    balanced,
+    encode,
+    mention_count,
+    mention_numbers,
+)
 from korbert.entities import EntityAnnotator
 from korbert.errors import ConfigError, check_range
 from korbert.text import AnnotatedText, IntArray, place_of, trim
@@ -214,12 +223,13 @@ class WindowMaker:
         if self.entities.mode.has_markers:
             room -= 2 * self.entities.max_entities
         text, edges = _text_edges(context.token_ids, special)
-        mentions = mention_count(asked.token_ids, asked.entity_ids, special)
+        mentions = mention_count(mention_numbers(asked.token_ids, asked.entity_ids, special))
         for start, end in window_ranges(len(text), room, stride):
             begin = int(edges[start - 1]) + 1 if start else 0
             whole = begin + balanced(context.token_ids[begin : int(edges[end])], special)
             part = context.take(whole)
-            own, of_part = self.entities.shares(mentions, mention_count(part.token_ids, part.entity_ids, special))
+            others = mention_count(mention_numbers(part.token_ids, part.entity_ids, special))
+            own, of_part = self.entities.shares(mentions, others)
             few, head_entities = self.entities.fitting(asked.token_ids, asked.entity_ids, special, own)
             head = self._head(asked.token_ids[few], head_entities)
             few, entity_ids = self.entities.fitting(part.token_ids, part.entity_ids, special, of_part)
