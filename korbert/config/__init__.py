@@ -39,6 +39,7 @@ from korbert.config.parts import (
     ModelSize,
     NormalizerConfig,
     TokenizerConfig,
+    check_given,
     expand_root,
     expand_roots,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "TrainTokenizerConfig",
     "WikiConfig",
     "as_overrides",
+    "check_given",
     "compose_config",
     "decisive",
     "expand_root",

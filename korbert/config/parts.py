@@ -146,7 +146,7 @@ class ModelSize:
 def check_given(key: str, path: str | None, wanted: str) -> None:
     """Raise ConfigError naming `key` for a path that is empty, which would be the working directory."""
     if path is not None and not path.strip():
-        raise ConfigError(f"{key}: wanted {wanted}, got {path!r}")
+        raise ConfigError(f"{key}: wanted {wanted}, got an empty name")
 
 
 def expand_root(pattern: str, data: DataConfig) -> str:

@@ -7,7 +7,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,6 +15,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
 
+from korbert.config.parts import check_given
 from korbert.config.places import refuse_place_of_init
 from korbert.errors import ConfigError
 from korbert.files import read_json, write_json_atomically
@@ -53,8 +54,9 @@ class SweepEnd(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Remember when, and let the jobs' folders be named after what varies, by Hydra's setting for such names."""
-        _check_named(str(config.hydra.sweep.dir))
-        _check_writable(Path(str(config.hydra.sweep.dir)))
+        folder = str(config.hydra.sweep.dir)
+        _check_place(folder)
+        _check_writable(Path(folder))
         self._started = time.time()
         parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         fixed = ",".join(f"'{override.key_or_group}'" for override in parsed if not override.is_sweep_override())
@@ -64,12 +66,7 @@ class SweepEnd(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Stop before Hydra writes its own files where that cannot be, or must not."""
         folder = str(config.hydra.run.dir)
-        _check_named(folder)
-        try:
-            refuse_place_of_init(folder, config.get("init"))
-        except ConfigError as error:  # Hydra makes warnings of a callback's errors
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
+        _check_place(folder, config.get("init"))
         _check_writable(Path(folder))
 
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
@@ -92,11 +89,13 @@ class SweepEnd(Callback):
             sys.exit(1)
 
 
-def _check_named(folder: str) -> None:
-    """End with a message for the empty name, which would mean the working directory."""
-    if not folder:
-        print("error: run_dir: wanted a folder, got an empty name", file=sys.stderr)
-        sys.exit(1)
+def _check_place(folder: str, init: str | None = None) -> None:
+    """End with a message for a folder in which no run must be made."""
+    try:
+        check_given("run_dir", folder, "a folder")
+        refuse_place_of_init(folder, init)
+    except ConfigError as error:
+        _end(str(error))
 
 
 def _check_writable(folder: Path) -> None:
@@ -106,5 +105,10 @@ def _check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_ROOM))
     except OSError as error:
-        print(f"error: {folder}: cannot be written ({error.strerror})", file=sys.stderr)
-        sys.exit(1)
+        _end(f"{folder}: cannot be written ({error.strerror})")
+
+
+def _end(message: str) -> NoReturn:
+    """Stop Hydra, which makes warnings of a callback's errors."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from korbert.config import BuildCorpusConfig, expand_root, expand_roots
+from korbert.config import BuildCorpusConfig, check_given, expand_root, expand_roots
 from korbert.data.building import Builder, check_output
 from korbert.data.corpus import expand_paths
 from korbert.data.piecework import Done, Recipe
@@ -37,8 +37,7 @@ def build_corpus(config: BuildCorpusConfig) -> dict[str, Any]:
     """
     if config.stage not in STAGES:
         raise ConfigError(f"stage: {config.stage!r} is unknown, wanted one of {', '.join(STAGES)}")
-    if not config.output:
-        raise ConfigError("output: wanted a folder, got an empty name")
+    check_given("output", config.output, "a folder")
     output = Path(config.output)
     if config.stage == "check":
         return _check(output)
