@@ -83,6 +83,13 @@ class KorquadDataset:
                 for question in paragraph.questions:
                     yield article, paragraph, question
 
+    def texts(self) -> Iterator[str]:
+        """Every context once, and behind it its questions, in file order."""
+        for article in self.articles:
+            for paragraph in article.paragraphs:
+                yield paragraph.context
+                yield from (question.text for question in paragraph.questions)
+
     def gold(self) -> dict[str, list[str]]:
         """Gold answer texts by question id."""
         return {question.id: [answer.text for answer in question.answers] for _, _, question in self.questions()}

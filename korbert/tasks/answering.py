@@ -11,7 +11,7 @@ from typing import Any
 from korbert.config import DamageConfig, PredictConfig, expand_root
 from korbert.data.batching import collate_windows
 from korbert.data.decoding import DecodingConfig
-from korbert.data.korquad import KorquadDataset, fold_split, write_predictions
+from korbert.data.korquad import fold_split, write_predictions
 from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.entities import DamagedAnnotator, EntityAnnotator, make_annotator, with_cache
 from korbert.errors import ConfigError
@@ -41,7 +41,7 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     if config.task.fold is not None:
         dataset = fold_split(dataset, config.task.fold)[1]
     runtime = make_runtime(config.runtime)
-    decoding = decoding_of(config, description.decoding or DecodingConfig())
+    decoding = (description.decoding or DecodingConfig()).changed(config.decoding)
     annotator = annotator_of(config, description)
     folder = start_run(config)
     model.to(runtime.device)
@@ -60,7 +60,7 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     write_nbest(folder / "nbest.json", answers, decoding.temperature)
     results = score_results(dataset, best, config.task) | {"protocol": protocol(config.task, trained=False)}
     if isinstance(annotator, DamagedAnnotator):
-        results["damage"] = annotator.counts(_texts(dataset))._asdict()
+        results["damage"] = annotator.counts(list(dataset.texts()))._asdict()
     log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", results)
     return finish_run(folder, "predict_korquad", config, results)
 
@@ -78,12 +78,6 @@ def annotator_of(config: PredictConfig, description: Description) -> EntityAnnot
     if not description.entities.mode.cuts:
         raise ConfigError(f"damage: the model of run={config.run} reads no entities")
     return DamagedAnnotator(annotator, **asdict(config.damage), seed=config.seed)
-
-
-def _texts(dataset: KorquadDataset) -> list[str]:
-    """Every paragraph once, and every question."""
-    paragraphs = (paragraph for article in dataset.articles for paragraph in article.paragraphs)
-    return [text for one in paragraphs for text in (one.context, *(question.text for question in one.questions))]
 
 
 def _settle_questions(config: PredictConfig) -> None:
@@ -109,8 +103,3 @@ def _settle_questions(config: PredictConfig) -> None:
             f"task.fold={task.fold}: run={config.run} was trained on all folds but {used['fold']}; a score on "
             f"the others means nothing; give task.fold={used['fold']}"
         )
-
-
-def decoding_of(config: PredictConfig, before: DecodingConfig) -> DecodingConfig:
-    """As in fine-tuning, but for what `config.decoding` says. Raises ConfigError for what cannot be."""
-    return before.changed(config.decoding)

@@ -22,7 +22,7 @@ import torch
 from korbert.config import EntitiesConfig, GpuStudyConfig, as_overrides, compose_config, expand_root
 from korbert.data.batching import collate_pretraining
 from korbert.data.corpus import read_documents
-from korbert.data.korquad import KorquadDataset, read_korquad
+from korbert.data.korquad import read_korquad
 from korbert.data.masking import MaskingConfig
 from korbert.data.pretraining import Passages
 from korbert.data.shards import ShardedCorpus
@@ -106,7 +106,7 @@ def prepare_study(config: GpuStudyConfig) -> None:
     for kind, name in annotators(config).items():
         shutil.copytree(shards[kind], folder / f"shards-{kind}")
         if kind in stores:
-            texts = {text for dataset in datasets for text in _texts(dataset)}
+            texts = {text for dataset in datasets for text in dataset.texts()}
             write_store(folder / f"annotations-{kind}.sqlite", name, stores[kind], sorted(texts))
     write_json_atomically(
         folder / "study.json",
@@ -132,13 +132,6 @@ def _write_paragraphs(config: GpuStudyConfig, path: Path) -> None:
         if size > _PARAGRAPH_BYTES:
             break
     write_text_atomically(path, "\n".join(lines) + "\n")
-
-
-def _texts(dataset: KorquadDataset) -> Iterator[str]:
-    for article in dataset.articles:
-        for paragraph in article.paragraphs:
-            yield paragraph.context
-            yield from (question.text for question in paragraph.questions)
 
 
 # ---- run ----
