@@ -8,7 +8,6 @@ compressed).
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from korbert.files import matching
 from korbert.lines import kind_of, parse_json, read_lines
 from korbert.text import AnnotatedText, Span
 
-log = logging.getLogger(__name__)
 Document = list[str]  # its paragraphs, none of them blank
 
 # A full stop, question or exclamation mark, closing quotes or brackets behind it, then white space.
@@ -91,8 +89,7 @@ def read_documents(path: Path) -> Iterator[Document]:
 
 
 def _from_article(article: Article) -> Record:
-    if article.problem:
-        log.warning("page %d (%s): left blank: %s", article.id, article.title, article.problem)
+    article.warn()
     links = tuple(paragraph.entities for paragraph in article.paragraphs)
     return Record(article.title, [paragraph.text for paragraph in article.paragraphs], links)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from korbert.errors import DataError, KorbertError
 from korbert.lines import is_damage, open_binary
 from korbert.text import LONE_SURROGATE, AnnotatedText, Span, trim
 
+log = logging.getLogger(__name__)
 LINK = "LINK"
 RULES = "links-3"  # raise the number when other links are found in the same dump
 _ARTICLES = 0  # namespace
@@ -65,6 +67,11 @@ class Article:
     title: str
     paragraphs: tuple[AnnotatedText, ...]
     problem: str = ""
+
+    def warn(self) -> None:
+        """Say in the log that it is left blank, where it could not be read."""
+        if self.problem:
+            log.warning("page %d (%s): left blank: %s", self.id, self.title, self.problem)
 
 
 def read_pages(path: Path) -> Iterator[Page]:

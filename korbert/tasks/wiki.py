@@ -100,9 +100,8 @@ def _write(folder: Path, articles: list[Article], state: dict[str, Any], links: 
     part = path.with_name(f"{path.name}.part")
     with writing(part), open_gzip(part) as out:
         for article in articles:
-            if article.problem:
-                log.warning("page %d (%s): left blank: %s", article.id, article.title, article.problem)
-                state["unread"] += 1
+            article.warn()
+            state["unread"] += bool(article.problem)
             text = "\n".join(paragraph.text for paragraph in article.paragraphs)
             out.write(json_line({"id": article.id, "title": article.title, "text": text}))
             state["paragraphs"] += len(article.paragraphs)
