@@ -23,7 +23,7 @@ from korbert.training.loop import Metric, Trainer
 from korbert.training.optimizer import make_optimizers
 from korbert.training.runtime import Runtime, make_runtime, seed_everything
 from korbert.training.settings import OptimizerConfig, RuntimeConfig, TrainConfig
-from korbert.training.state import load_checkpoint, load_tensors, save_checkpoint
+from korbert.training.state import load_checkpoint, load_tensors, load_weights, save_checkpoint
 from korbert.training.tracking import Tracker, TrackerConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -327,6 +327,34 @@ def test_loss_that_is_not_a_number_stops_with_the_step(tmp_path: Path) -> None:
         trainer.model.encoder.embeddings.token.weight.fill_(torch.nan)  # type: ignore[union-attr, operator]
     with pytest.raises(KorbertError, match=r"step 1: .*not a finite number.*learning_rate"):
         trainer.run()
+
+
+@pytest.mark.parametrize("evaluate", [None, lambda: {"loss": 1.0}])
+def test_weights_that_are_not_numbers_are_never_written(tmp_path: Path, evaluate: Any) -> None:
+    """The loss of the last step is of the weights before it, and fine."""
+    trainer = make_trainer(tmp_path, steps=3, checkpoint_every=1, evaluate=evaluate)
+    step, taken = trainer.optimizers[-1].step, []
+
+    def ruin() -> None:
+        step()
+        taken.append(1)
+        if len(taken) == 3:
+            next(iter(trainer.optimizers[-1].param_groups[0]["params"])).data.view(-1)[0] = torch.inf
+
+    trainer.optimizers[-1].step = ruin  # type: ignore[method-assign, assignment]
+    with pytest.raises(KorbertError, match=r"step 3: encoder\S+ is not all finite numbers.*learning_rate"):
+        trainer.run()
+    assert not (tmp_path / "model" / "model.safetensors").exists()
+    _, state = load_tensors(trainer.checkpoint)
+    assert state["progress"]["step"] == 2
+
+
+def test_weights_that_are_not_numbers_are_not_read(tmp_path: Path) -> None:
+    model = make_model()
+    tensors = {name: value.clone() for name, value in model.state_dict().items()}
+    tensors["encoder.embeddings.token.weight"][3, 1] = torch.nan
+    with pytest.raises(DataError, match=r"m\.safetensors: encoder\.embeddings\.token\.weight: .*not finite"):
+        load_weights(model, tensors, tmp_path / "m.safetensors")
 
 
 def test_checkpoint_is_complete_or_absent(tmp_path: Path) -> None:

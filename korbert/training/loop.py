@@ -219,6 +219,15 @@ class Trainer(Generic[E]):
                 "kept"
             )
 
+    def _check_weights(self) -> None:
+        """Raise KorbertError where a weight is not finite; the loss, which comes before the step, may have been."""
+        for name, weights in self.model.state_dict().items():
+            if weights.is_floating_point() and not bool(torch.isfinite(weights).all()):
+                raise KorbertError(
+                    f"step {self.progress.step}: {name} is not all finite numbers any more; a lower "
+                    "train.optimizer.learning_rate usually helps. What was written before is kept"
+                )
+
     def _log(self, bar: Any) -> None:
         """Write the means since the last line, the speed, and the totals so far."""
         self._check()
@@ -246,6 +255,7 @@ class Trainer(Generic[E]):
     def _evaluate(self, stop: StopSignal) -> None:
         assert self.evaluate is not None
         self._check()
+        self._check_weights()
         self.model.eval()
         try:
             # The other ranks would wait for ever.
@@ -268,12 +278,14 @@ class Trainer(Generic[E]):
             self._keep_weights()
 
     def _keep_weights(self) -> None:
+        self._check_weights()
         state = {"step": self.progress.step}
         save_tensors(self.folder / "model" / "model.safetensors", self.model.state_dict(), state)
 
     def _save(self, begun: Mapping[str, Any] | None = None) -> None:
         """Write the checkpoint; `begun` describes a step of which some batches are done, whose gradients go with it."""
         self._check()
+        self._check_weights()
         state = {
             "progress": self.progress.state(), "kept": self.kept, "loader": self.loader.state(), "begun": begun,
             "evaluation_due": self._is_evaluation_due,

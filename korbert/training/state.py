@@ -60,7 +60,10 @@ def _checksum(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> int:
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copy weights into `model`. Raises DataError naming the first parameter that is missing, unknown or misshapen."""
+    """Copy weights into `model`.
+
+    Raises DataError naming the first parameter that is missing, unknown, misshapen, or not all finite numbers.
+    """
     own = model.state_dict()
     for name in sorted(own.keys() ^ tensors.keys()):
         raise DataError(path, name, "missing in the file" if name in own else "unknown to this model")
@@ -68,6 +71,8 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
         if tensor.shape != own[name].shape:
             problem = f"shape {tuple(tensor.shape)} in the file, {tuple(own[name].shape)} in this model"
             raise DataError(path, name, problem)
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DataError(path, name, "numbers that are not finite: whatever it computes would be none either")
     model.load_state_dict(dict(tensors))
 
 
