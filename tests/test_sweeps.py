@@ -28,7 +28,7 @@ from korbert.files import exclusive, read_json
 from korbert.study.records import RecordStore
 from korbert.tasks.baseline import lexical_baseline
 from korbert.tasks.inputs import changed_files, input_files
-from korbert.tasks.runs import finish_run, run_once, start_run
+from korbert.tasks.runs import finish_run, kept, run_once, start_run
 
 TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "train.batch_size=4")
 ONE = ("runtime.threads=1", "runtime.workers=1")
@@ -157,6 +157,48 @@ def test_a_finished_run_is_what_was_asked_for_and_made_from_the_same_files(
     assert [run.record for run in store.runs() if run.folder.resolve() == (tmp_path / "run").resolve()] == [first]
 
 
+def test_a_run_goes_on_only_with_the_files_that_it_began_with(conf: None, repository: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    questions = root / "dev-1.json"
+    shutil.copy(repository / "data" / "sample" / "KorQuAD_sample_dev.json", questions)
+    stops = [True, True, True, False]
+
+    @run_once
+    def task(config: BaselineConfig) -> dict[str, Any]:
+        folder = start_run(config)
+        measured = kept(config, "text", questions.read_text)
+        if stops.pop(0):
+            raise KorbertError("stopped")
+        return finish_run(folder, "lexical_baseline", config, {"characters": len(measured)})
+
+    files = ["task.test='{root}/dev-*.json'", f"data.root={root}", f"data.cache={tmp_path}/cache"]
+    config = compose_config("lexical_baseline", [*files, f"run_dir={tmp_path}/run"])
+    refused = r"begun before, and since then .* has changed; choose another folder, or remove .*: \{root\}/dev-%s\.json"
+    for _ in range(2):  # it goes on with the same files
+        with pytest.raises(KorbertError, match="stopped"):
+            task(config)
+    before = questions.read_text("utf-8")
+    questions.write_text(before + "\n", "utf-8")
+    with pytest.raises(ConfigError, match=refused % 1):
+        task(config)
+    questions.write_text(before, "utf-8")
+    (root / "dev-2.json").write_text(before, "utf-8")
+    with pytest.raises(ConfigError, match=refused % 2):
+        task(config)
+    (root / "dev-2.json").rename(root / "other.json")
+    questions.rename(root / "away")
+    with pytest.raises(ConfigError, match=refused % 1):
+        task(config)
+    (root / "away").rename(questions)
+    with pytest.raises(KorbertError, match="stopped"):
+        task(config)
+    assert [name for name in task(config)["inputs"] if "{root}" in name] == ["{root}/dev-1.json"]
+    (root / "other.json").rename(root / "dev-2.json")
+    with pytest.raises(ConfigError, match=r"finished, but since then .* choose another folder: \{root\}/dev-2\.json"):
+        task(config)
+
+
 def test_files_are_known_by_names_with_brackets_too(tmp_path: Path) -> None:
     root = tmp_path / "root[1]"
     (root / "deep").mkdir(parents=True)
@@ -170,11 +212,13 @@ def test_files_are_known_by_names_with_brackets_too(tmp_path: Path) -> None:
     found = input_files(config, data)
     assert set(found) == {"{root}/a1.txt", "{root}/a[1].txt", "{root}/deep/b.txt"}
     assert set(input_files({"x": config["entities"]}, data)) == {"{root}/a[1].txt"}
-    assert changed_files(found, data) == []
+    assert changed_files(found, config, data) == []
     (root / "a[1].txt").write_text("other", "utf-8")
-    assert changed_files(found, data) == ["{root}/a[1].txt"]
+    assert changed_files(found, config, data) == ["{root}/a[1].txt"]
     (root / "a[1].txt").unlink()
-    assert changed_files(found, data) == []  # a1.txt is another file
+    assert changed_files(found, config, data) == []  # a1.txt is another file
+    (root / "c.txt").write_text("new", "utf-8")
+    assert changed_files(found, config, data) == ["{root}/c.txt"]
 
 
 def test_a_run_that_stopped_leaves_what_it_cost(conf: None, repository: Path, tmp_path: Path) -> None:

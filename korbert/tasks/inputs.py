@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,16 @@ def input_files(config: Mapping[str, Any], data: DataConfig) -> dict[str, str]:
     return {_portable(path, data): checksum for path, checksum in zip(paths, _checksums(paths, data), strict=True)}
 
 
-def changed_files(before: Mapping[str, str], data: DataConfig) -> list[str]:
-    """Files of `before` that have other contents now; one that is not here cannot have changed what it was."""
+def changed_files(before: Mapping[str, str], config: Mapping[str, Any], data: DataConfig) -> list[str]:
+    """Files of `before` that have other contents now, and new ones that a name with `*` in the configuration means.
+
+    One that is not here cannot have changed what it was.
+    """
     there = {name: path for name in before if (path := Path(_expanded(name, data) or "")).is_file()}
     now = dict(zip(there, _checksums(list(there.values()), data), strict=True))
-    return [name for name, checksum in now.items() if checksum != before[name]]
+    patterns = [text for text in _strings(decisive(config)) if glob.has_magic(text)]
+    meant = [_portable(path, data) for text in patterns for path in _files(text, data)]
+    return [name for name in now if now[name] != before[name]] + [name for name in meant if name not in before]
 
 
 def _strings(value: Any) -> Iterator[str]:

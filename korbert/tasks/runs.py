@@ -38,6 +38,8 @@ R = TypeVar("R")
 # without a record, unless it was killed.
 _SESSIONS = "sessions.jsonl"
 _meters: dict[Path, Meter] = {}  # of the runs that this process is at work on
+_INPUTS = "inputs.json"  # checksums of the files that the run was begun with
+_WORK = ("checkpoint.safetensors", "kept")  # what a run goes on with, in its folder
 _REFERRED = ("predictions.json", "nbest.json", "metrics.jsonl")  # what a record refers to, where it is there
 
 
@@ -95,7 +97,7 @@ def finished(folder: Path, asked: Mapping[str, Any], data: DataConfig) -> dict[s
             + "; ".join(changed)
         )
     record = read_json(folder / "record.json")
-    if changed_inputs := changed_files(record.get("inputs", {}), data):
+    if changed_inputs := changed_files(record.get("inputs", {}), asked, data):
         raise ConfigError(
             f"run_dir={folder}: this run is finished, but since then what it was made from has changed; choose another "
             "folder: " + ", ".join(changed_inputs)
@@ -104,13 +106,31 @@ def finished(folder: Path, asked: Mapping[str, Any], data: DataConfig) -> dict[s
 
 
 def start_run(config: RunConfig) -> Path:
-    """Note that the run is started, after what can be checked beforehand, and return its folder."""
+    """Note that the run is started, after what can be checked beforehand, and return its folder.
+
+    Raises ConfigError where it was begun before, and a file that it is made from has changed since: half of its work
+    would be of the one, half of the other.
+    """
     folder = Path(config.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    _note_inputs(folder, config)
     append_json(folder / _SESSIONS, make_stamp())
     _meters[folder] = Meter(alone=not _meters)
     log.info("run folder: %s", folder)
     return folder
+
+
+def _note_inputs(folder: Path, config: RunConfig) -> None:
+    path, now = folder / _INPUTS, input_files(as_dict(config), config.data)
+    if path.exists() and any((folder / name).exists() for name in _WORK):
+        before = read_json(path)
+        if changed := [name for name in sorted(before | now) if before.get(name) != now.get(name)]:
+            raise ConfigError(
+                f"run_dir={folder}: this run was begun before, and since then what it is made from has changed; choose "
+                "another folder, or remove this one to begin anew: " + ", ".join(changed)
+            )
+    else:
+        write_json_atomically(path, now)
 
 
 def as_dict(config: RunConfig) -> dict[str, Any]:
@@ -150,7 +170,7 @@ def finish_run(
         **make_record(task, as_dict(config), results),
         "cost": add_costs([session["cost"] for session in sessions if "cost" in session]),
         "sessions": sessions,
-        "inputs": input_files(as_dict(config), config.data),
+        "inputs": read_json(folder / _INPUTS),
         "refers_to": [name for name in _REFERRED if (folder / name).exists()],
         **({"files": list(files)} if files else {}),
         **more,
