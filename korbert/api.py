@@ -24,7 +24,7 @@ from korbert.prediction import predict
 from korbert.study.calibration import confidence
 from korbert.text import AnnotatedText, Span, span_edges
 from korbert.tokenizers import SpecialTokens
-from korbert.training.bundle import Bundle, load_bundle
+from korbert.training.bundle import Bundle, load_bundle, warn_of_other_annotator
 from korbert.training.runtime import Runtime
 
 _BATCH = 16  # windows at a time
@@ -154,5 +154,7 @@ def load(run: Path | str, device: str = "cpu") -> Reader:
     """
     bundle = load_bundle(run)
     bundle.model.to(device)
-    annotator = bundle.description.annotator.replace("{root}", os.environ.get("KORBERT_DATA", "{root}"))
-    return Reader(bundle, make_annotator(annotator), torch.device(device))
+    name = bundle.description.annotator.replace("{root}", os.environ.get("KORBERT_DATA", "{root}"))
+    annotator = make_annotator(name)
+    warn_of_other_annotator(bundle, annotator)
+    return Reader(bundle, annotator, torch.device(device))

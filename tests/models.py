@@ -90,8 +90,8 @@ def row(batch: Any, number: int) -> Any:
 def write_run(folder: Path, kind: str, tokenizer: Path, mode: EntityMode, seed: int = 0, **more: Any) -> None:
     """A run's folder with a small model whose weights are random: "span" or "pretraining"."""
     sizes = dataclasses.replace(CONFIG, vocab_size=len(load_tokenizer(tokenizer)), max_positions=384)
-    annotator = "mecab" if mode.cuts else "none"
-    description = Description(kind, sizes, annotator, EntityInput(mode), 384, **more)
+    more = {"annotator": "mecab" if mode.cuts else "none", **more}
+    description = Description(kind, sizes, entities=EntityInput(mode), max_length=384, **more)
     write_description(folder / "model", description, tokenizer)
     torch.manual_seed(seed)
     weights = shaken(make_model(description), seed).state_dict()

@@ -11,8 +11,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from models import CONFIG
+from models import CONFIG, write_run
 
+import korbert
 from korbert.config import EntitiesConfig
 from korbert.data.batching import collate_windows, encoder_inputs
 from korbert.data.korquad import Answer, Article, KorquadDataset, Paragraph, Question
@@ -22,6 +23,7 @@ from korbert.data.pretraining import Passages, SentencePairs
 from korbert.data.shards import ShardedCorpus
 from korbert.data.windows import Window, WindowConfig, WindowMaker, marker_mask
 from korbert.encoding import EntityInput, EntityMode, balanced, encode, mention_count, mention_numbers, shared_positions
+from korbert.entities import make_annotator
 from korbert.entities.base import EntityAnnotator
 from korbert.entities.types import TYPES, type_id
 from korbert.errors import ConfigError
@@ -433,3 +435,21 @@ def test_types_begin_as_what_entities_were(tmp_path: Any) -> None:
     assert not table[0].any()
     assert all(torch.equal(row, before[1]) for row in table[1:])
     assert torch.equal(typed.encoder.embeddings.token.weight, binary.encoder.embeddings.token.weight)
+
+
+def test_a_model_says_so_where_its_annotator_is_another_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("세종\n", "utf-8")
+    LETTERS.save(tmp_path / "tokenizer")
+    annotator = make_annotator(f"gazetteer:{names}")
+    learned: dict[str, Any] = {"annotator": f"gazetteer:{names}", "annotator_fingerprint": annotator.fingerprint}
+    for mode in EntityMode:
+        write_run(tmp_path / mode.value, "span", tmp_path / "tokenizer", mode, **learned)
+        korbert.load(tmp_path / mode.value)
+    assert not caplog.records
+    names.write_text("세종\n서울\n", "utf-8")
+    korbert.load(tmp_path / "none")
+    assert not caplog.records
+    reader = korbert.load(tmp_path / "both")
+    assert f"{tmp_path}/both/model: learned from entities of {annotator.fingerprint}, but" in caplog.text
+    assert reader.annotator.fingerprint in caplog.text

@@ -20,7 +20,7 @@ from korbert.model import SpanModel
 from korbert.prediction import best_answers, predict
 from korbert.tasks.finetune import make_windows, protocol, score_results, scored_questions, write_nbest
 from korbert.tasks.runs import finish_run, run_once, start_run
-from korbert.training.bundle import Description, load_bundle
+from korbert.training.bundle import Bundle, load_bundle, warn_of_other_annotator
 from korbert.training.runtime import make_runtime
 
 _OWN = "own"  # conf/task/own.yaml
@@ -42,7 +42,7 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
         dataset = fold_split(dataset, config.task.fold)[1]
     runtime = make_runtime(config.runtime)
     decoding = (description.decoding or DecodingConfig()).changed(config.decoding)
-    annotator = annotator_of(config, description)
+    annotator = annotator_of(config, bundle)
     folder = start_run(config)
     model.to(runtime.device)
     window = description.window or WindowConfig()
@@ -65,14 +65,16 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     return finish_run(folder, "predict_korquad", config, results)
 
 
-def annotator_of(config: PredictConfig, description: Description) -> EntityAnnotator:
+def annotator_of(config: PredictConfig, bundle: Bundle) -> EntityAnnotator:
     """The model's annotator, or a store's, damaged where that is asked for.
 
     Raises ConfigError for shares that cannot be, and for a model that reads no entities.
     """
+    description = bundle.description
     annotator = make_annotator(expand_root(description.annotator, config.data), config.store, config.data.cache)
     if config.store is None:
         annotator = with_cache(annotator, config.data.cache)
+    warn_of_other_annotator(bundle, annotator)
     if config.damage == DamageConfig():
         return annotator
     if not description.entities.mode.cuts:

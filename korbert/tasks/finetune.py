@@ -34,7 +34,7 @@ from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import by_ranks, described, finish_run, fixed_config, run_once, start_run
 from korbert.tasks.starting import model_sizes, starting_point, take_over
 from korbert.tokenizers import load_tokenizer
-from korbert.training.bundle import Bundle, Description, write_description
+from korbert.training.bundle import Bundle, Description, warn_of_other_annotator, write_description
 from korbert.training.distributed import Ranks, joined
 from korbert.training.loop import Metric, Trainer
 from korbert.training.runtime import Runtime, make_runtime, seed_everything
@@ -91,6 +91,8 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
     annotator = make_annotator(expand_root(annotator_name, config.data), config.entities.store, config.data.cache)
     if config.entities.store is None:
         annotator = with_cache(annotator, config.data.cache)
+    if pretrained is not None and annotator_name == pretrained.description.annotator:
+        warn_of_other_annotator(pretrained, annotator)
     maker = WindowMaker(tokenizer, annotator, entities, config.task.window)
     with ranks.in_turn():
         windows = {
@@ -101,6 +103,7 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
     description = Description(
         "span", model.config, annotator_name, entities, config.task.window.max_length,
         window=config.task.window, decoding=config.task.decoding,
+        annotator_fingerprint=annotator.fingerprint if entities.mode.cuts else None,
     )  # fmt: skip
     if ranks.is_first:
         write_description(folder / "model", description, tokenizer_folder)

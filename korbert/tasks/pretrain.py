@@ -61,7 +61,10 @@ def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[st
     seed_everything(config.seed)
     sizes = config.model.model_config(len(tokenizer), entities.entity_types)
     objectives = config.task.objectives()
-    description = Description("pretraining", sizes, config.entities.annotator, entities, _longest(config), objectives)
+    description = Description(
+        "pretraining", sizes, config.entities.annotator, entities, _longest(config), objectives,
+        annotator_fingerprint=corpus.manifest.annotator if entities.mode.cuts else None,
+    )  # fmt: skip
     model = make_model(description)
     assert isinstance(model, PretrainingModel | ReplacedTokenModel)
     if config.init is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ from korbert.data.decoding import DecodingConfig
 from korbert.data.tagging import TagsConfig
 from korbert.data.windows import WindowConfig
 from korbert.encoding import EntityInput, EntityMode
+from korbert.entities import EntityAnnotator
 from korbert.errors import DataError
 from korbert.files import check_seal, read_json, write_sealed_json
 from korbert.model import EncoderModel, ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel, TaggerModel
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.state import load_tensors, load_weights
 
+log = logging.getLogger(__name__)
 FORMAT = 1
 _KINDS = ("encoder", "pretraining", "span", "tagger")
 Model = EncoderModel | PretrainingModel | ReplacedTokenModel | SpanModel | TaggerModel
@@ -30,7 +33,8 @@ class Description:
     """Everything about a model but its weights.
 
     `objectives` only for a pretraining model, `window` and `decoding` only for a span model, `tags` and `tagging` only
-    for a tagger.
+    for a tagger. `annotator_fingerprint` is of the one that marked what the model learned from, None where nothing was
+    marked, and in models of before it was noted.
     """
 
     kind: str
@@ -43,6 +47,7 @@ class Description:
     decoding: DecodingConfig | None = None
     tags: tuple[str, ...] = ()
     tagging: TagsConfig | None = None
+    annotator_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,7 @@ def _description(path: Path, raw: dict[str, Any]) -> Description:
             decoding=DecodingConfig(**raw["decoding"]) if raw.get("decoding") else None,
             tags=tuple(raw.get("tags", ())),
             tagging=TagsConfig(**raw["tagging"]) if raw.get("tagging") else None,
+            annotator_fingerprint=raw.get("annotator_fingerprint"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(path, "content", f"not a model description ({error!r})") from error
@@ -135,6 +141,19 @@ def _entity_input(raw: dict[str, Any]) -> EntityInput:
     # Models of before there was more to choose than a mode have nothing but the mode.
     given = raw.get("entities") or {"mode": raw["mode"]}
     return EntityInput(**{**given, "mode": EntityMode(given["mode"])})
+
+
+def warn_of_other_annotator(bundle: Bundle, annotator: EntityAnnotator) -> None:
+    """Say so where `annotator`, of the name that the model has, marks in another way than the one it learned from.
+
+    Another version of an analyser, or another list of names: what it gets wrong then is not its own fault.
+    """
+    learned = bundle.description.annotator_fingerprint
+    if bundle.description.entities.mode.cuts and learned is not None and learned != annotator.fingerprint:
+        log.warning(
+            "%s: learned from entities of %s, but the annotator here is %s; it may mark other entities",
+            bundle.folder, learned, annotator.fingerprint,
+        )  # fmt: skip
 
 
 def copy_shared(source: nn.Module, target: nn.Module) -> None:
