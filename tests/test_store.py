@@ -181,7 +181,7 @@ def test_a_store_that_is_not_finished_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_added_stands_beside_what_was_found_before(tmp_path: Path) -> None:
     """And once more, as where an interrupted part is made again, changes nothing."""
-    file = AnnotationFile(tmp_path / "links.sqlite", "links", "links-3/x")
+    file = AnnotationFile(tmp_path / "links.sqlite", "links", "links-4/x")
     text = "서울의 강은 한강이다"
     found = [AnnotatedText(text, spans) for spans in ((Span(0, 2),), (), (Span(0, 3), Span(4, 5)), (Span(7, 9),))]
     everything = {text: (Span(0, 2), Span(4, 5), Span(7, 9)), "서울": ()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import html
 import json
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from korbert.config import compose_config
+from korbert.data import wikitext
 from korbert.data.corpus import read_documents
 from korbert.data.wikidump import Page, extract, read_pages
 from korbert.entities import make_annotator
@@ -76,36 +78,68 @@ def test_text_and_links_by_hand() -> None:
     assert found == EXPECTED
 
 
-def shown(wikitext: str) -> list[tuple[str, list[str]]]:
-    paragraphs = extract(Page(1, "x", wikitext)).paragraphs
+def shown(source: str) -> list[tuple[str, list[str]]]:
+    paragraphs = extract(Page(1, "x", source)).paragraphs
     return [(text.text, [entity.of(text.text) for entity in text.entities]) for text in paragraphs]
 
 
 @pytest.mark.parametrize(
-    ("wikitext", "expected"),
+    ("source", "expected"),
     [
         ("[[AT&amp;T]]와 [[가<!-- x -->나]]", [("AT&T와 가나", ["AT&T", "가나"])]),  # links without a text of their own
         ("[['''세종''']]은 [[{{틀}}]]", [("세종은", ["세종"])]),
         ("[[zh-min-nan:Sè-chong]]\n[[simple:Sejong]]\n[[be-x-old:Абв]]\n[[De:X|텍스트]]\n[[분류 :왕]]", []),
         ("[[re:제로]]와 [[:en:Zero]]", [("re:제로와 en:Zero", ["re:제로", "en:Zero"])]),  # no language; to be shown
         ("__목차숨김__ 가 __NOTOC__나", [("가          나", [])]),
+        ("__init__ __notoc__ 가__나__다", [(f"__init__{' ' * 11}가{' ' * 5}다", [])]),
         ("[[가|&#95;&#95;목차보임&#95;&#95;]]", [("__목차보임__", ["__목차보임__"])]),  # underscores as characters
     ],
 )
-def test_what_is_shown_by_hand(wikitext: str, expected: list[tuple[str, list[str]]]) -> None:
-    assert shown(wikitext) == expected
+def test_what_is_shown_by_hand(source: str, expected: list[tuple[str, list[str]]]) -> None:
+    assert shown(source) == expected
 
 
 @given(st.text(alphabet="가나 [|]{}'=*#:<>/ref&;\n분류파일_\u200b\u00ad\ufeff", max_size=60))
 @example("가[[나|__목차__]]다")  # a link of nothing that is shown
 @example("[[가|\u200b나\ufeff]]다 [[가|\u00ad]]라")
 @example("[[가|나&#8203;]]은 &#xD800; &#0; &nbsp;[[다]]")
-def test_any_wikitext_gives_clean_paragraphs(wikitext: str) -> None:
-    for text in extract(Page(1, "x", wikitext)).paragraphs:
+def test_any_wikitext_gives_clean_paragraphs(source: str) -> None:
+    for text in extract(Page(1, "x", source)).paragraphs:
         assert text.text == text.text.strip() != ""
         assert "\n" not in text.text
         for entity in text.entities:
             assert trim(text.text, entity.start, entity.end) == (entity.start, entity.end)
+
+
+SIGNS = (
+    "<div>", "</div>", '<ref name="a">', "<ref name=", "</ref>", "<br>", "<가 ", "< ", "<b/>", "{{", "}}", "{|", "|}",
+    "[[", "]]", "[http://a ", "]", "<!--", "-->", "'''", "__", "|", "가", " ", "\n", "&lt;", "{", "<nowiki>",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_what_is_never_closed_is_shown_as_it_was(sign: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Page(1, "글", f"{sign}가나" * 30)
+    before = extract(page)
+    monkeypatch.setattr(wikitext, "_LIMIT", -1)
+    assert extract(page) == before
+
+
+@given(st.lists(st.sampled_from(SIGNS), max_size=30).map("".join))
+def test_everything_is_closed_then(text: str) -> None:
+    assert wikitext.closed(text) == text  # it takes no time here
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wikitext, "_LIMIT", -1)
+        made = wikitext.closed(text)
+        patch.setattr(wikitext, "_LIMIT", 0)
+        assert wikitext.closed(made) == made  # nothing is left to be changed
+    assert html.unescape(made) == html.unescape(text)
+
+
+def test_a_page_of_brackets_that_are_never_closed_is_read() -> None:
+    """Without `closed` the parser would take hours."""
+    article = extract(Page(1, "글", "<가 나{{다 " * 60_000 + "\n[[라]]"))
+    assert [len(paragraph.entities) for paragraph in article.paragraphs] == [0, 1]
 
 
 def test_signs_of_no_character() -> None:

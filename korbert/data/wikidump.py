@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
+from korbert.data.wikitext import closed
 from korbert.errors import DataError, KorbertError
 from korbert.lines import is_damage, open_binary
 from korbert.text import LONE_SURROGATE, AnnotatedText, Span, trim
 
 log = logging.getLogger(__name__)
 LINK = "LINK"
-RULES = "links-3"  # raise the number when other links are found in the same dump
+RULES = "links-4"  # raise the number when other links are found in the same dump
 _ARTICLES = 0  # namespace
 # Tags whose content is not running text.
 _NO_TEXT = frozenset((
@@ -25,7 +26,13 @@ _NO_TEXT = frozenset((
 ))  # fmt: skip
 _LIST_MARKS = frozenset("*#:;")
 _NO_PARSER = "reading a MediaWiki dump needs packages: pip install 'korbert[wiki]'"
-_SWITCH = re.compile(r"__[^_\s]+__")  # __NOTOC__, __목차숨김__
+# https://www.mediawiki.org/wiki/Help:Magic_words#Behavior_switches, and their Korean names; __init__ is text.
+_SWITCH = re.compile(
+    r"__(?:(?:force|no)?toc|noeditsection|(?:no)?newsectionlink|nogallery|hiddencat|"
+    r"expectunused(?:category|template)|no(?:content|title)convert|nocc|notc|(?:no)?index|start|end|staticredirect|"
+    r"disambig|noglobal|archivedtalk|notalk|expected_unconnected_page|[가-힣]+)__",
+    re.IGNORECASE,
+)
 # Links to files, categories and the same article in another language are shown elsewhere or as pictures. Of languages:
 # all Wikipedias, closed ones and older names too, https://meta.wikimedia.org/wiki/List_of_Wikipedias.
 _PREFIXES = """
@@ -116,7 +123,7 @@ def extract(page: Page) -> Article:
 
     text = _Text()
     try:
-        text.add(mwparserfromhell.parse(page.wikitext))
+        text.add(mwparserfromhell.parse(closed(page.wikitext)))
     except RecursionError:
         return Article(page.id, page.title, (), "brackets within brackets, deeper than can be read")
     return Article(page.id, page.title, tuple(text.paragraphs()))
