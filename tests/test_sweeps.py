@@ -28,7 +28,9 @@ from korbert.files import exclusive, read_json
 from korbert.study.records import RecordStore
 from korbert.tasks.baseline import lexical_baseline
 from korbert.tasks.inputs import changed_files, input_files
+from korbert.tasks.pretrain import pretrain
 from korbert.tasks.runs import finish_run, kept, run_once, start_run
+from korbert.tokenizers import CharacterTokenizer
 
 TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "train.batch_size=4")
 ONE = ("runtime.threads=1", "runtime.workers=1")
@@ -197,6 +199,34 @@ def test_a_run_goes_on_only_with_the_files_that_it_began_with(conf: None, reposi
     (root / "other.json").rename(root / "dev-2.json")
     with pytest.raises(ConfigError, match=r"finished, but since then .* choose another folder: \{root\}/dev-2\.json"):
         task(config)
+
+
+def test_a_refused_command_changes_nothing_of_the_training_that_was_begun(
+    conf: None, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    for name, letters in (("a", "가나다라"), ("b", "가나다라마바사")):
+        CharacterTokenizer.train([letters], 300).save(tmp_path / name)
+    run = tmp_path / "run"
+    given = [*TINY, "train.steps=2", f"data.cache={tmp_path}/cache", f"run_dir={run}", "runtime.threads=1"]
+
+    def begun(*more: str) -> None:
+        pretrain(compose_config("pretrain", [*given, *more]))
+
+    begun(f"tokenizer.path={tmp_path}/a")
+    (run / "record.json").unlink()  # as if it had been stopped
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "sessions.jsonl"}
+    with pytest.raises(ConfigError, match=r"begun with another configuration.*seed was 42, is 7"):
+        begun(f"tokenizer.path={tmp_path}/a", "seed=7")
+    shutil.rmtree(tmp_path / "a")
+    (tmp_path / "b").rename(tmp_path / "a")
+    with pytest.raises(ConfigError, match=r"has changed; choose another folder.*a/tokenizer\.json"):
+        begun(f"tokenizer.path={tmp_path}/a")
+    (run / "inputs.json").unlink()  # a run of before these were noted
+    with pytest.raises(ConfigError, match=r"checkpoint\.safetensors was made with another conf.*tokenizer was"):
+        begun(f"tokenizer.path={tmp_path}/a")
+    (run / "inputs.json").write_bytes(before[run / "inputs.json"])
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_files_are_known_by_names_with_brackets_too(tmp_path: Path) -> None:

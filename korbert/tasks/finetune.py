@@ -34,7 +34,7 @@ from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import by_ranks, described, finish_run, fixed_config, run_once, start_run
 from korbert.tasks.starting import model_sizes, starting_point, take_over
 from korbert.tokenizers import load_tokenizer
-from korbert.training.bundle import Bundle, Description, warn_of_other_annotator, write_description
+from korbert.training.bundle import Bundle, Description, begin_model, warn_of_other_annotator, write_description
 from korbert.training.distributed import Ranks, joined
 from korbert.training.loop import Metric, Trainer
 from korbert.training.runtime import Runtime, make_runtime, seed_everything
@@ -105,8 +105,10 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
         window=config.task.window, decoding=config.task.decoding,
         annotator_fingerprint=annotator.fingerprint if entities.mode.cuts else None,
     )  # fmt: skip
+    identities = {"tokenizer": tokenizer.fingerprint, "annotator": annotator.fingerprint, "mode": entities.mode.value}
+    fixed = fixed_config(config, **identities)
     if ranks.is_first:
-        write_description(folder / "model", description, tokenizer_folder)
+        begin_model(folder, description, tokenizer_folder, fixed)
     collate = functools.partial(
         collate_windows, pad_id=tokenizer.special.pad, packed=runtime.packed,
         sharing=tokenizer.special if entities.shared_positions else None, letters=model.config.letters,
@@ -116,8 +118,6 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
     if config.entities.dropout:
         source = MentionDropout(windows["train"], config.entities.dropout, tokenizer.special, config.seed)
 
-    identities = {"tokenizer": tokenizer.fingerprint, "annotator": annotator.fingerprint, "mode": entities.mode.value}
-    fixed = fixed_config(config, **identities)
     with Tracker(folder, config.tracker if ranks.is_first else TrackerConfig(), fixed) as tracker:
         trainer = Trainer(
             model,

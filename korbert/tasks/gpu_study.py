@@ -40,6 +40,7 @@ from korbert.tasks.prepare import corpus_files, prepare_shards, prepare_tokenize
 from korbert.tasks.pretrain import pretrain
 from korbert.tokenizers import load_tokenizer
 from korbert.training.runtime import Runtime, make_runtime, seed_everything
+from korbert.training.settings import CHECKPOINT
 
 log = logging.getLogger(__name__)
 _LIMIT_MEGABYTES = 60
@@ -223,7 +224,7 @@ def _finetune(config: GpuStudyConfig, prepared: dict[str, Any], arm: str, fold: 
             f"run_dir={config.output}/finetune-{arm}-fold{fold}-seed{seed}",
         )
     )  # fmt: skip
-    (Path(config.output) / f"finetune-{arm}-fold{fold}-seed{seed}" / "checkpoint.safetensors").unlink(missing_ok=True)
+    (Path(config.output) / f"finetune-{arm}-fold{fold}-seed{seed}" / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _benchmark(config: GpuStudyConfig, folder: Path, output: Path) -> None:

@@ -19,7 +19,7 @@ from korbert.model import ModelConfig, PretrainingModel
 from korbert.study.planning import Assumed, Measured, Plan, nearest, shape_of
 from korbert.tasks.runs import as_dict, finish_run, start_run
 from korbert.training.optimizer import layer_matrices
-from korbert.training.settings import TrainConfig
+from korbert.training.settings import CHECKPOINT, TrainConfig
 
 log = logging.getLogger(__name__)
 _ASSUMED = "ASSUMED, not measured"
@@ -161,7 +161,7 @@ def beside_run(planned: Mapping[str, Any], run: Path) -> list[dict[str, Any]]:
     """
     record = _pretraining(run)
     results, cost = record["results"], record.get("cost", {})
-    files = {"the checkpoint": run / "checkpoint.safetensors", "the model": run / "model" / "model.safetensors"}
+    files = {"the checkpoint": run / CHECKPOINT, "the model": run / "model" / "model.safetensors"}
     measured = {
         "tokens": results["tokens"],
         "steps": results["steps"],

@@ -26,7 +26,7 @@ from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel
 from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
 from korbert.tasks.runs import by_ranks, described, finish_run, fixed_pretraining, run_once, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
-from korbert.training.bundle import Description, copy_shared, load_bundle, make_model, write_description
+from korbert.training.bundle import Description, begin_model, copy_shared, load_bundle, make_model
 from korbert.training.distributed import Ranks, joined
 from korbert.training.loop import Trainer
 from korbert.training.runtime import Runtime, compile_layers, make_runtime, seed_everything
@@ -71,14 +71,14 @@ def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[st
         _start_from(config.init, model, sizes, tokenizer)
     compile_layers(model, runtime)
     log.info("model: %s parameters on %s", f"{sum(p.numel() for p in model.parameters()):,}", runtime.device)
+    fixed = fixed_pretraining(config, tokenizer=tokenizer.fingerprint, annotator=corpus.manifest.annotator)
     if ranks.is_first:
-        write_description(folder / "model", description, tokenizer_folder)
+        begin_model(folder, description, tokenizer_folder, fixed)
     collate = functools.partial(
         collate_pretraining, pad_id=tokenizer.special.pad, packed=runtime.packed,
         sharing=tokenizer.special if entities.shared_positions else None,
     )  # fmt: skip
     validation = Validation(config, corpus, tokenizer, held_out, collate, runtime) if ranks.is_first else None
-    fixed = fixed_pretraining(config, tokenizer=tokenizer.fingerprint, annotator=corpus.manifest.annotator)
     with Tracker(folder, config.tracker if ranks.is_first else TrackerConfig(), fixed) as tracker:
         trainer = Trainer(
             model,

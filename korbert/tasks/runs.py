@@ -29,7 +29,7 @@ from korbert.study.records import keep_record
 from korbert.study.results import Meter, add_costs, make_record, make_stamp
 from korbert.tasks.inputs import changed_files, input_files
 from korbert.tokenizers import Tokenizer
-from korbert.training.settings import differences
+from korbert.training.settings import CHECKPOINT, differences
 
 log = logging.getLogger(__name__)
 C = TypeVar("C", bound=RunConfig)
@@ -39,7 +39,7 @@ R = TypeVar("R")
 _SESSIONS = "sessions.jsonl"
 _meters: dict[Path, Meter] = {}  # of the runs that this process is at work on
 _INPUTS = "inputs.json"  # checksums of the files that the run was begun with
-_WORK = ("checkpoint.safetensors", "kept")  # what a run goes on with, in its folder
+_WORK = (CHECKPOINT, "kept")  # what a run goes on with, in its folder
 _REFERRED = ("predictions.json", "nbest.json", "metrics.jsonl")  # what a record refers to, where it is there
 
 
@@ -67,6 +67,7 @@ def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any
                 return record
             for place in (folder, folder / "model"):
                 remove_leftovers(place)
+            _refuse_other_configuration(folder, asked)
             write_json_atomically(folder / "config.json", asked)
             try:
                 return task(config)
@@ -103,6 +104,18 @@ def finished(folder: Path, asked: Mapping[str, Any], data: DataConfig) -> dict[s
             "folder: " + ", ".join(changed_inputs)
         )
     return record
+
+
+def _refuse_other_configuration(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Before the configuration is written over that of a training which only its own can go on with."""
+    path = folder / "config.json"
+    if not path.exists() or not (folder / CHECKPOINT).exists():
+        return
+    if changed := differences(decisive(read_json(path)), decisive(asked)):
+        raise ConfigError(
+            f"run_dir={folder}: this training was begun with another configuration and cannot go on with this one; "
+            "choose another folder: " + "; ".join(changed)
+        )
 
 
 def start_run(config: RunConfig) -> Path:

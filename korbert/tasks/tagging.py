@@ -26,7 +26,7 @@ from korbert.tasks.runs import described, finish_run, fixed_config, run_once, st
 from korbert.tasks.starting import model_sizes, starting_point, take_over
 from korbert.text import AnnotatedText, Span
 from korbert.tokenizers import load_tokenizer
-from korbert.training.bundle import Description, write_description
+from korbert.training.bundle import Description, begin_model
 from korbert.training.loop import Trainer
 from korbert.training.runtime import make_runtime, seed_everything
 from korbert.training.tracking import Tracker
@@ -50,16 +50,13 @@ def train_tagger(config: TaggerConfig) -> dict[str, Any]:
     take_over(model, pretrained, runtime, "task.tags.max_length", config.task.tags.max_length)
     maker = TagMaker(tokenizer, tags, config.task.tags)
     windows = _windows(maker, corpora, config)
-    write_description(
-        folder / "model",
-        Description(
-            "tagger", model.config, "none", EntityInput(EntityMode.NONE), config.task.tags.max_length,
-            tags=tags, tagging=maker.config,
-        ),
-        tokenizer_folder,
-    )  # fmt: skip
     fixed: dict[str, Any] = fixed_config(config, tokenizer=tokenizer.fingerprint)
     fixed["task"]["tags"]["cut"] = maker.config.cut
+    description = Description(
+        "tagger", model.config, "none", EntityInput(EntityMode.NONE), config.task.tags.max_length,
+        tags=tags, tagging=maker.config,
+    )  # fmt: skip
+    begin_model(folder, description, tokenizer_folder, fixed)
     with Tracker(folder, config.tracker, fixed) as tracker:
         trainer = Trainer(
             model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from korbert.errors import DataError
 from korbert.files import check_seal, read_json, write_sealed_json
 from korbert.model import EncoderModel, ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel, TaggerModel
 from korbert.tokenizers import Tokenizer, load_tokenizer
-from korbert.training.state import load_tensors, load_weights
+from korbert.training.settings import CHECKPOINT
+from korbert.training.state import check_same_run, load_tensors, load_weights
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -58,6 +60,15 @@ class Bundle:
     description: Description
     tokenizer: Tokenizer
     model: Model
+
+
+def begin_model(run: Path, description: Description, tokenizer_folder: Path, fixed_config: Mapping[str, Any]) -> None:
+    """Write the description of a run's model, unless a training with another configuration was begun in its folder.
+
+    fixed_config: see `Trainer`. Raises ConfigError then, and changes nothing.
+    """
+    check_same_run(run / CHECKPOINT, fixed_config)
+    write_description(run / "model", description, tokenizer_folder)
 
 
 def write_description(folder: Path, description: Description, tokenizer_folder: Path) -> None:

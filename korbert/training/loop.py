@@ -21,14 +21,14 @@ from tqdm import tqdm
 
 from korbert.data.batching import Batch
 from korbert.data.loading import BatchLoader
-from korbert.errors import ConfigError, DataError, KorbertError
+from korbert.errors import DataError, KorbertError
 from korbert.training.distributed import Ranks
 from korbert.training.interrupt import Interrupted, StopAtOnce, StopSignal
 from korbert.training.optimizer import make_optimizers, schedule
 from korbert.training.progress import Progress
 from korbert.training.runtime import Runtime
-from korbert.training.settings import TrainConfig, differences
-from korbert.training.state import load_checkpoint, save_checkpoint, save_tensors
+from korbert.training.settings import CHECKPOINT, TrainConfig
+from korbert.training.state import load_checkpoint, refuse_changes, save_checkpoint, save_tensors
 from korbert.training.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Trainer(Generic[E]):
     @property
     def checkpoint(self) -> Path:
         """Where the last state lies."""
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
     def run(self) -> dict[str, float]:
         """Train to the end, from the checkpoint where there is one, and return the evaluation of the kept weights."""
@@ -299,12 +299,7 @@ class Trainer(Generic[E]):
         state = load_checkpoint(self.checkpoint, self.model, self.optimizers)
         if missing := _STATE - state.keys():
             raise DataError(self.checkpoint, "state", f"damaged: {', '.join(sorted(missing))} are missing")
-        changed = differences(state["config"], self.fixed_config)
-        if changed:
-            raise ConfigError(
-                f"{self.checkpoint} was made with another configuration and cannot go on with this one: "
-                + "; ".join(changed)
-            )
+        refuse_changes(self.checkpoint, state["config"], self.fixed_config)
         self.progress.restore(state["progress"])
         self.kept, self.unlogged, self._begun = state["kept"], state["unlogged"], state["begun"]
         self._is_evaluation_due = state.get("evaluation_due", False) and self.ranks.is_first

@@ -10,6 +10,7 @@ from typing import Any
 
 from korbert.errors import ConfigError, check_range
 
+CHECKPOINT = "checkpoint.safetensors"  # what a training goes on from, in its run's folder
 _HIGHEST = 100  # of rates and decay, far above what any model learns with
 # Far above any run, so that what is refused are slips, which would end in an overflow or for want of memory.
 _MOST_EXAMPLES = 1_000_000  # of a batch, and batches of a step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from korbert.errors import DataError
+from korbert.errors import ConfigError, DataError
 from korbert.files import write_bytes_atomically
+from korbert.training.settings import differences
 
 _CHECKSUM = "checksum"
 
@@ -48,6 +50,27 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if wanted not in (None, _checksum(tensors, state)):
         raise DataError(path, _CHECKSUM, "damaged: this is not what was written")
     return tensors, state
+
+
+def check_same_run(path: Path, fixed_config: Mapping[str, Any]) -> None:
+    """Raise ConfigError where the checkpoint, if there is one, is of a run with another configuration.
+
+    Reads no tensor, so that a run can ask before it writes anything; whether the file is whole is seen when it goes on.
+    """
+    made_with = None
+    unreadable = (SafetensorError, ValueError, TypeError, OSError, KeyError)
+    with contextlib.suppress(*unreadable), safe_open(path, framework="pt") as file:
+        made_with = json.loads((file.metadata() or {})["state"])["config"]
+    if isinstance(made_with, dict):
+        refuse_changes(path, made_with, fixed_config)
+
+
+def refuse_changes(path: Path, made_with: Mapping[str, Any], fixed_config: Mapping[str, Any]) -> None:
+    """Raise ConfigError naming what differs between the configuration of the checkpoint `path` and this one."""
+    if changed := differences(made_with, json.loads(json.dumps(fixed_config))):
+        raise ConfigError(
+            f"{path} was made with another configuration and cannot go on with this one: " + "; ".join(changed)
+        )
 
 
 def _checksum(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> int:
