@@ -199,6 +199,8 @@ class Normalizer:
 
     def in_place_all(self, texts: Sequence[str]) -> list[str | None]:
         """Several texts as `in_place` gives them; those that are normal already are found all at once."""
+        if len(texts) == 1:
+            return [self.in_place(texts[0])]
         codes = np.frombuffer(f" {' '.join(texts)} ".encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
         is_odd = ~_is_stable_code().take(codes, mode="clip")
         is_space = codes == ord(" ")
@@ -395,5 +397,6 @@ def _blank_codes() -> npt.NDArray[np.bool_]:
     return np.array([_is_blank(chr(code)) for code in range(_BASIC_PLANE)] + [False])
 
 
+@lru_cache(maxsize=1 << 17)
 def _is_blank(char: str) -> bool:
     return char.isspace() or _REMOVE_INVISIBLE.fullmatch(char) is not None

@@ -185,3 +185,13 @@ def test_against_brute_force(tmp_path_factory: pytest.TempPathFactory, text: str
             expected.append((kept[at], kept[max(fitting) - 1] + 1))
         at = max([*fitting, at + 1])
     assert [(e.start, e.end) for e in annotator.annotate(text).entities] == expected
+
+
+@given(st.lists(st.text("가나다라은 .\n\t\u200b\u0301ᄀ㈜", max_size=14), max_size=8), st.sampled_from([1, 10, 1000]))
+def test_texts_together_have_the_names_of_each(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], at_once: int
+) -> None:
+    annotator = gazetteer(tmp_path_factory.mktemp("names"), "\n".join(NAMES), name="names.txt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("korbert.entities.gazetteer._AT_ONCE", at_once)
+        assert annotator.annotate_all(texts) == [annotator.annotate(text) for text in texts]
