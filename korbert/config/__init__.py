@@ -1,33 +1,24 @@
 """Typed schemas under the Hydra YAML in `conf/`: a typo in a key or a value of the wrong type fails at once."""
 
+from korbert.config.base import BaseConfig, RunConfig
+from korbert.config.comparisons import AnnotatorsConfig, BenchmarkCase, BenchmarkConfig, CompareConfig, DownstreamConfig
 from korbert.config.composition import as_overrides, compose_config, run_door, typed
 from korbert.config.corpora import BuildCorpusConfig
 from korbert.config.demo import DemoConfig, DemoLimits
 from korbert.config.doors import (
     AnnotateConfig,
-    AnnotatorsConfig,
-    BaseConfig,
     BaselineConfig,
-    BenchmarkCase,
-    BenchmarkConfig,
-    CompareConfig,
     ComparePredictionsConfig,
     DamageConfig,
-    DownstreamConfig,
     ErrorsConfig,
     EvaluateConfig,
     ExportConfig,
-    FinetuneConfig,
-    FromPretrained,
     GpuStudyConfig,
     PredictConfig,
     PrepareDataConfig,
-    PretrainConfig,
     PublishConfig,
     QuickstartConfig,
     ReproduceConfig,
-    RunConfig,
-    TaggerConfig,
     TrainTokenizerConfig,
     WikiConfig,
 )
@@ -48,6 +39,7 @@ from korbert.config.plans import PlanConfig
 from korbert.config.reports import ReportConfig
 from korbert.config.sweeps import PipelineConfig, RunsConfig
 from korbert.config.tasks import CurriculumStage, KorquadTask, PretrainingTask, TaggingCorpus, TaggingTask
+from korbert.config.trainings import FinetuneConfig, FromPretrained, PretrainConfig, TaggerConfig
 
 __all__ = [
     "AnnotateConfig",

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from korbert.config.doors import SCHEMAS, RunConfig
+from korbert.config.base import RunConfig
+from korbert.config.doors import SCHEMAS
 from korbert.config.parts import CorpusConfig, EntitiesConfig, TokenizerConfig
 from korbert.data.filters import Filters
 from korbert.errors import check_range

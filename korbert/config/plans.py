@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from hydra.core.config_store import ConfigStore
 
-from korbert.config.doors import SCHEMAS, PretrainConfig
+from korbert.config.doors import SCHEMAS
+from korbert.config.trainings import PretrainConfig
 from korbert.errors import ConfigError, check_range
 
 _MOST_DEVICES = 1_000_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from korbert.config.doors import RunConfig, check_seed
+from korbert.config.base import RunConfig, check_seed
 from korbert.config.parts import CorpusConfig, EntitiesConfig, TokenizerConfig
 from korbert.errors import ConfigError
 from korbert.training.tracking import TrackerConfig
