@@ -12,6 +12,7 @@ import sys
 import unicodedata
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,8 @@ from korbert.tokenizers import WordPieceTokenizer, open_published
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "experiments" / "stress"))
-import loads  # noqa: E402, a script beside its door
+import load  # noqa: E402, scripts of that folder
+import loads  # noqa: E402
 
 LONG = 200_000
 
@@ -64,6 +66,27 @@ def test_the_door_records_sizes_seconds_and_memory(tmp_path: Path) -> None:
     subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True)
     again = read_json(tmp_path / "record.json")["results"]["parts"]
     assert [row["seconds"] for row in again] == seconds, "what was measured is kept"
+
+
+@pytest.mark.parametrize(
+    ("halves", "wholes", "runs", "growth"),
+    [
+        ([2.0], [4.1], 1, 2.05),
+        ([2.0, 2.0], [6.5, 4.0], 2, 2.0),  # something else had the processor
+        ([2.0, 2.1, 2.0, 2.2], [8.1, 8.0, 8.3, 8.1], 4, 4.0),  # it takes the square
+    ],
+)
+def test_what_seems_to_take_too_much_is_run_again(
+    monkeypatch: pytest.MonkeyPatch, halves: list[float], wholes: list[float], runs: int, growth: float
+) -> None:
+    def measure(_: load.LoadConfig, case: str, scale: float, time: int) -> dict[str, Any]:
+        seconds = (halves if scale == 0.5 else wholes)[time]
+        return {"parts": {case: {"cpu_seconds": seconds, "seconds": 9.0}}, "megabytes": 100 + time}
+
+    monkeypatch.setattr(load, "measure", measure)
+    (row,) = load.measured(load.LoadConfig(run_dir="x"), "a part")
+    assert (row["runs"], row["growth"], row["megabytes"]) == (runs, growth, 99 + runs)
+    assert bool(row["failure"]) == (growth > 3)
 
 
 # ---- text ----
