@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 
 from korbert.config import BaselineConfig, DataConfig, compose_config, composition, run_door
 from korbert.config.identity import job_folder
+from korbert.config.sweeping import SweepEnd
 from korbert.errors import ConfigError, KorbertError
 from korbert.files import exclusive, read_json
 from korbert.study.records import RecordStore
@@ -302,6 +303,19 @@ def test_folders_are_the_same_for_the_same_results(conf: None, tmp_path: Path) -
     assert len(digests | {first.rpartition("-")[2]}) == len(other) + 1
     (tmp_path / first).mkdir()  # however it is asked for: what is there is found
     assert name(*shuffled, "model=mini") == first
+
+
+@pytest.mark.parametrize(
+    ("varied", "excluded"),
+    [({}, "arm seed data.root"), (None, "arm seed data.root"), ({"arm": "a,b", "seed": "1,2"}, "data.root")],
+)
+def test_what_the_experiment_varies_is_in_the_names(tmp_path: Path, varied: Any, excluded: str) -> None:
+    task = ["arm=none", "fold=0,1", "seed=1", f"data.root={tmp_path}"]
+    hydra = {"sweep": {"dir": str(tmp_path)}, "overrides": {"task": task, "hydra": []}, "sweeper": {"params": varied}}
+    config = OmegaConf.create({"hydra": hydra})
+    SweepEnd().on_multirun_start(config)
+    given = ",".join(f"'{key}'" for key in excluded.split())
+    assert config.hydra.overrides.hydra == [f"hydra.job.config.override_dirname.exclude_keys=[{given}]"]
 
 
 def test_names_can_be_read_and_written(conf: None) -> None:

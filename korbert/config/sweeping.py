@@ -53,13 +53,18 @@ class SweepEnd(Callback):
         self._started = 0.0
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember when, and let the jobs' folders be named after what varies, by Hydra's setting for such names."""
+        """Remember when, and let the jobs' folders be named after what varies, by Hydra's setting for such names.
+
+        What the experiment varies and the command does not is in the names, too: `arm=none` of a study is a part of it.
+        """
         folder = str(config.hydra.sweep.dir)
         _check_place(folder)
         _check_writable(Path(folder))
         self._started = time.time()
         parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        fixed = ",".join(f"'{override.key_or_group}'" for override in parsed if not override.is_sweep_override())
+        varied = config.hydra.sweeper.get("params") or {}
+        keys = [override.key_or_group for override in parsed if not override.is_sweep_override()]
+        fixed = ",".join(f"'{key}'" for key in keys if key not in varied)
         with read_write(config):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]")
 
