@@ -19,7 +19,7 @@ from korbert.errors import ConfigError, DataError
 from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
 from korbert.study.planning import Assumed, Measured, Plan, Shape, nearest
 from korbert.tasks.benchmark import useful_flops
-from korbert.tasks.plan import make_plan, plan_run, read_measured
+from korbert.tasks.plan import beside_run, make_plan, plan_run, read_measured
 from korbert.tasks.runs import as_dict
 
 
@@ -200,3 +200,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
     (measured / "record.json").write_text('{"task": "finetune_korquad"}', "utf-8")
     with pytest.raises(DataError, match=r"record\.json: task: is 'finetune_korquad', wanted a pretraining"):
         read_measured(measured)
+    for broken in ('{"task": "pretrain"}', '{"task": "pretrain", "config": 1, "results": {"seconds": 0, "tokens": 1}}'):
+        (measured / "record.json").write_text(broken, "utf-8")
+        with pytest.raises(DataError, match=r"record\.json: content: not what a pretraining of this version says"):
+            read_measured(measured)
+        with pytest.raises(DataError, match=r"record\.json: content: not what a pretraining of this version says"):
+            beside_run({}, measured)

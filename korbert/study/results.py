@@ -85,19 +85,18 @@ def add_costs(costs: list[dict[str, float]]) -> dict[str, float]:
     return {key: round((max if "peak" in key else sum)(cost.get(key, 0.0) for cost in costs), 2) for key in keys}
 
 
-def main_score(record: object) -> float | None:
+def main_score(record: Any) -> float | None:
     """The number of a record that a search over settings looks at, None where there is none.
 
     For pretraining the held-out loss in nats a character; for what answers questions F1, on the validation questions
     where there are some, so that no search sees the test questions; for a tagger the mean F1 of its corpora.
     """
-    if not isinstance(record, dict) or "results" not in record:
-        return None
-    results = record["results"]
-    if isinstance(results.get("scores"), list):
-        return statistics.mean(score["f1"] for score in results["scores"])
-    value = results.get("validation", results).get(_MAIN.get(record.get("task", ""), "f1"))
-    return None if value is None else float(value)
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # a damaged record has none
+        results = record["results"]
+        if isinstance(results.get("scores"), list):
+            return statistics.mean(score["f1"] for score in results["scores"])
+        return float(results.get("validation", results)[_MAIN.get(record.get("task", ""), "f1")])
+    return None
 
 
 def _cpu_seconds() -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,21 @@ def planned_from(config: PlanConfig, like: Measured | None) -> tuple[Measured | 
 def read_measured(run: Path) -> Measured:
     """A finished pretraining as a measurement. Raises DataError where it is not one."""
     record = _pretraining(run)
+    with _reading(run):
+        return _measured(run.name, record)
+
+
+@contextlib.contextmanager
+def _reading(run: Path) -> Iterator[None]:
+    """Around what takes numbers out of a record: raises DataError where they are not there, or no numbers."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        problem = f"not what a pretraining of this version says ({error!r})"
+        raise DataError(run / "record.json", "content", problem) from error
+
+
+def _measured(name: str, record: dict[str, Any]) -> Measured:
     config, results = record["config"], record["results"]
     model = config["model"]
     vocabulary = config["tokenizer"]["vocab_size"]
@@ -83,7 +99,7 @@ def read_measured(run: Path) -> Measured:
     length, train = _mean_length(config["task"]), config["train"]
     room = results["steps"] * train["batch_size"] * train["accumulation"] * config["task"]["max_length"]
     return Measured(
-        run.name, record["hardware"]["device"], record["hardware"]["threads"],
+        name, record["hardware"]["device"], record["hardware"]["threads"],
         shape_of(config, vocabulary, sizes.feed_forward_size, length),
         results["tokens"] / results["seconds"], results["tokens"] / room,
     )  # fmt: skip
@@ -160,6 +176,15 @@ def beside_run(planned: Mapping[str, Any], run: Path) -> list[dict[str, Any]]:
     Raises DataError where the run is no finished pretraining.
     """
     record = _pretraining(run)
+    with _reading(run):
+        measured = _made(run, record)
+        return [
+            {"figure": key, "planned": planned[key], "measured": value, "off_by": planned[key] / value - 1}
+            for key, value in measured.items()
+        ]
+
+
+def _made(run: Path, record: Mapping[str, Any]) -> dict[str, float]:
     results, cost = record["results"], record.get("cost", {})
     files = {"the checkpoint": run / CHECKPOINT, "the model": run / "model" / "model.safetensors"}
     measured = {
@@ -171,10 +196,7 @@ def beside_run(planned: Mapping[str, Any], run: Path) -> list[dict[str, Any]]:
     }
     if "gpu_peak_memory_mb" in cost:
         measured["gigabytes of a device"] = cost["gpu_peak_memory_mb"] / 1e3
-    return [
-        {"figure": key, "planned": planned[key], "measured": value, "off_by": planned[key] / value - 1}
-        for key, value in measured.items()
-    ]
+    return measured
 
 
 def run_tokens(train: TrainConfig, speed: float, step: float, corpus: int | None) -> float:
