@@ -3,7 +3,8 @@
 Every case of loads.py runs in a process of its own, at half of its size and at the whole: `growth` is how many times as
 many seconds of the processor the whole took, 2 where time grows with size. A case in which it seems to be too much is
 run again, and the fastest counts: other programs cost a process time, and give it none. Memory is the process's
-highest. scale=0.01 takes minutes; interrupted, the same command with run_dir=… goes on.
+highest. scale=0.01 takes minutes; interrupted, the same command with run_dir=… goes on, also from what was measured
+there with other cases=….
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ class Failure(Exception):
 def measure(config: LoadConfig, case: str, scale: float, time: int = 0) -> dict[str, Any]:
     """What a case took at a size, kept if the load was begun before; or why it failed, which is not kept."""
     try:
-        return kept(config, [case, scale, *([time] if time else [])], lambda: _run(config, case, scale))
+        alone = replace(config, cases=[case])  # whatever else is measured, before or by another process
+        return kept(alone, [case, scale, time], lambda: _run(config, case, scale))
     except Failure as failure:
         return {"failure": str(failure)}
 
