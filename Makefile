@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TOOLS := .tools/bin
 LOCKED ?=
+ALL ?=
 STAMP := .venv/installed$(if $(LOCKED),-locked)
 
 .PHONY: help quickstart demo test check format lock audit test-oldest test-newest clean
@@ -32,8 +33,8 @@ quickstart: $(STAMP) ## Install, then run the whole path on the bundled sample a
 demo: $(STAMP) ## Install, then serve a page to play with the quickstart's models, at http://127.0.0.1:8000
 	$(BIN)/python experiments/demo.py $(DEMO_FLAGS)
 
-test: $(STAMP) ## Install, then run all tests
-	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_FLAGS)
+test: $(STAMP) ## Install, then run the tests; with ALL=1 those that take long, too, as CI does
+	$(BIN)/python -m pytest -n auto --dist loadfile $(if $(ALL),,-m 'not slow') $(PYTEST_FLAGS)
 
 check: $(STAMP) ## Lint, formatting and types
 	$(BIN)/ruff check .

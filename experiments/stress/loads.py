@@ -195,7 +195,7 @@ def document(bench: Bench) -> None:
     """One document of 50 MB, of many paragraphs and of one, from a file to shards."""
     size = bench.size(DOCUMENT_BYTES)
     text = "\n".join(sample())
-    many = _repeated(text + "\n", size // 3)  # a syllable has three bytes
+    many = _repeated(text + "\n", size * len(text) // len(text.encode()) + 100)  # so many bytes, or a few more
     one = many.replace("\n", " ")
     chosen = bench.folder / "tokenizer"
     tokenizer("syllable").save(chosen)
@@ -203,6 +203,7 @@ def document(bench: Bench) -> None:
         path = bench.folder / f"{name}.jsonl"
         path.write_text(json.dumps({"text": content}, ensure_ascii=False) + "\n", "utf-8")
         bytes_ = path.stat().st_size
+        assert bytes_ >= size
         with bench.part(f"{name}: reading", bytes_):
             assert sum(1 for _ in read_documents(path)) == 1
         with bench.part(f"{name}: shards", bytes_):
