@@ -49,13 +49,37 @@ def brute_force(
     best: dict[tuple[int, int], float] = {}
     for window, (start_logits, end_logits, *_) in zip(windows, logits, strict=True):
         for i, j in itertools.combinations_with_replacement(range(len(window.starts)), 2):
-            if window.is_marker[i] or window.is_marker[j] or j - i + 1 > config.max_answer_length:
+            if (
+                window.is_marker[i]
+                or window.is_marker[j]
+                or np.sum(~window.is_marker[i : j + 1]) > config.max_answer_length
+            ):
                 continue
             span = trim(context, int(window.starts[i]), int(window.ends[j]))
             if span[0] < span[1]:
                 score = float(start_logits[window.context_start + i] + end_logits[window.context_start + j])
                 best[span] = max(score, best.get(span, -np.inf))
     return best
+
+
+def test_no_windows_no_answers() -> None:
+    assert decode_answers([], [], DecodingConfig()) == {}
+
+
+@pytest.mark.parametrize("mode", list(EntityMode))
+def test_markers_make_no_answer_longer(syllables: Tokenizer, mode: EntityMode) -> None:
+    context = "세종은 이순신이 한글을 만들었다."
+    maker = WindowMaker(syllables, make_annotator("mecab"), mode, WindowConfig(60, 6, 12))
+    (window,) = maker.question("누가?", context)
+    first, last = (
+        i + window.context_start for i, token in enumerate(window.starts) if token in (0, 9) and not window.is_marker[i]
+    )
+    count = int(np.sum(~window.is_marker[first - window.context_start : last - window.context_start + 1]))
+    start, end = np.zeros((2, len(window)), dtype=np.float32)
+    start[first], end[last] = 5, 5
+    for length, whole in ((count, True), (count - 1, False)):
+        found = decode_answers([window], [Logits(start, end)], DecodingConfig(max_answer_length=length))
+        assert (found[window.question_id][0].text == context[: int(window.ends[last - window.context_start])]) == whole
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -307,7 +307,24 @@ def test_a_limit_marks_the_same_mentions_in_every_mode(text: AnnotatedText, limi
 def test_limits_that_leave_no_room() -> None:
     with pytest.raises(ConfigError, match=r"max_entities=7: their markers leave 3 of 17 context tokens"):
         WindowMaker(LETTERS, Fixed(), EntityInput(max_entities=7), SHORT)
-    WindowMaker(LETTERS, Fixed(), EntityInput(EntityMode.EMBEDDING, max_entities=7), SHORT)  # needs no room
+    WindowMaker(LETTERS, Fixed(), EntityInput(EntityMode.NONE, max_entities=7), SHORT)  # marks and cuts nothing
+
+
+@given(annotated(80), st.integers(0, 3))
+def test_with_a_limit_controls_read_the_same_text(text: AnnotatedText, limit: int) -> None:
+    """Windows begin and end at the same characters whatever is shown of the entities."""
+    paragraph = one_paragraph(Paragraph(text.text, (Question("q", "가나?", ()),)))
+    parts = [
+        [
+            [(int(a), int(b)) for a, b, hidden in zip(w.starts, w.ends, w.is_marker, strict=True) if not hidden]
+            for w in WindowMaker(LETTERS, Fixed(text), EntityInput(mode, max_entities=limit), SHORT).dataset(paragraph)[
+                0
+            ]
+        ]
+        for mode in EntityMode
+        if mode.cuts
+    ]
+    assert all(part == parts[0] for part in parts)
 
 
 def a_window(text: AnnotatedText, given_input: EntityInput, answer: Answer) -> Window:

@@ -297,3 +297,37 @@ def test_truncation_keeps_a_stretch_of_each(a: int, b: int, limit: int, seed: in
         assert np.array_equal(ids, units)
         assert len(ids) >= min(size, limit // 2)
         assert len(ids) == 0 or np.array_equal(ids, np.arange(ids[0], ids[0] + len(ids)))
+
+
+class Sentences:
+    """A corpus of documents of given sentences."""
+
+    def __init__(self, *documents: list[list[int]]) -> None:
+        self.documents = documents
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def sentence_lengths(self, document: int) -> Any:
+        return np.array([len(sentence) for sentence in self.documents[document]])
+
+    def sentences(self, document: int, first: int, last: int) -> Stretch:
+        ids = np.concatenate([np.array(s, dtype=np.int32) for s in self.documents[document][first:last]])
+        return Stretch(ids, (ids > 6).astype(np.int32), np.zeros_like(ids))
+
+
+@pytest.mark.parametrize("mode", [EntityMode.BOTH, EntityMode.SPLIT, EntityMode.NONE])
+def test_both_segments_of_a_pair_have_text(corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode) -> None:
+    """A sentence of one name, which has two markers, cannot follow itself."""
+    ent, end = SPECIAL.ent, SPECIAL.ent_end
+    small = Sentences([[ent, 10, end]], [[ent, 11, end], [ent, 12, end, 13]], [[14]], [[15, ent, 16, end]])
+    data = SentencePairs(small, corpus[1], mode, max_length=64, seed=1, masking=MaskingConfig())  # type: ignore[arg-type]
+    labels = set()
+    for epoch in range(20):
+        planned = data.epoch(epoch)
+        for request in planned.requests(np.arange(len(planned.rows))):
+            made = data.make(request)
+            text = ~np.isin(made.token_ids, [SPECIAL.cls, SPECIAL.sep, ent, end])
+            assert {0, 1} == set(made.segment_ids[text].tolist())
+            labels.add(made.nsp_label)
+    assert labels == {0, 1}

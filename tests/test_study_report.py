@@ -19,10 +19,10 @@ from korbert.data.korquad import read_predictions
 from korbert.errors import ConfigError, DataError
 from korbert.files import read_json, write_json_atomically
 from korbert.metrics import score_per_question
-from korbert.study.collection import find_records
-from korbert.study.contrasts import choose_baselines
+from korbert.study.collection import Found, find_records
+from korbert.study.contrasts import _over_folds, _whole_units, choose_baselines, score
 from korbert.study.grouping import Table, make_tables
-from korbert.study.lineage import describe_runs
+from korbert.study.lineage import _settings, describe_runs
 from korbert.study.multibootstrap import bootstrap_difference
 from korbert.study.significance import holm, summarise
 
@@ -68,6 +68,12 @@ def test_each_group_is_compared_with_the_baseline_that_is_most_like_it(study_run
     assert choose_baselines(table, ["sentencepiece · none"])
     assert not choose_baselines(table, ["entities.mode:markers"])
     assert not choose_baselines(table, ["no such thing"])
+
+
+def test_what_changes_no_result_makes_no_group() -> None:
+    free = ["data.root=/a", "train.log_every=5", "runtime.workers=2", "+runtime.threads=1", "seed=3", "task.fold=1"]
+    record = {"task": "pipeline", "config": {"finetuning": ["train.epochs=1", *free], "data": {"root": "x"}}}
+    assert _settings(Found("x", Path("x"), None, record), {}) == {"finetuning": ["train.epochs=1"]}
 
 
 def test_runs_without_their_pretraining_stay_apart_and_say_so(tmp_path: Path) -> None:
@@ -196,9 +202,11 @@ def test_folds_count_by_their_questions(tmp_path: Path) -> None:
     }
     right = sum(result["exact_match"] * result["total"] for result in results.values())
     (table,) = tables_of(tmp_path / "runs")
-    from korbert.study.contrasts import _over_folds
-
-    assert _over_folds(table.groups[0], table.measures[0])[1] == pytest.approx(right / len(asked(None)))
+    by_seed = _over_folds(_whole_units(table.groups[0], table.measures[0], table.folds), table.groups[0])
+    assert by_seed[1] == pytest.approx(right / len(asked(None)))
+    assert set(by_seed) == {1, 2}  # a mean of other folds is of other questions
+    found = score(table.groups[0], table.measures[0], table.folds, None)
+    assert found.mean == pytest.approx((by_seed[1] + by_seed[2]) / 2)
     assert (row["runs"], row["seeds"], row["folds"]) == ("11", "3", "0, 1, 2, 3, 4")
     assert "seed 3 has no fold 1, 2, 3, 4" in said
 

@@ -36,7 +36,7 @@ from korbert.morphology import MecabAnalyser
 from korbert.tagger import TaggerAnnotator
 from korbert.tasks.tagging import train_tagger
 from korbert.text import AnnotatedText, Normalizer, Span, trim
-from korbert.tokenizers import CharacterTokenizer, WordTokenizer
+from korbert.tokenizers import CharacterTokenizer, Pretokenizer, WordTokenizer
 from korbert.training.state import load_tensors, save_tensors
 
 TAGS = bio_tags(["PER", "LOC", "PER"])
@@ -52,6 +52,14 @@ def test_tags_by_hand() -> None:
     assert [TAGS[tag] for tag in tags] == ["B-PER", "I-PER", "B-LOC", "O", "O"]
     with pytest.raises(ValueError, match="'ORG' has no tag among O, B-LOC"):
         maker.gold(encoding, [Span(0, 2, "ORG")])
+
+
+def test_the_rest_of_a_character_belongs_to_its_entity() -> None:
+    text, spans = "김철수와이영희는", [Span(0, 3, "PER"), Span(4, 7, "LOC")]
+    jamo = CharacterTokenizer.train([text], 60, pretokenizer=Pretokenizer(symbols="jamo"))
+    maker = TagMaker(jamo, TAGS, TagsConfig(cut="characters"))
+    encoding = maker.encode(text)
+    assert "".join(TAGS[tag][0] for tag in maker.gold(encoding, spans)) == "BIIIIIII" + "OO" + "BIIIIII" + "OOO"
 
 
 @pytest.mark.parametrize(

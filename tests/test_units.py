@@ -23,7 +23,7 @@ from korbert.errors import ConfigError
 from korbert.model import IGNORE_INDEX
 from korbert.morphology import make_analyser
 from korbert.text import AnnotatedText, Span
-from korbert.tokenizers import CharacterTokenizer, SpecialTokens, Tokenizer, load_tokenizer
+from korbert.tokenizers import CharacterTokenizer, Pretokenizer, SpecialTokens, Tokenizer, load_tokenizer
 
 SPECIAL = SpecialTokens()
 TEXT = "이순신은 서울에서 이겼다."
@@ -51,6 +51,22 @@ def test_flags_by_hand() -> None:
     flags = with_mentions(flags, encoding.token_ids, encoding.entity_ids, SPECIAL)
     assert at(MENTION) == "·이순신···서울·······"
     assert at(NEW_MENTION) == "·이·····서········"
+
+
+@pytest.mark.parametrize("symbols", ["jamo", "bytes"])
+def test_the_rest_of_a_character_is_in_its_unit(corpus_lines: list[str], symbols: str) -> None:
+    """Tokens without characters of their own: a vowel, the second byte."""
+    analyser = make_analyser("mecab")
+    small = CharacterTokenizer.train(corpus_lines, 400, pretokenizer=Pretokenizer(symbols=symbols))
+    for text in [TEXT, *corpus_lines[:30]]:
+        encoding = encode(AnnotatedText(text), small, EntityInput(EntityMode.NONE))
+        flags = unit_flags(text, encoding, small.special, analyser)
+        lengths = encoding.ends > encoding.starts
+        assert lengths[(flags & EOJEOL) > 0].all()
+        assert lengths[(flags & MORPHEME) > 0].all()
+        assert ((flags & EOJEOL) > 0).sum() == len(text.split())
+        rest = ~lengths[1:] & (encoding.starts[1:] == encoding.ends[:-1])
+        assert ((flags[1:] & PROPER) == (flags[:-1] & PROPER))[rest].all()
 
 
 def test_a_token_belongs_to_the_morpheme_in_which_it_begins(corpus_lines: list[str]) -> None:
@@ -91,7 +107,7 @@ def test_flags_are_those_of_the_text_as_it_is_read(corpus_lines: list[str]) -> N
 
 
 def test_older_flags_are_not_taken_for_newer_ones() -> None:
-    assert (units_identity(""), units_identity("eojeol"), units_identity("mecab")) == ("", "eojeol", "mecab:2")
+    assert (units_identity(""), units_identity("eojeol"), units_identity("mecab")) == ("", "eojeol:3", "mecab:3")
 
 
 @pytest.fixture(scope="module")
@@ -250,23 +266,20 @@ def test_spans_have_their_lengths() -> None:
 
 
 def test_entities_first() -> None:
-    """With entity_share=1 nothing but chunks is hidden as long as there are any that fit."""
+    """They have their share of what is hidden, and more only where the rest is too little."""
     ids = np.arange(7, 107, dtype=np.int32)
     flags = np.full(100, EOJEOL | MORPHEME, dtype=np.int32)
     flags[:20] |= np.tile([MENTION | NEW_MENTION, MENTION], 10)
-    for share, expected in ((1.0, 20), (0.5, 10), (0.0, None)):
+    for share in (1.0, 0.5, 0.2, 0.0):
         config = MaskingConfig(0.2, unit="entity", entity_share=share)
         found = []
         for seed in range(50):
             _, labels = mask_tokens(ids, np.random.default_rng(seed), SPECIAL, 200, config, flags)
             found.append(int((labels[:20] != IGNORE_INDEX).sum()))
-        if expected == 20:
-            assert set(found) == {20}
-        elif expected == 10:
-            assert min(found) >= 10
-            assert np.mean(found) < 14
-        else:
-            assert 1.5 < np.mean(found) < 7
+        assert set(found) == {round(20 * share)}
+    config = MaskingConfig(0.9, unit="entity", entity_share=0.0)  # there is nothing else left
+    _, labels = mask_tokens(ids, np.random.default_rng(0), SPECIAL, 200, config, flags)
+    assert (labels[:20] != IGNORE_INDEX).sum() == 10
 
 
 def test_shards_without_flags_are_refused(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:

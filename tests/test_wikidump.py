@@ -91,6 +91,7 @@ def shown(source: str) -> list[tuple[str, list[str]]]:
         ("[[zh-min-nan:Sè-chong]]\n[[simple:Sejong]]\n[[be-x-old:Абв]]\n[[De:X|텍스트]]\n[[분류 :왕]]", []),
         ("[[re:제로]]와 [[:en:Zero]]", [("re:제로와 en:Zero", ["re:제로", "en:Zero"])]),  # no language; to be shown
         ("__목차숨김__ 가 __NOTOC__나", [("가          나", [])]),
+        ("가 <nowiki>[[나]] ''다''</nowiki> [[라]]", [("가 [[나]] ''다'' 라", ["라"])]),
         ("__init__ __notoc__ 가__나__다", [(f"__init__{' ' * 11}가{' ' * 5}다", [])]),
         ("[[가|&#95;&#95;목차보임&#95;&#95;]]", [("__목차보임__", ["__목차보임__"])]),  # underscores as characters
     ],

@@ -127,6 +127,8 @@ def decode_answers(
     Every answer is a slice of its context, without white space at its ends; the same characters found twice count
     once, with their best score. A question without a possible answer has an empty list.
     """
+    if not windows:
+        return {}
     numbers: dict[str, int] = {}
     contexts: list[str] = []
     for window in windows:
@@ -170,8 +172,16 @@ def _decode(
     start, end = _context_logits(windows, logits, counts, allowed)
     firsts, lasts = _top(start, config.n_best), _top(end, config.n_best)  # (W, n)
     rows = np.arange(len(windows))[:, None]
-    # As unsigned numbers, in which an end before its start is very far behind it.
-    later = lasts.astype(np.uint32)[:, None, :] - firsts.astype(np.uint32)[:, :, None]  # (W, n, n)
+    is_marker = np.concatenate([window.is_marker for window in windows])
+    begins = (np.cumsum(counts) - counts)[:, None]
+    texts = np.cumsum(~is_marker) if is_marker.any() else None  # an answer is as long as it is without its markers
+
+    def places(tokens: Indices) -> npt.NDArray[np.uint32]:
+        """As unsigned numbers, in which an end before its start is very far behind it."""
+        counted = tokens if texts is None else texts[np.minimum(begins + tokens, len(texts) - 1)]
+        return counted.astype(np.uint32)
+
+    later = places(lasts)[:, None, :] - places(firsts)[:, :, None]  # (W, n, n)
     scores = start[rows, firsts][:, :, None] + end[rows, lasts][:, None, :]
     np.copyto(scores, -np.inf, where=later >= config.max_answer_length)
     flat = scores.reshape(len(windows), -1)

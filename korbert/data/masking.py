@@ -132,7 +132,11 @@ def _units(
                 left -= int(sizes[number])
     done = set(taken)
     part = -1
-    for number in order.tolist():
+    is_preferred = preferred[first[order]]
+    for number in [
+        *order[~is_preferred].tolist(),
+        *order[is_preferred].tolist(),
+    ]:
         if left == 0:
             break
         if number in done:

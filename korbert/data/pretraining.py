@@ -212,7 +212,7 @@ class SentencePairs(PretrainingData):
                 total += int(lengths[last])
                 last += 1
             middle = int(rng.integers(first + 1, last)) if last - first > 1 else last
-            can_be_next = last - first > 1 or lengths[first] > 1
+            can_be_next = last - first > 1 or self._can_be_halved(document, first, int(lengths[first]))
             if rng.random() < 0.5 and can_be_next:
                 rows.append((document, first, middle, last, -1, 0, 0))
             else:
@@ -221,6 +221,12 @@ class SentencePairs(PretrainingData):
                 last = middle  # the sentences that were not used come again
             first = last
         return np.array(rows, dtype=np.int64).reshape(-1, 7)
+
+    def _can_be_halved(self, document: int, sentence: int, length: int) -> bool:
+        """Whether it has two tokens of text."""
+        if length > 3:  # one with its markers is no longer
+            return True
+        return len(_text_places(self.corpus.sentences(document, sentence, sentence + 1).ids, self.special)) > 1
 
     def _random_next(self, document: int, wanted: int, rng: np.random.Generator) -> tuple[int, int, int]:
         """A stretch of about `wanted` tokens from any document but this one."""
@@ -243,7 +249,7 @@ class SentencePairs(PretrainingData):
         elif middle < last:
             a, b = self.corpus.sentences(document, first, middle), self.corpus.sentences(document, middle, last)
         else:
-            a, b = halves(self.corpus.sentences(document, first, last))
+            a, b = halves(self.corpus.sentences(document, first, last), self.special)
         a, b = truncate_pair(a, b, self.max_length - 3, rng)
         (_, a), (_, b) = self.shown_pair(a, b, rng)
         inputs = join_segments(a, b, self.special)
@@ -322,10 +328,17 @@ def passage_rows(
     return np.stack([np.repeat(documents, counts), start, end], axis=1)
 
 
-def halves(part: Stretch) -> tuple[Stretch, Stretch]:
-    """A stretch of tokens in two."""
-    half = len(part.ids) // 2
+def halves(part: Stretch, special: SpecialTokens) -> tuple[Stretch, Stretch]:
+    """A stretch in two, each with half of the tokens that are no markers; a mention that is cut has one in each."""
+    texts = _text_places(part.ids, special)
+    half = int(texts[len(texts) // 2]) if len(texts) else len(part.ids) // 2
+    while half > 0 and part.ids[half - 1] == special.ent:
+        half -= 1
     return part.take(slice(0, half)), part.take(slice(half, None))
+
+
+def _text_places(ids: IntArray, special: SpecialTokens) -> npt.NDArray[np.int64]:
+    return np.flatnonzero((ids != special.ent) & (ids != special.ent_end))
 
 
 def truncate_pair(a: Stretch, b: Stretch, limit: int, rng: np.random.Generator) -> tuple[Stretch, Stretch]:
@@ -359,4 +372,4 @@ def single_segment(passage: Stretch, special: SpecialTokens) -> Joined:
 
 
 def _join_halves(passage: Stretch, special: SpecialTokens) -> Joined:
-    return join_segments(*halves(passage), special)
+    return join_segments(*halves(passage, special), special)

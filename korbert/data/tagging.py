@@ -139,6 +139,8 @@ class TagMaker:
                 raise ValueError(f"the entity type {entity.label!r} has no tag among {', '.join(self.tags)}")
             first = max(place_of(encoding.ends, entity.start, "right"), taken)
             last = place_of(encoding.starts, entity.end, "left")
+            while 0 < last < len(encoding) and encoding.starts[last] == encoding.ends[last] == encoding.ends[last - 1]:
+                last += 1  # the rest of the last character
             if first < last:
                 tags[first:last] = self._ids[f"I-{entity.label}"]
                 tags[first] = self._ids[f"B-{entity.label}"]

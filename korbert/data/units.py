@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from korbert.data.shardfiles import EOJEOL_UNITS
 from korbert.encoding import Encoding, mention_numbers
 from korbert.morphology import Analyser
 from korbert.text import IntArray, Normalizer
@@ -14,7 +13,7 @@ from korbert.tokenizers import SpecialTokens
 # again, it belongs to a mention; it begins one.
 EOJEOL, MORPHEME, PROPER, MENTION, NEW_MENTION = 1, 2, 4, 8, 16
 _NORMALIZER = Normalizer("NFC")
-_RULES = 2  # raise the number when the morphemes' flags of any text change
+_RULES = 3  # raise the number when the flags of any text change
 
 
 def unit_flags(text: str, encoding: Encoding, special: SpecialTokens, analyser: Analyser | None = None) -> IntArray:
@@ -25,10 +24,13 @@ def unit_flags(text: str, encoding: Encoding, special: SpecialTokens, analyser: 
     """
     flags = np.zeros(len(encoding), dtype=np.int32)
     at = np.flatnonzero((encoding.token_ids != special.ent) & (encoding.token_ids != special.ent_end))
+    # The rest of a character (its second byte, a final consonant) has no characters of its own, and is in its unit.
+    places, ends = encoding.starts[at].astype(np.int64), encoding.ends[at]
+    places -= (places == ends) & (places == np.append(0, ends[:-1])) & (places > 0)
     # A token may be the space before an eojeol, or begin with it: what counts is its first other character.
     is_blank = np.array([character.isspace() for character in text], dtype=np.bool_)
     following = np.minimum.accumulate(np.where(is_blank, len(text), np.arange(len(text)))[::-1])[::-1]
-    starts = np.append(following, len(text))[encoding.starts[at]]
+    starts = np.append(following, len(text))[places]
     eojeol = np.cumsum(~is_blank & np.append(True, is_blank[:-1]))[: len(text)]  # of each character
     number = np.append(eojeol, 0)[starts]
     begins = number != np.append(-1, number[:-1])
@@ -50,8 +52,8 @@ def unit_flags(text: str, encoding: Encoding, special: SpecialTokens, analyser: 
 
 
 def units_identity(units: str) -> str:
-    """What flags are made by: units as shards have them, with the number of the rules where an analyser has a say."""
-    return units if units in ("", EOJEOL_UNITS) else f"{units}:{_RULES}"
+    """What flags are made by: units as shards have them, with the number of the rules."""
+    return f"{units}:{_RULES}" if units else ""
 
 
 def with_mentions(flags: IntArray, token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens) -> IntArray:

@@ -22,7 +22,7 @@ _ARTICLES = 0  # namespace
 # Tags whose content is not running text.
 _NO_TEXT = frozenset((
     "ref", "references", "table", "gallery", "math", "chem", "timeline", "syntaxhighlight", "source", "pre", "code",
-    "score", "imagemap", "style", "script", "nowiki", "templatestyles", "mapframe", "graph",
+    "score", "imagemap", "style", "script", "templatestyles", "mapframe", "graph",
 ))  # fmt: skip
 _LIST_MARKS = frozenset("*#:;")
 _NO_PARSER = "reading a MediaWiki dump needs packages: pip install 'korbert[wiki]'"

@@ -122,7 +122,8 @@ class WindowMaker:
     ) -> None:
         self.tokenizer, self.annotator, self.config = tokenizer, annotator, config
         self.entities = EntityInput.of(entities)
-        limit = self.entities.max_entities if self.entities.mode.has_markers else None
+        # In every mode that cuts, so that controls read the same text.
+        limit = self.entities.max_entities if self.entities.mode.cuts else None
         if limit is not None and self.config.room - 2 * limit <= config.doc_stride:
             raise ConfigError(
                 f"entities.max_entities={limit}: their markers leave {config.room - 2 * limit} of {config.room} "
@@ -220,7 +221,7 @@ class WindowMaker:
                 yield *head, keep, context.take(keep)
             return
         room = self.config.max_length - asked.length - 3
-        if self.entities.mode.has_markers:
+        if self.entities.mode.cuts:
             room -= 2 * self.entities.max_entities
         text, edges = _text_edges(context.token_ids, special)
         mentions = mention_count(mention_numbers(asked.token_ids, asked.entity_ids, special))

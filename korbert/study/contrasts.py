@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from korbert.study.significance import Difference, holm_of_tested, summarise, t_
 # What an interval was made from.
 BOTH, SEEDS, FOLDS, QUESTIONS, NOTHING = "seeds and questions", "seeds", "folds of one seed", "questions", "one run"
 ONE_SEED, ONE_PRETRAINING, NO_SPREAD = "one seed", "one pretraining seed", "no spread to test against"
+SOME_FOLDS = "some folds only"
 _MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
@@ -68,24 +69,34 @@ def unit_scores(group: Group, measure: Measure) -> dict[Any, dict[int | None, fl
     return found
 
 
-def _over_folds(group: Group, measure: Measure) -> dict[Any, float]:
+def _whole_units(group: Group, measure: Measure, folds: Sequence[int | None]) -> dict[Any, dict[int | None, float]]:
+    """As `unit_scores`, of those that have all the folds: one that was scored on an easy one says something else.
+
+    All of them where none has.
+    """
+    found = unit_scores(group, measure)
+    return {unit: by_fold for unit, by_fold in found.items() if by_fold.keys() >= set(folds)} or found
+
+
+def _over_folds(units: Mapping[Any, Mapping[int | None, float]], group: Group) -> dict[Any, float]:
     """The score of each unit over its folds, by how many questions they have."""
     sizes = {run.fold: run.score("total") or 1.0 for run in group.runs}
     return {
         unit: sum(sizes[fold] * value for fold, value in by_fold.items()) / sum(sizes[fold] for fold in by_fold)
-        for unit, by_fold in unit_scores(group, measure).items()
+        for unit, by_fold in units.items()
     }
 
 
 def score(group: Group, measure: Measure, folds: Sequence[int | None], answers: Answers | None) -> Score:
     """Mean and spread over units (over the folds, where there is one unit), and the best interval that can be had."""
-    by_unit = _over_folds(group, measure)
+    units = _whole_units(group, measure, folds)
+    by_unit = _over_folds(units, group)
     if not by_unit:
         return Score(None, None, None, None, NOTHING)
     over, source = summarise(list(by_unit.values())), SEEDS
     spread = over.spread
     if over.count == 1:
-        by_fold = summarise(list(next(iter(unit_scores(group, measure).values())).values()))
+        by_fold = summarise(list(next(iter(units.values())).values()))
         spread, source = by_fold.spread, FOLDS if by_fold.count > 1 else NOTHING
         over = replace(by_fold, mean=over.mean)
     found = Score(over.mean, spread, over.low, over.high, source)
@@ -169,10 +180,16 @@ def contrasts(table: Table, wanted: Sequence[str], answers: Answers | None, turn
 def _contrast(
     group: Group, base: Group, measure: Measure, folds: Sequence[int | None], answers: Answers | None
 ) -> Contrast | None:
-    ours, theirs = _over_folds(group, measure), _over_folds(base, measure)
-    if not ours or not theirs:
+    mine, other = (_whole_units(one, measure, folds) for one in (group, base))
+    shared = [fold for fold in folds if all(fold in by_fold for by_fold in (*mine.values(), *other.values()))]
+    if not mine or not other or not shared:
         return None
+    if len(shared) < len(folds):  # on the others the two cannot be compared yet
+        mine, other = ({unit: {f: s[f] for f in shared} for unit, s in one.items()} for one in (mine, other))
+    ours, theirs = _over_folds(mine, group), _over_folds(other, base)
     warnings = _warnings(group, base, len(ours), len(theirs))
+    if len(shared) < len(folds):
+        warnings = (*warnings, SOME_FOLDS)
     plain = sum(ours.values()) / len(ours) - sum(theirs.values()) / len(theirs)
     found = Contrast(group, base, measure, plain, None, None, None, None, NOTHING, warnings)
     pair = None if answers is None else answered_pair(group, base, folds, answers)
@@ -181,7 +198,7 @@ def _contrast(
         drawn = bootstrap_difference(a.scores[measure.key], b.scores[measure.key], a.articles, together)
         source = QUESTIONS if ONE_SEED in warnings or not _seeded(group, base) else BOTH
         return replace(found, difference=drawn.value, low=drawn.low, high=drawn.high, p=drawn.p, source=source)
-    tested, source = _by_scores(group, base, measure, ours, theirs, _seeds_match(group, base, ours, theirs))
+    tested, source = _by_scores(mine, other, ours, theirs, _seeds_match(group, base, ours, theirs))
     if tested is None:
         return found
     if tested.low == tested.high and tested.difference:  # two seeds of the same score prove nothing
@@ -222,13 +239,17 @@ def _warnings(group: Group, base: Group, ours: int, theirs: int) -> tuple[str, .
 
 
 def _by_scores(
-    group: Group, base: Group, measure: Measure, ours: dict[Any, float], theirs: dict[Any, float], paired: bool
+    mine: Mapping[Any, Mapping[int | None, float]],
+    other: Mapping[Any, Mapping[int | None, float]],
+    ours: dict[Any, float],
+    theirs: dict[Any, float],
+    paired: bool,
 ) -> tuple[Difference | None, str]:
     """A t test on scores of runs: over seeds, or over the folds where there is one seed."""
     if min(len(ours), len(theirs)) > 1:
         return t_difference(list(theirs.values()), list(ours.values()), paired), SEEDS
     if len(ours) == len(theirs) == 1:
-        mine, other = (next(iter(unit_scores(one, measure).values())) for one in (group, base))
-        if mine.keys() == other.keys() and len(mine) > 1:
-            return t_difference([other[fold] for fold in mine], list(mine.values()), True), FOLDS
+        (one,), (another,) = mine.values(), other.values()
+        if one.keys() == another.keys() and len(one) > 1:
+            return t_difference([another[fold] for fold in one], list(one.values()), True), FOLDS
     return None, NOTHING

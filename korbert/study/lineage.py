@@ -203,13 +203,16 @@ def _pretraining_protocol(settings: Mapping[str, Any], task: str) -> str:
 def _settings(found: Found, defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     task = found.record["task"]
     config = _fill(found.record.get("config", {}), defaults.get(task, {}))
-    settings = {
-        key: value for key, value in _flat("", config) if not any(f"{key}.".startswith(f"{free}.") for free in _FREE)
-    }  # fmt: skip
+    settings = {key: value for key, value in _flat("", config) if not _is_free(key)}
     for key in ("pretraining", "finetuning"):  # a pipeline's overrides
         if isinstance(settings.get(key), list):
-            settings[key] = [one for one in settings[key] if str(one).partition("=")[0] not in _FREE]
+            settings[key] = [one for one in settings[key] if not _is_free(str(one).lstrip("+").partition("=")[0])]
     return settings
+
+
+def _is_free(key: str) -> bool:
+    """Whether the setting, or what it belongs to, changes no result."""
+    return any(f"{key}.".startswith(f"{free}.") for free in _FREE)
 
 
 def _fill(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

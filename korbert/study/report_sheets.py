@@ -16,6 +16,7 @@ from korbert.study.contrasts import (
     ONE_SEED,
     QUESTIONS,
     SEEDS,
+    SOME_FOLDS,
     Contrast,
     Score,
     contrasts,
@@ -38,6 +39,7 @@ _SAID = {
     ONE_SEED: "⚠ one seed",
     ONE_PRETRAINING: "⚠ one pretraining seed",
     NO_SPREAD: "⚠ no spread to test against",
+    SOME_FOLDS: "⚠ only on folds that all seeds have",
 }
 
 
