@@ -105,6 +105,7 @@ def test_heavy_packages_are_imported_at_the_point_of_use(path: Path) -> None:
             assert not {target.split(".")[0] for target in imports(statement)} & LAZY
 
 
+@pytest.mark.slow
 def test_everything_imports_without_the_heavy_packages() -> None:
     """As on a GPU machine that has only torch and Hydra."""
     modules = [name(path).removesuffix(".__init__") for path in LIBRARY]
@@ -113,6 +114,7 @@ def test_everything_imports_without_the_heavy_packages() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
 
 
+@pytest.mark.slow
 def test_torch_is_imported_by_what_computes_with_it() -> None:
     """It takes seconds, and its compiler as long again: typos, scores and all that build a corpus would wait for it."""
     tasks = [f"tasks.{task}" for task in ("build_corpus", "annotate", "evaluate", "records")]

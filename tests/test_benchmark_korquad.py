@@ -105,6 +105,7 @@ def test_shares_of_the_ceiling_by_hand() -> None:
     assert (row["useful_share_of_ceiling"], row["ceiling_gflops"]) == (0.25, 4.0)
 
 
+@pytest.mark.slow
 def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
     basic = [

@@ -48,6 +48,7 @@ def test_speeds_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["korbert_is_faster_by"] for row in rows] == [1.0, 4.0]
 
 
+@pytest.mark.slow
 def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
     basic = ["suite=tokenizers", f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}", "rounds=1"]

@@ -25,6 +25,7 @@ def dev(data_root: Path) -> KorquadDataset:
     return read_korquad(data_root / "korquad" / "KorQuAD_v1.0_dev.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "split", "exact_match", "f1"),
     [  # eojeol 23.97 / 87.90, MeCab 99.17 / 99.90, syllables 100 / 100: figures of another implementation

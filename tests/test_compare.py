@@ -41,6 +41,7 @@ def names(record: dict[str, Any]) -> list[str]:
     return [row["tokenizer"] for row in record["results"]["tokenizers"]]
 
 
+@pytest.mark.slow
 def test_every_measure_and_every_file(compare: Compare, tmp_path: Path) -> None:
     ner = tmp_path / "names.tsv"
     ner.write_text("서\tB-LC\n울\tI-LC\n에\tO\n", "utf-8")
@@ -68,6 +69,7 @@ def test_every_measure_and_every_file(compare: Compare, tmp_path: Path) -> None:
     assert all(row["commit"] and row["date"] and row["hardware"] for row in rows)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on(compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     real = module.make_row
@@ -116,6 +118,7 @@ def test_a_measure_is_added_to_what_was_measured_before(
     assert word["earlier"] == []
 
 
+@pytest.mark.slow
 def test_downstream_scores_are_made_once(compare: Compare, tmp_path: Path) -> None:
     chosen = (
         "tokenizers=[syllable,word]", "measures=[downstream]", "downstream.seeds=[1,2]", "downstream.characters=4000",
@@ -143,6 +146,7 @@ def test_downstream_scores_are_made_once(compare: Compare, tmp_path: Path) -> No
     assert all(path.read_text("utf-8").count('"date"') == 1 for path in sessions)  # each run was started once
 
 
+@pytest.mark.slow
 def test_sizes_of_a_sweep_on_one_page(compare: Compare, tmp_path: Path) -> None:
     for size in (1000, 1100):
         compare("tokenizers=[sentencepiece_bpe]", f"vocab_sizes=[{size}]", folder=str(size))
@@ -202,6 +206,7 @@ def test_published_and_saved_tokenizers(compare: Compare, tmp_path: Path, cache:
     assert shown[0]["results"]["cost"]["lost"] > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "message"),
     [

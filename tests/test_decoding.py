@@ -212,6 +212,7 @@ def test_letters_by_hand() -> None:
     assert letters[0].tolist() == [*letter_numbers("서울에서").tolist(), [0, 0, 0, 0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["words", "unigram", "bpe", "wordpiece", "jamo", "bytes", "syllables"])
 def test_with_letters_every_answer_can_be_given(dev: KorquadDataset, sample: Path, name: str) -> None:
     """Oracle EM of 100 for every tokenizer, with the smallest windows of `run_qa`'s procedure; and without, not."""

@@ -220,6 +220,7 @@ def test_hosts_of_an_open_server() -> None:
         assert not server.allows("evil.example")
 
 
+@pytest.mark.slow
 def test_a_user_starts_and_ends_it(repository: Path, demo_config: DemoConfig, tmp_path: Path) -> None:
     """As a process: the address is printed, only this machine is listened to, Ctrl-C ends it at once and in order."""
     command = [

@@ -60,6 +60,7 @@ def test_every_door_is_known() -> None:
     assert not CALLS.keys() & OTHERS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", CALLS)
 def test_twice_the_same(made: tuple[Path, Path], door: str) -> None:
     one, two = (contents(folder / "runs", door) for folder in made)

@@ -121,6 +121,7 @@ def test_ranks_learn_what_one_learns(tmp_path: Path, alone: Path, ranks: int) ->
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill_rank", [0, 1, None], ids=["first", "second", "all"])
 def test_killed_ranks_resume_to_the_same_weights(tmp_path: Path, kill_rank: int | None) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -190,6 +191,7 @@ def test_ranks_that_disagree_are_stopped() -> None:
         TwoRanks(1, 2).agree("run_dir", "runs/mine")
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on(tmp_path: Path, repository: Path) -> None:
     """The door under torchrun, with two ranks."""
     cache = tmp_path / "cache"

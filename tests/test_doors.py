@@ -56,6 +56,7 @@ def finetuned(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return run
 
 
+@pytest.mark.slow
 def test_run_folders_hold_everything(pretrained: Path, finetuned: Path) -> None:
     common = {"config.json", "metrics.jsonl", "checkpoint.safetensors", "model", "record.json", "log.txt"}
     assert common <= {p.name for p in pretrained.iterdir()}
@@ -130,6 +131,7 @@ MODERN = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [(), MODERN], ids=["bert", "modern"])
 def test_killed_pretraining_goes_on_to_the_same_weights(
     repository: Path, pretrained: Path, cache: Path, tmp_path: Path, recipe: tuple[str, ...]
@@ -157,6 +159,7 @@ def test_killed_pretraining_goes_on_to_the_same_weights(
     assert len(read_json(run / "record.json")["sessions"]) == 2
 
 
+@pytest.mark.slow
 def test_budget_ends_the_run_and_its_schedule(cache: Path, tmp_path: Path) -> None:
     """ELECTRA's objective, five seconds: the rate has come down to nearly nothing when the time is over."""
     options = [
@@ -181,6 +184,7 @@ def test_budget_ends_the_run_and_its_schedule(cache: Path, tmp_path: Path) -> No
     assert read_json(tmp_path / "finetuned" / "model" / "model.json")["model"]["hidden_dropout"] == 0.2
 
 
+@pytest.mark.slow
 def test_pretraining_goes_on_from_another(pretrained: Path, cache: Path, tmp_path: Path) -> None:
     silent = "train.optimizer.learning_rate=1e-12"  # the weights stay where they were
     run_door("pretrain", *pretrain_overrides(cache, tmp_path / "again"), f"init={pretrained}", silent)
@@ -200,6 +204,7 @@ def test_finished_run_is_not_overwritten(pretrained: Path, cache: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+@pytest.mark.slow
 def test_gazetteer_from_pretraining_to_answers(cache: Path, tmp_path: Path) -> None:
     """An annotator that needs files of its own goes through shards, fine-tuning and use."""
     (tmp_path / "names.txt").write_text("훈민정음\n세종\n집현전\n", "utf-8")
@@ -220,6 +225,7 @@ def test_gazetteer_from_pretraining_to_answers(cache: Path, tmp_path: Path) -> N
             korbert.load(reader)
 
 
+@pytest.mark.slow
 def test_entity_modes_and_a_run_without_pretraining(pretrained: Path, sample: Path, tmp_path: Path) -> None:
     small = tmp_path / "train.json"
     data = json.loads((sample / "KorQuAD_sample_train.json").read_text("utf-8"))
@@ -242,6 +248,7 @@ def test_entity_modes_and_a_run_without_pretraining(pretrained: Path, sample: Pa
     assert (tmp_path / "scratch" / "predictions.json").exists()
 
 
+@pytest.mark.slow
 def test_tokenizer_door_and_wandb_offline(cache: Path, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     tokenizer = tmp_path / "syllable"
@@ -393,6 +400,7 @@ def test_prepare_data_checks_the_real_files(data_root: Path) -> None:
     assert "folds of 1157, 1155, 1153, 1153, 1156 questions" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_model_answers_again(finetuned: Path, tmp_path: Path) -> None:
     """The same answers as in fine-tuning; decoded in another way, others."""
     call = ("predict_korquad", f"run={finetuned}", "runtime.threads=1", f"data.cache={tmp_path / 'cache'}")
@@ -459,6 +467,7 @@ def test_a_fine_tuned_model_reads_damaged_entities(finetuned: Path, tmp_path: Pa
     assert not (tmp_path / "wrong" / "record.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["finetune_korquad", "train_tagger", "pretrain"])
 def test_a_run_does_not_write_over_what_it_begins_with(pretrained: Path, tmp_path: Path, door: str) -> None:
     """A model folder that was copied from elsewhere has no record that would say that something is finished there."""

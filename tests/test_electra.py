@@ -50,6 +50,7 @@ def test_losses_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(losses["detection"]) == pytest.approx(50 * expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_draws_follow_the_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     """As often as its probabilities say; chi-squared with a fixed seed."""
     model = shaken(ReplacedTokenModel(CONFIG), std=0.1)

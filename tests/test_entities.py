@@ -84,6 +84,7 @@ def test_text_is_never_changed(mecab: EntityAnnotator) -> None:
         assert found == ["임종석", "서울\u200b특별시"]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(text=TEXTS)
 @pytest.mark.parametrize("name", ["mecab", "kiwi"])
@@ -136,6 +137,7 @@ def test_kiwi_finds_names() -> None:
     assert mentions(annotators("kiwi"), "임종석이 서울특별시에서 태어났다.") == ["임종석", "서울특별시"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 4, 9])
 def test_kiwi_is_given_long_texts_in_parts(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a word without end it would take the square of its length."""
@@ -164,6 +166,7 @@ def java() -> None:
         pytest.skip(message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "known"), JAVA.items())
 def test_konlpy_s_java_taggers(name: str, known: str) -> None:
     """Each gives spans of the very text, although KoNLPy gives none and changes forms (하였 → 하았)."""

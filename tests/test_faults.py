@@ -91,6 +91,7 @@ def make_failing() -> Callable[[int], int]:
     return work
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_of_a_worker_is_told_as_it_is(workers: int) -> None:
     """It could not be unpickled, and then a full disk looked like a worker that was killed."""

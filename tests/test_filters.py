@@ -196,6 +196,7 @@ def edited(rng: random.Random, text: str, kind: str) -> str:
     return " ".join(filter(None, eojeol))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["exact", "nfd", "spacing", "dropped", "josa"])
 def test_no_passage_of_korquad_leaks(data_root: Path, kind: str) -> None:
     """Every one of the 964, alone and in the middle of an innocent document."""

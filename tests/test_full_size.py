@@ -93,6 +93,7 @@ def test_launchers_compose_with_a_study(study: str, launcher: str) -> None:
     assert made.hydra.sweeper.params.seed == "1,2,3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_value_of_a_study_composes(study: str) -> None:
     made = axes(study)

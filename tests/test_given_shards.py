@@ -37,6 +37,7 @@ def given(tmp_path: Path, tokenizer: Path, shards: Path, annotator: str, mode: s
     return prepare_shards(tokenizer, EntitiesConfig(annotator=annotator, mode=mode), corpus, data, workers=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "wanted", "mode", "message"),
     [
@@ -56,6 +57,7 @@ def test_of_another_annotator_they_are_refused(
         given(tmp_path, tokenizer, shards, wanted, mode)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("annotator", ["kiwi", "random-kiwi", "kiwi+expressions-kiwi"])
 def test_of_another_version_they_are_taken_with_a_warning(
     tmp_path: Path,

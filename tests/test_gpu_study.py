@@ -56,6 +56,7 @@ def prepared(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.mark.slow
 def test_runs_without_analysers_and_goes_on_where_it_was(repository: Path, prepared: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     call = ("run", *SIZES, *SMALL, f"folder={prepared}", f"output={output}")
@@ -89,6 +90,7 @@ def test_runs_without_analysers_and_goes_on_where_it_was(repository: Path, prepa
         assert f"| 1×32 | 32 | 4 | 0.1 | {contender} |" in table
 
 
+@pytest.mark.slow
 def test_what_is_there_stays_until_all_is_there(repository: Path, prepared: Path, tmp_path: Path) -> None:
     """Whatever the folder was, it was removed first of all."""
     (tmp_path / "x").mkdir()
@@ -109,6 +111,7 @@ def test_what_is_there_stays_until_all_is_there(repository: Path, prepared: Path
     assert sorted(prepared.rglob("*")) == earlier
 
 
+@pytest.mark.slow
 def test_wrong_calls_say_what_was_wanted(repository: Path, prepared: Path, tmp_path: Path) -> None:
     for words, message in (
         (("walk",), "walk"),

@@ -24,6 +24,7 @@ def trained(sample: Path) -> dict[str, Tokenizer]:
     return {name: WordTokenizer.train(texts, 500, pretokenizer=Pretokenizer(name)) for name in TAGGERS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tagger", TAGGERS)
 @settings(max_examples=40, deadline=None)
 @given(text=TEXTS)
@@ -35,6 +36,7 @@ def test_spans_on_any_text(trained: dict[str, Tokenizer], tagger: str, text: str
     check_spans(trained[tagger], text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tagger", TAGGERS)
 def test_real_text(data_root: Path, trained: dict[str, Tokenizer], tagger: str) -> None:
     """Some contexts of the dev file and some articles; the slower the tagger, the fewer."""
@@ -47,6 +49,7 @@ def test_real_text(data_root: Path, trained: dict[str, Tokenizer], tagger: str) 
         check_spans(trained[tagger], text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tagger", "length", "together"),
     [("okt", 100_000, 800), ("komoran", 100_000, 20_000), ("hannanum", 100_000, 2000), ("kkma", 10_000, 40)],
@@ -57,6 +60,7 @@ def test_a_very_long_line(trained: dict[str, Tokenizer], tagger: str, length: in
     check_spans(trained[tagger], ("가나다라마바사아자차" * together)[:together])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tagger", ["komoran"])
 def test_folder_round_trip(trained: dict[str, Tokenizer], tagger: str, tmp_path: Path) -> None:
     trained[tagger].save(tmp_path)

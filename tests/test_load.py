@@ -43,6 +43,7 @@ LONG = 200_000
 # ---- the cases ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [case for case in loads.CASES if case not in ("interrupt", *loads.REAL)])
 def test_cases_in_short(case: str, tmp_path: Path) -> None:
     bench = loads.Bench(0.0005, tmp_path)
@@ -51,6 +52,7 @@ def test_cases_in_short(case: str, tmp_path: Path) -> None:
     assert all(part["size"] > 0 and part["seconds"] >= 0 for part in bench.parts.values())
 
 
+@pytest.mark.slow
 def test_the_door_records_sizes_seconds_and_memory(tmp_path: Path) -> None:
     command = [
         sys.executable, "experiments/stress/load.py", "cases=['tokenizer jamo',corpus]", "scale=0.001",
@@ -97,6 +99,7 @@ def decomposed(text: str) -> Counter[str]:
     return Counter(part for letter in text for part in unicodedata.normalize("NFD", letter))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["NFC", "NFKC"])
 def test_a_character_with_very_many_marks(form: str) -> None:
     """More than thirty begin a cluster of their own; nothing is lost."""

@@ -315,6 +315,7 @@ def test_error_page(browser: Browser, sample: Path, tmp_path: Path) -> None:
         assert browser.overflow() <= 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 def test_study_page(browser: Browser, tmp_path: Path, dark: bool) -> None:
     runs = study(tmp_path / "runs", seeds=(1, 2))

@@ -32,6 +32,7 @@ def folder(tmp_path: Path, *overrides: str) -> str:
     return shared_folder(config, tokenizer, tmp_path).name
 
 
+@pytest.mark.slow
 def test_pretrainings_are_shared_by_what_decides_them(repository: Path, tmp_path: Path) -> None:
     first = folder(tmp_path)
     copy = tmp_path / "corpus.txt"
@@ -64,6 +65,7 @@ def test_how_far_a_pipeline_goes_is_spelled_right(tmp_path: Path) -> None:
         compose_config("pipeline", ["until=pretrain", f"run_dir={tmp_path}/run"])
 
 
+@pytest.mark.slow
 def test_what_the_pipeline_decides_cannot_be_overridden(tmp_path: Path) -> None:
     for change, named in (
         ("pretraining=['tokenizer=word']", "tokenizer=word, for pretrain: tokenizer is decided outside of it"),
@@ -86,6 +88,7 @@ def test_parts_are_the_stage_s_own(tmp_path: Path) -> None:
     assert config.entities.mode == "both"
 
 
+@pytest.mark.slow
 def test_one_pretraining_for_several_fine_tunings(tmp_path: Path, one_thread: None) -> None:
     small = "'train.steps=1','train.batch_size=4'"
     given = [

@@ -53,6 +53,7 @@ def test_equal_predictions_do_not_differ() -> None:
     assert (found.difference, found.low, found.high, found.p) == (0, 0, 0, 1)
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_without_a_difference() -> None:
     """Over many pairs of equally good models, one in twenty is below 0.05, with grouped questions too."""
     rng = np.random.default_rng(5)

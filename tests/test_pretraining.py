@@ -129,6 +129,7 @@ def contains(tokens: list[int], part: list[int]) -> bool:
     return f",{','.join(map(str, part))}," in f",{','.join(map(str, tokens))},"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", list(EntityMode)[1:])
 def test_pairs_are_what_their_label_says(corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode) -> None:
     """NEXT: both segments from one document, in order; RANDOM: from two. Half and half."""

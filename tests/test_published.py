@@ -180,6 +180,7 @@ def test_special_tokens_are_found_or_added(opened: dict[str, Tokenizer]) -> None
     assert len(set(plain.special.ids.tolist())) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKE)
 def test_all_of_korquad(opened: dict[str, Tokenizer], data_root: Path, kind: str) -> None:
     dataset = read_korquad(data_root / "korquad" / "KorQuAD_v1.0_dev.json")

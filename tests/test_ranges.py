@@ -103,6 +103,7 @@ def conf() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("door", "key", "wrong", "right"), RANGES, ids=[f"{door}-{key}" for door, key, *_ in RANGES])
 def test_values_out_of_range_are_refused_by_key(door: str, key: str, wrong: list[str], right: list[str]) -> None:
     needed = [*NEEDED.get(door, []), "run_dir=x"]

@@ -46,6 +46,7 @@ def writer(repository: Path, store: Path, name: str, count: int) -> subprocess.P
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_two_writers_of_a_thousand_records_each_lose_none(repository: Path, tmp_path: Path) -> None:
     store = tmp_path / "records.sqlite"
     both = [writer(repository, store, name, 1000) for name in ("a", "b")]

@@ -82,6 +82,7 @@ def overrides(model: Path, folder: Path, *more: str) -> Any:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_published_beside_obtained(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = reproduce(overrides(small_model, tmp_path, "seeds=[1]"))
     assert [row["seeds"] for row in rows] == [1, 1]

@@ -87,6 +87,7 @@ def visible(span: tuple[int, int]) -> tuple[int, int] | None:
     return span if span[0] < span[1] else None
 
 
+@pytest.mark.slow
 def test_features_are_those_of_run_qa(pair: Pair) -> None:
     """Ids, segments, windows, the tokens' characters, start and end: of all 5,774 questions."""
     assert pair.made.questions == len(pair.dev) == (5774 if pair.shared == 0 else 1567)
@@ -154,6 +155,7 @@ def logits(windows: list[Window], kind: str, seed: int = 0) -> list[Logits]:
     return said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["context", "peaked"])
 def test_answers_are_those_of_run_qa(pair: Pair, kind: str) -> None:
     """The same logits, the same best answer and score: of all questions. White space at its ends does not count."""
@@ -170,6 +172,7 @@ def test_answers_are_those_of_run_qa(pair: Pair, kind: str) -> None:
     assert same == len(pair.dev)
 
 
+@pytest.mark.slow
 def test_what_is_outside_of_the_context_takes_no_place_here(pair: Pair) -> None:
     """The one difference: in run_qa's ranking question, [CLS] and padding take places that the context needs.
 

@@ -366,6 +366,7 @@ def taught() -> dict[str, Tokenizer]:
     return {name: train(hostile * 2) for name, train in TRAIN.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TRAIN)
 @settings(max_examples=150, deadline=None)
 @given(parts=st.lists(st.sampled_from([*_SPECIAL, " ", "세종은", "가", "a", "[", "]", "/"]), max_size=12))
@@ -494,6 +495,7 @@ TINY = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("secrets")
 def test_a_run_keeps_no_secret(tmp_path: Path) -> None:
     """Everything that the door and wandb write, byte for byte."""
@@ -508,6 +510,7 @@ def test_a_run_keeps_no_secret(tmp_path: Path) -> None:
         assert [path for path, content in contents if value.encode() in content] == [], name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("secrets")
 @pytest.mark.parametrize(
     ("override", "said"),

@@ -142,6 +142,7 @@ def test_damage_is_named(tmp_path: Path, source: Path, tokenizer_folder: Path) -
     assert len(ShardedCorpus(kept)) == manifest.documents
 
 
+@pytest.mark.slow
 def test_large_vocabularies_do_not_wrap(tmp_path: Path) -> None:
     """More than 2**16 entries need more than uint16."""
     ranges = [range(0x4E00, 0x9FA5), range(0xAC00, 0xD7A4), range(0x20000, 0x2A6D6)]

@@ -28,6 +28,7 @@ def test_alike_values_in_groups_say_less() -> None:
     assert high - low > 3 * (single[1] - single[0])
 
 
+@pytest.mark.slow
 def test_covers_the_truth_as_often_as_promised() -> None:
     rng = np.random.default_rng(3)
     covered = 0

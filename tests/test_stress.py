@@ -20,6 +20,7 @@ def run(repository: Path, script: str, *overrides: str) -> subprocess.CompletedP
     return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_fuzz_in_short(tmp_path: Path, repository: Path) -> None:
     """The same cases every time: other ones would hold up whoever is unlucky, a long run draws new ones."""
     chosen = "targets=[normalizer,spans,entities,decoding,korquad_reader,gazetteer,ner_reader,shard_reader]"
@@ -32,6 +33,7 @@ def test_fuzz_in_short(tmp_path: Path, repository: Path) -> None:
     assert results["crashes"] == 0
 
 
+@pytest.mark.slow
 def test_a_crash_is_kept_with_its_seed_and_can_be_made_again(tmp_path: Path, repository: Path) -> None:
     """A target that is broken on purpose."""
     code = (

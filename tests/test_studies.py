@@ -40,6 +40,7 @@ def axes(study: str, door: str = "pipeline") -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_value_of_a_study_composes(study: str) -> None:
     """At this size, and with the full-size commands of the README."""

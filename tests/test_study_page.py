@@ -18,6 +18,7 @@ from korbert.study.sheets import Cell, Sheet, latex_text, relative_link, sheet_a
 EVIL = '<script>alert("1")</script>'
 
 
+@pytest.mark.slow
 def test_page_stands_alone(study_report: dict[str, str]) -> None:
     page = Page(study_report["html"])
     assert page.open == []

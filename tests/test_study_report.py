@@ -401,6 +401,7 @@ def test_scores_against_tokenizers(study_runs: Path, tmp_path: Path) -> None:
 # ---- what the repository holds ----
 
 
+@pytest.mark.slow
 def test_committed_results_make_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the door, and in another process the same to the byte."""
     run_door("report", f"folder={tmp_path}", "baseline=lexical_fold0")

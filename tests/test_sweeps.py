@@ -107,6 +107,7 @@ def test_killed_sweep_goes_on_in_two_processes_and_redoes_nothing(repository: Pa
         assert read_json(Path(record["results"]["pretraining"]["run"]) / "record.json")["seed"] == 5
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_is_named_and_the_others_go_on(repository: Path, tmp_path: Path) -> None:
     call = (*TINY, "train.steps=1", "tokenizer=syllable", "entities=none", f"data.cache={tmp_path}/cache")
     process = start(repository, "pretrain", *call, "model.num_heads=3,2", f"run_dir={tmp_path}/sweep")
@@ -202,6 +203,7 @@ def test_a_run_goes_on_only_with_the_files_that_it_began_with(conf: None, reposi
         task(config)
 
 
+@pytest.mark.slow
 def test_a_refused_command_changes_nothing_of_the_training_that_was_begun(
     conf: None, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +288,7 @@ def name(*overrides: str, door: str = "pretrain") -> str:
     return job_folder(_root_=compose(door, list(overrides), return_hydra_config=True))
 
 
+@pytest.mark.slow
 def test_folders_are_the_same_for_the_same_results(conf: None, tmp_path: Path) -> None:
     place = f"run_dir={tmp_path}"
     chosen = ["tokenizer=syllable", "entities.mode=split", "seed=3", "train.budget=5s", place]

@@ -134,6 +134,7 @@ def check_spans(tokenizer: Tokenizer, text: str) -> None:
 LATER = {"jamo": "".join(map(chr, range(0x1161, 0x11C3))), "bytes": "".join(byte_signs()[0x7F:0xBF])}
 
 
+@pytest.mark.slow
 def test_bytes_melt_into_syllables_and_words(trained: dict[str, Tokenizer], corpus: list[str]) -> None:
     """The signs of a syllable's three bytes are of different scripts, at whose borders SentencePiece would cut."""
     text = " ".join(corpus)
@@ -154,6 +155,7 @@ def visible(tokenizer: Tokenizer, token: int) -> str | None:
     return re.sub("[\U000f0000-\U000ffffd]", "", piece)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TRAIN)
 @settings(max_examples=300, deadline=None)
 @given(text=TEXTS)
@@ -165,6 +167,7 @@ def test_spans_on_any_text(trained: dict[str, Tokenizer], kind: str, text: str) 
     check_spans(trained[kind], text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PLAIN)
 @settings(max_examples=200, deadline=None)
 @given(text=st.text("세종대왕은 1420년\n집현전을 두었다.李qx（２", max_size=30) | TEXTS)
@@ -181,6 +184,7 @@ def test_the_short_way_gives_what_the_long_way_gives(trained: dict[str, Tokenize
         assert ours.tolist() == theirs.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TRAIN)
 @pytest.mark.parametrize(
     "text", ["세종대왕은 집현전을 두었다. ", "가나다라마바사아자차카타", "㈜\u200b李 ", "\u1112\u1161\u11ab"]
@@ -273,6 +277,7 @@ def check_exactness(tokenizer: Tokenizer, texts: Iterable[str]) -> None:
             assert squeezed(tokenizer.decode(ids)) == squeezed(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TRAIN)
 def test_korquad_and_wikipedia(data_root: Path, kind: str) -> None:
     """Every context and question of the official dev file, 1,000 articles; vocabulary trained on the contexts."""
@@ -308,6 +313,7 @@ def test_folder_round_trip(trained: dict[str, Tokenizer], corpus: list[str], kin
     assert lines[:7] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[ENT]", "[/ENT]"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TRAIN)
 def test_training_is_deterministic_and_fingerprints_tell_apart(
     trained: dict[str, Tokenizer], corpus: list[str], kind: str

@@ -193,6 +193,7 @@ TINY = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", ["init", "log", "update", "finish", "resume"])
 def test_a_broken_tracker_leaves_the_weights_as_they_are(
     monkeypatch: pytest.MonkeyPatch, repository: Path, tmp_path: Path, one_thread: None, failing: str
@@ -241,6 +242,7 @@ def items(found: Any) -> dict[str, Any]:
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in found}
 
 
+@pytest.mark.slow
 def test_wandb_runs_of_a_sweep_are_separate_grouped_and_complete(repository: Path, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     sweep = tmp_path / "mysweep"

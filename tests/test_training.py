@@ -118,6 +118,7 @@ def assert_same_end(whole: Trainer[Any], cut: Trainer[Any]) -> None:
     assert timeless(whole.folder) == timeless(cut.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("accumulation", "log_every"), [(1, 1), (3, 1), (1, 3)])
 @pytest.mark.parametrize("killed_at", [1, 4, 5, 6, 12])
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
@@ -149,6 +150,7 @@ def test_resumed_run_equals_the_uninterrupted_one(
     assert steps == [s for s in range(1, 14) if s % log_every == 0 or s == 13]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 @pytest.mark.parametrize("stopped_after", [1, 2, 3, 4, 17, 20, 38])
 def test_stop_in_the_middle_of_an_accumulation(tmp_path: Path, stopped_after: int, kind: str) -> None:

@@ -137,6 +137,7 @@ def test_everything_is_closed_then(text: str) -> None:
     assert html.unescape(made) == html.unescape(text)
 
 
+@pytest.mark.slow
 def test_a_page_of_brackets_that_are_never_closed_is_read() -> None:
     """Without `closed` the parser would take hours."""
     article = extract(Page(1, "글", "<가 나{{다 " * 60_000 + "\n[[라]]"))
@@ -250,6 +251,7 @@ def test_a_dump_without_any_text_is_refused(run: Any, tmp_path: Path, pages: Any
     assert not (tmp_path / "run" / "record.json").exists()
 
 
+@pytest.mark.slow
 def test_what_was_read_of_a_cut_off_dump_is_kept_and_gone_on_from(run: Any, tmp_path: Path) -> None:
     whole = dump()
     # A download that was cut off, then the whole file under another name: not the same dump.

@@ -120,6 +120,7 @@ def test_window_by_hand(syllables: Tokenizer) -> None:
 MODES = list(EntityMode)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sentencepiece", "character", "jamo"])
 def test_every_window_slices_back_to_the_gold_answer(dev: KorquadDataset, sample: Path, kind: str) -> None:
     """All 5,774 questions: wherever a window claims an answer, its tokens' characters hold the gold text, tightly."""

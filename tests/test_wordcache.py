@@ -66,6 +66,7 @@ def check_ids(tokenizer: Tokenizer, texts: list[str]) -> None:
     assert all(ids.dtype == np.int32 for ids in found)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("bits", [1, 3, 12])
 @settings(max_examples=150, deadline=None)
@@ -86,6 +87,7 @@ def test_batches_by_one_at_a_time(
         check_ids(bpe, texts)
 
 
+@pytest.mark.slow
 def test_all_of_korquad(data_root: Path) -> None:
     dataset = read_korquad(data_root / "korquad" / "KorQuAD_v1.0_dev.json")
     contexts = [paragraph.context for article in dataset.articles for paragraph in article.paragraphs]
@@ -112,6 +114,7 @@ def characters(text: str) -> IntArray:
     return np.array(list(map(ord, text)), dtype=np.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [1, 12])
 @settings(max_examples=300, deadline=None)
 @given(batches=st.lists(PIECES, max_size=4))

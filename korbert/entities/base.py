@@ -52,9 +52,3 @@ def mapped_back(normal: NormalizedText, found: Iterable[tuple[int, int, str]]) -
             if start < end:
                 spans.append(Span(start, end, label))
     return AnnotatedText(normal.original, tuple(spans))
-
-
-def unmapped(text: str, found: Iterable[tuple[int, int, str]]) -> AnnotatedText:
-    """As `mapped_back`, where every character is still in its place."""
-    trimmed = ((*trim(text, first, last), label) for first, last, label in found)
-    return AnnotatedText(text, tuple(Span(start, end, label) for start, end, label in trimmed if start < end))

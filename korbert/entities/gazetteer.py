@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from korbert.entities.base import EntityAnnotator, mapped_back, unmapped
+from korbert.entities.base import EntityAnnotator, mapped_back
 from korbert.errors import ConfigError, DataError, KorbertError, WriteError
 from korbert.files import checksum, digest, write_text_atomically
 from korbert.josa import LONGEST, is_josa
 from korbert.lines import kind_of, read_lines
 from korbert.morphology import make_analyser
-from korbert.text import AnnotatedText, Normalizer
+from korbert.text import AnnotatedText, Normalizer, Span, trim
 
 UNTYPED = "NAME"
 _TYPED = ".tsv"  # lists of names with types
@@ -88,25 +88,26 @@ class GazetteerAnnotator(EntityAnnotator):
         in_place = _NORMALIZER.in_place_all(texts)
         others = {i: _NORMALIZER(texts[i]) for i, text in enumerate(in_place) if text is None}
         found = self._find_all([others[i].text if text is None else text for i, text in enumerate(in_place)])
-        return [
-            mapped_back(others[i], spans) if i in others else unmapped(text, spans)
-            for i, (text, spans) in enumerate(zip(texts, found, strict=True))
-        ]
+        made = []
+        for i, (text, (place, names)) in enumerate(zip(texts, found, strict=True)):
+            if i in others or self._has_blank_ends:
+                normal = others.get(i) or _NORMALIZER(text)
+                made.append(mapped_back(normal, [(a - place, b - place, label) for a, b, label in names]))
+            else:  # every character is in its place, and there is nothing to be trimmed
+                made.append(AnnotatedText(text, tuple([Span(a - place, b - place, label) for a, b, label in names])))
+        return made
 
-    def _find_all(self, texts: Sequence[str]) -> Iterator[list[tuple[int, int, str]]]:
-        """Names in each text, joined by what is in no name."""
+    def _find_all(self, texts: Sequence[str]) -> Iterator[tuple[int, list[tuple[int, int, str]]]]:
+        """Of each text where it begins, and the names in it; texts are joined by what is in no name."""
         for first, last in _together(list(map(len, texts))):
-            group = texts[first:last]
-            spans = iter(self._find("\n".join(group)))
-            span = next(spans, None)
-            place = 0
-            for text in group:
-                own = []
-                while span is not None and span[0] < place + len(text):
-                    own.append((span[0] - place, span[1] - place, span[2]))
-                    span = next(spans, None)
-                yield own
-                place += len(text) + 1
+            found = self._find("\n".join(texts[first:last]))
+            begin = place = 0
+            for text in texts[first:last]:
+                end = begin
+                while end < len(found) and found[end][0] < place + len(text):
+                    end += 1
+                yield place, found[begin:end]
+                begin, place = end, place + len(text) + 1
 
     def _find(self, text: str) -> list[tuple[int, int, str]]:
         matches = np.array(self._automaton.find_matches_as_indexes(text, overlapping=True), dtype=np.int64)
@@ -136,6 +137,11 @@ class GazetteerAnnotator(EntityAnnotator):
     def labels(self) -> list[str]:
         """Their types."""
         return self._loaded[1]
+
+    @cached_property
+    def _has_blank_ends(self) -> bool:
+        """Whether any name begins or ends with what no entity does."""
+        return any(trim(name, 0, len(name)) != (0, len(name)) for name in self.names)
 
     @cached_property
     def _loaded(self) -> tuple[list[str], list[str]]:
