@@ -195,7 +195,7 @@ def document(bench: Bench) -> None:
     """One document of 50 MB, of many paragraphs and of one, from a file to shards."""
     size = bench.size(DOCUMENT_BYTES)
     text = "\n".join(sample())
-    many = _repeated(text + "\n", size * len(text) // len(text.encode()) + 100)  # so many bytes, or a few more
+    many = (text + "\n") * (size // len(text.encode()) + 1)  # so many bytes, or a few more
     one = many.replace("\n", " ")
     chosen = bench.folder / "tokenizer"
     tokenizer("syllable").save(chosen)
