@@ -135,6 +135,7 @@ def test_half_a_surrogate_pair_is_annotated(
         (["+corpora.other={folder}/blank.jsonl"], r"corpora\.other: .*blank\.jsonl has no entity"),
         (["held_out=0"], "held_out: wanted more than 0"),
         (["speed_seconds=0"], "speed_seconds: wanted more than 0"),
+        (["speed_seconds=inf"], "speed_seconds: wanted more than 0, got inf"),
     ],
 )
 def test_what_is_wrong_is_said_first(

@@ -211,3 +211,10 @@ def test_sentences_lose_no_character_and_no_entity(text: str, data: st.DataObjec
     assert "".join("".join(s.text.split()) for s in sentences) == "".join(text.split())
     assert [e.of(s.text) for s in sentences for e in s.entities] == [span.of(text) for span in spans]
     assert all(s.text.strip() == s.text != "" for s in sentences)
+
+
+def test_a_file_that_two_patterns_match_is_read_once(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(name, "utf-8")
+    found = expand_paths([f"{tmp_path}/b.txt", f"{tmp_path}/*.txt", f"{tmp_path}/../{tmp_path.name}/a.txt"])
+    assert found == [tmp_path / "b.txt", tmp_path / "a.txt"]

@@ -175,6 +175,10 @@ class WikiConfig(RunConfig):
     dump: str = MISSING
     articles_per_file: int = 5000
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("articles_per_file", self.articles_per_file, 1)
+
 
 @dataclass
 class GpuStudyConfig:

@@ -33,15 +33,16 @@ def expand_paths(patterns: Iterable[str]) -> list[Path]:
 
     Raises DataError for a pattern that matches no file, and for a name that is a folder's.
     """
-    paths: list[Path] = []
+    paths: dict[Path, Path] = {}  # a file that several patterns match is there once
     for pattern in patterns:
         if Path(pattern).is_dir():
             raise DataError(pattern, "corpus.files", f"a folder; wanted a file, or a pattern such as {pattern}/*.txt")
         found = [path for path in matching(pattern) if not path.is_dir()]
         if not found:
             raise DataError(pattern, "corpus.files", "no such file, and no file matches it as a pattern")
-        paths += found
-    return paths
+        for path in found:
+            paths.setdefault(path.resolve(), path)
+    return list(paths.values())
 
 
 @dataclass(frozen=True, slots=True)

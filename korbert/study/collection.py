@@ -32,7 +32,9 @@ class Found:
 def read_records(store: Path) -> dict[str, dict[str, Any]]:
     """The records of a page by the name of their run. Raises DataError naming a line that is not one."""
     records = {}
-    for number, line in enumerate(read_text(store).splitlines(), start=1):
+    for number, line in enumerate(read_text(store).split("\n"), start=1):  # a text may hold other ends of lines
+        if not line:
+            continue
         try:
             record = json.loads(line)
             records[record["name"]] = record

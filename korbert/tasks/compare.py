@@ -271,7 +271,9 @@ def read_rows(path: Path, must_exist: bool = False) -> dict[tuple[str, str], dic
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     if not path.exists() and not must_exist:
         return rows
-    lines = read_text(path).splitlines(keepends=True)
+    lines = [line + "\n" for line in read_text(path).split("\n")]  # a text may hold other ends of lines
+    lines[-1] = lines[-1].removesuffix("\n")
+    lines = lines if lines[-1] else lines[:-1]
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)

@@ -269,7 +269,7 @@ def open_published(path: Path, lowercase: bool = False) -> PublishedTokenizer:
         path = inside
     models = sorted(path.parent.glob("*.model"))
     if path.name == "vocab.txt" and models:  # KoBERT: pieces of the one, ids of the other
-        order = read_text(path).rstrip("\n").split("\n")
+        order = _entries(path)
         if any(token.startswith(WORD_START) for token in order):
             return _opened_model(models[0], training, order)
     if path.suffix == ".json":
@@ -282,9 +282,14 @@ def open_published(path: Path, lowercase: bool = False) -> PublishedTokenizer:
     if config.is_file():
         lowercase = bool(read_json(config).get("do_lower_case", lowercase))
     try:
-        return HuggingFaceTokenizer.from_vocabulary(read_text(path).rstrip("\n").split("\n"), lowercase, training)
+        return HuggingFaceTokenizer.from_vocabulary(_entries(path), lowercase, training)
     except KorbertError as error:
         raise DataError(path, "vocabulary", str(error)) from None
+
+
+def _entries(path: Path) -> list[str]:
+    """The lines of a vocab.txt, also of one that was written on Windows."""
+    return [line.removesuffix("\r") for line in read_text(path).rstrip("\r\n").split("\n")]
 
 
 def _opened(path: Path, training: dict[str, Any]) -> HuggingFaceTokenizer:
