@@ -36,7 +36,16 @@ _LEFTOVER = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_TEMPORARY)}")  # mkste
 # Of what the user can put right: a full disk, a quota, a file system or folder that only can be read, a file where a
 # folder is to be; what mkdir says of that depends on how deep below the file it is.
 _NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, *_NO_FOLDER)
+_UNWRITABLE = (
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    *_NO_FOLDER,
+)
 
 
 @contextlib.contextmanager
@@ -177,7 +186,11 @@ def read_text(path: Path) -> str:
 
     Raises DataError for a file that is missing (says so) or not UTF-8 (names the byte).
     """
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:  # such as a name that is too long
+        raise DataError(path, "file", f"cannot be looked for ({error.strerror})") from None
+    if not found:
         raise DataError(path, "file", "not found")
     try:
         return path.read_bytes().decode("utf-8-sig")

@@ -32,7 +32,7 @@ from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.data.wikidump import read_pages
 from korbert.entities.store import AnnotationFile
 from korbert.errors import ConfigError, DataError, KorbertError
-from korbert.files import plain_name, read_json, write_bytes_atomically, write_json_atomically
+from korbert.files import plain_name, read_json, read_text, write_bytes_atomically, write_json_atomically
 from korbert.redaction import HIDDEN, RedactingFormatter, redacted, redacted_values, refuse_secrets
 from korbert.study.page import BEGIN, END, render
 from korbert.study.records import RecordStore
@@ -541,3 +541,11 @@ def test_stores_hold_what_they_are_given_as_values(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "records.sqlite") as connection:
         assert connection.execute("SELECT COUNT(*) FROM runs").fetchone() == (2,)
     assert json.loads(json.dumps(evil)) == evil
+
+
+def test_a_name_that_is_too_long_is_named(tmp_path: Path) -> None:
+    path = tmp_path / f"{'가' * 300}.json"
+    with pytest.raises(DataError, match=r"file: cannot be looked for \(.*too long"):
+        read_text(path)
+    with pytest.raises(DataError, match=r"file: cannot be written \(.*too long"):
+        write_json_atomically(path, {})

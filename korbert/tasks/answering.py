@@ -33,8 +33,8 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
 
     Raises ConfigError for questions that the model was trained on, DataError for a run without a fine-tuned model.
     """
-    _settle_questions(config)
     bundle = load_bundle(config.run, kind="span")
+    _settle_questions(config)
     model, description = bundle.model, bundle.description
     assert isinstance(model, SpanModel)
     dataset = scored_questions(config.task, config.data)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from korbert.config import FinetuneConfig, PipelineConfig, PretrainConfig
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, DataError
 from korbert.files import read_json
 from korbert.parallel import own_place
 from korbert.tasks.finetune import finetune_korquad
@@ -72,10 +72,13 @@ def _to_the_score(config: PipelineConfig) -> dict[str, Any]:
     start_run(config)
     made = pretrained / "record.json"  # where it is, the folder's name says that it is the right one
     first = read_json(made) if made.exists() else pretrain(pretraining)
+    if not isinstance(first.get("results"), dict):
+        raise DataError(made, "results", "wanted those of a finished pretraining")
     log.info("pretraining: %s", pretrained)
     last = finetune_korquad(finetuning)
     results = {**last["results"], "pretraining": {"run": str(pretrained), **first["results"]}}
+    inputs = first.get("inputs", {}) | last.get("inputs", {})  # older records have none
     return finish_run(
-        folder, "pipeline", config, results, tokenizer=last["tokenizer"], inputs=first["inputs"] | last["inputs"],
+        folder, "pipeline", config, results, tokenizer=last["tokenizer"], inputs=inputs,
         refers_to=[f"{_FINETUNING}/{name}" for name in last["refers_to"]], stages=[str(pretrained), _FINETUNING],
     )  # fmt: skip
