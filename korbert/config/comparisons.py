@@ -139,3 +139,8 @@ class AnnotatorsConfig(RunConfig):
     tokenizers: list[str] = field(default_factory=list)
     speed_seconds: float = 5.0
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("held_out", self.held_out, 0, above=True)
+        check_range("speed_seconds", self.speed_seconds, 0, above=True)

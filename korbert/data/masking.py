@@ -132,11 +132,7 @@ def _units(
                 left -= int(sizes[number])
     done = set(taken)
     part = -1
-    is_preferred = preferred[first[order]]
-    for number in [
-        *order[~is_preferred].tolist(),
-        *order[is_preferred].tolist(),
-    ]:
+    for number in order[np.argsort(preferred[first[order]], kind="stable")].tolist():
         if left == 0:
             break
         if number in done:

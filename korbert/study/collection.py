@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,9 +33,8 @@ class Found:
 def read_records(store: Path) -> dict[str, dict[str, Any]]:
     """The records of a page by the name of their run. Raises DataError naming a line that is not one."""
     records = {}
-    for number, line in enumerate(read_text(store).split("\n"), start=1):  # a text may hold other ends of lines
-        if not line:
-            continue
+    # Unlike splitlines, at line feeds alone: a text may hold other ends of lines.
+    for number, line in enumerate(io.StringIO(read_text(store)), start=1):
         try:
             record = json.loads(line)
             records[record["name"]] = record

@@ -21,7 +21,7 @@ from korbert.config import AnnotatorsConfig, TokenizerConfig, expand_root
 from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.data.ner import read_ner_documents, split_documents
 from korbert.entities import EntityAnnotator, make_annotator
-from korbert.errors import ConfigError, DataError, KorbertError, check_range
+from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.metrics import as_row
 from korbert.tasks.prepare import named_tokenizer, prepare_tokenizer
 from korbert.tasks.runs import finish_run, kept, run_once, start_run
@@ -78,8 +78,6 @@ def _checked_tokenizers(config: AnnotatorsConfig) -> dict[str, TokenizerConfig]:
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise ConfigError(f"{key}: wanted each of them once, got {', '.join(twice)} more than once")
-    for key, number in (("held_out", config.held_out), ("speed_seconds", config.speed_seconds)):
-        check_range(key, number, 0, above=True)
     return {name: named_tokenizer(name) for name in config.tokenizers}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import statistics
@@ -271,9 +272,7 @@ def read_rows(path: Path, must_exist: bool = False) -> dict[tuple[str, str], dic
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     if not path.exists() and not must_exist:
         return rows
-    lines = [line + "\n" for line in read_text(path).split("\n")]  # a text may hold other ends of lines
-    lines[-1] = lines[-1].removesuffix("\n")
-    lines = lines if lines[-1] else lines[:-1]
+    lines = list(io.StringIO(read_text(path)))  # unlike splitlines, at line feeds alone: a text may hold others
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
