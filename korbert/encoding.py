@@ -282,6 +282,11 @@ def _mentions(
     return mentions
 
 
+def marker_mask(token_ids: IntArray, special: SpecialTokens) -> npt.NDArray[np.bool_]:
+    """Where [ENT] and [/ENT] stand, (T,)."""
+    return (token_ids == special.ent) | (token_ids == special.ent_end)
+
+
 def _insert_markers(encoding: Encoding, mentions: list[tuple[int, int]], special: SpecialTokens) -> Encoding:
     if not mentions:
         return encoding
@@ -307,7 +312,7 @@ def balanced(token_ids: IntArray, special: SpecialTokens) -> IntArray:
     In a slice of well-formed input only the first marker can be a lone [/ENT] and only the last a lone [ENT].
     """
     keep = np.arange(len(token_ids), dtype=np.int32)
-    markers = np.flatnonzero((token_ids == special.ent) | (token_ids == special.ent_end))
+    markers = np.flatnonzero(marker_mask(token_ids, special))
     lone = []
     if len(markers) and token_ids[markers[0]] == special.ent_end:
         lone.append(markers[0])
@@ -342,7 +347,7 @@ def unmarked(
     mentions: (T,), see `mention_numbers`; dropped: (mentions,).
     """
     goes = np.append(dropped, False)[mentions]  # -1 is the last
-    is_marker = (token_ids == special.ent) | (token_ids == special.ent_end)
+    is_marker = marker_mask(token_ids, special)
     keep = np.flatnonzero(~(goes & is_marker)).astype(np.int32)
     return keep, np.where(goes, OUTSIDE, entity_ids)[keep].astype(np.int32)
 

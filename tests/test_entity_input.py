@@ -21,8 +21,17 @@ from korbert.data.masking import MaskingConfig
 from korbert.data.mention_dropout import MentionDropout, without_marks
 from korbert.data.pretraining import Passages, SentencePairs
 from korbert.data.shards import ShardedCorpus
-from korbert.data.windows import Window, WindowConfig, WindowMaker, marker_mask
-from korbert.encoding import EntityInput, EntityMode, balanced, encode, mention_count, mention_numbers, shared_positions
+from korbert.data.windows import Window, WindowConfig, WindowMaker
+from korbert.encoding import (
+    EntityInput,
+    EntityMode,
+    balanced,
+    encode,
+    marker_mask,
+    mention_count,
+    mention_numbers,
+    shared_positions,
+)
 from korbert.entities import make_annotator
 from korbert.entities.base import EntityAnnotator
 from korbert.entities.types import TYPES, type_id

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from korbert.data.units import EOJEOL, MENTION, MORPHEME, NEW_MENTION, PROPER
+from korbert.encoding import marker_mask
 from korbert.errors import ConfigError
 from korbert.model.targets import IGNORE_INDEX
 from korbert.morphology import make_analyser
@@ -87,8 +88,10 @@ def mask_tokens(
         chosen = rng.choice(candidates, size=budget, replace=False)
         fate = rng.random(budget)
     else:
-        is_marker = (token_ids == special.ent) | (token_ids == special.ent_end)
-        cut = np.cumsum(is_special & ~is_marker)[candidates]  # what is not parted by a special token has one number
+        is_marker = marker_mask(token_ids, special)
+        cut = np.cumsum(is_special & ~is_marker, dtype=np.int64)[
+            candidates
+        ]  # what is not parted by a special token has one number
         if config.unit == "span":
             places, unit = _spans(cut, budget, rng, config)
         else:

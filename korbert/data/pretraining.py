@@ -17,7 +17,7 @@ import numpy.typing as npt
 from korbert.data.masking import MaskingConfig, mask_tokens
 from korbert.data.shards import EOJEOL_UNITS, ShardedCorpus, Stretch
 from korbert.data.units import with_mentions
-from korbert.encoding import EntityInput, EntityMode, balanced, mention_count, mention_numbers, unmarked
+from korbert.encoding import EntityInput, EntityMode, balanced, marker_mask, mention_count, mention_numbers, unmarked
 from korbert.errors import ConfigError
 from korbert.model.targets import IGNORE_INDEX
 from korbert.text import IntArray
@@ -338,7 +338,7 @@ def halves(part: Stretch, special: SpecialTokens) -> tuple[Stretch, Stretch]:
 
 
 def _text_places(ids: IntArray, special: SpecialTokens) -> npt.NDArray[np.int64]:
-    return np.flatnonzero((ids != special.ent) & (ids != special.ent_end))
+    return np.flatnonzero(~marker_mask(ids, special))
 
 
 def truncate_pair(a: Stretch, b: Stretch, limit: int, rng: np.random.Generator) -> tuple[Stretch, Stretch]:

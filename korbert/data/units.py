@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from korbert.encoding import Encoding, mention_numbers
+from korbert.encoding import Encoding, marker_mask, mention_numbers
 from korbert.morphology import Analyser
 from korbert.text import IntArray, Normalizer
 from korbert.tokenizers import SpecialTokens
@@ -23,7 +23,7 @@ def unit_flags(text: str, encoding: Encoding, special: SpecialTokens, analyser: 
     annotators do.
     """
     flags = np.zeros(len(encoding), dtype=np.int32)
-    at = np.flatnonzero((encoding.token_ids != special.ent) & (encoding.token_ids != special.ent_end))
+    at = np.flatnonzero(~marker_mask(encoding.token_ids, special))
     # The rest of a character (its second byte, a final consonant) has no characters of its own, and is in its unit.
     places, ends = encoding.starts[at].astype(np.int64), encoding.ends[at]
     places -= (places == ends) & (places == np.append(0, ends[:-1])) & (places > 0)
@@ -59,7 +59,7 @@ def units_identity(units: str) -> str:
 def with_mentions(flags: IntArray, token_ids: IntArray, entity_ids: IntArray, special: SpecialTokens) -> IntArray:
     """Flags with those of mentions; `token_ids` with all their markers, none of them parted from its partner."""
     numbers = mention_numbers(token_ids, entity_ids, special)
-    inside = (numbers >= 0) & (token_ids != special.ent) & (token_ids != special.ent_end)
+    inside = (numbers >= 0) & ~marker_mask(token_ids, special)
     before = np.append(-1, numbers[:-1])
     is_new = inside & ((numbers != before) | (np.append(0, token_ids[:-1]) == special.ent))
     return (flags | inside * MENTION | is_new * NEW_MENTION).astype(np.int32)

@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from korbert.data.korquad import KorquadDataset
-from korbert.data.windows import SharedColumns, Window, WindowMaker, WindowStatistics, marker_mask
+from korbert.data.windows import SharedColumns, Window, WindowMaker, WindowStatistics
+from korbert.encoding import marker_mask
 from korbert.errors import DataError
 from korbert.files import write_bytes_atomically
 from korbert.tokenizers import SpecialTokens

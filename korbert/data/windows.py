@@ -24,6 +24,7 @@ from korbert.encoding import (
     EntityMode,
     balanced,
     encode,
+    marker_mask,
     mention_count,
     mention_numbers,
 )
@@ -311,11 +312,6 @@ def _text_edges(token_ids: IntArray, special: SpecialTokens) -> tuple[npt.NDArra
     """Where the tokens of text are, and where n of them end: where the next one is, so with the markers between."""
     text = np.flatnonzero(~marker_mask(token_ids, special))
     return text, np.append(text, len(token_ids))
-
-
-def marker_mask(token_ids: IntArray, special: SpecialTokens) -> npt.NDArray[np.bool_]:
-    """Where [ENT] and [/ENT] stand, (T,)."""
-    return (token_ids == special.ent) | (token_ids == special.ent_end)
 
 
 def window_ranges(length: int, room: int, stride: int) -> list[tuple[int, int]]:
