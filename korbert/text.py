@@ -81,9 +81,13 @@ class AnnotatedText:
         return AnnotatedText(self.text[start:end], tuple(Span(e.start - start, e.end - start, e.label) for e in inside))
 
 
-# Characters that show nothing: zero-width spaces and joiners, direction marks, the byte order mark, the soft
-# hyphen and variation selectors. They are taken out of a word and stay part of its original span.
-_INVISIBLE = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufe00-\ufe0f"
+# Characters that show nothing: those with Unicode's property Default_Ignorable_Code_Point (zero-width spaces and
+# joiners, direction marks, the byte order mark, the soft hyphen, Hangul fillers, variation selectors, tags) and the
+# blank Braille cell. They are taken out of a word and stay part of its original span.
+_INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
 
 
 # Where stable characters are looked for, from one code up to another; nothing stable lies beyond.
@@ -103,14 +107,14 @@ def _stable_characters() -> str:
         for char in (chr(code) for first, end in _STABLE_BLOCKS for code in range(first, end))
         if unicodedata.normalize("NFKC", char) == char
         and unicodedata.category(char)[0] not in "MZC"
-        and char not in f"{WORD_START}Σ"
+        and re.match(f"[{WORD_START}Σ{_INVISIBLE}]", char) is None
         and len(char.lower()) == 1
     ]
     # Ranges, because what lies beyond 0xFFFF would otherwise be compared one by one.
     after_gap = [code for code, last in zip(stable, [-1, *stable[:-1]], strict=True) if code != last + 1]
     before_gap = [code for code, after in zip(stable, [*stable[1:], -1], strict=True) if after != code + 1]
     ranges = (f"\\U{first:08x}-\\U{last:08x}" for first, last in zip(after_gap, before_gap, strict=True))
-    return f"{''.join(ranges)}ㄱ-ㆎ㐀-䶿一-鿿가-힣"
+    return f"{''.join(ranges)}ㄱ-ㅣㅥ-ㆎ㐀-䶿一-鿿가-힣"
 
 
 WORD_START = "▁"  # as in SentencePiece: white space before a word is part of the word's first token
@@ -119,7 +123,7 @@ _UNSTABLE = re.compile(f"[^{_STABLE} ]")
 _RUN = re.compile(
     rf"(?P<stable>[{_STABLE}]+(?: [{_STABLE}]+)*)|(?P<space>\s+)|(?P<invisible>[{_INVISIBLE}]+)|(?P<other>.)", re.S
 )
-_BASIC_PLANE = 0x10000  # characters; no blank one is beyond
+_BEYOND_BLANK = 0xE1000  # no blank character has this code or one above
 # Of one character; more begin a cluster of their own, as in Unicode's Stream-Safe Text Format (annex 15, section 13):
 # what takes the square of their number takes no time then, and no language has as many.
 _MOST_MARKS = 30
@@ -388,13 +392,16 @@ def trim(text: str, start: int, end: int) -> tuple[int, int]:
 def blank_mask(text: str) -> npt.NDArray[np.bool_]:
     """Which characters are white space or invisible, as `trim` takes them, (length,)."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    return _blank_codes()[np.minimum(codes, _BASIC_PLANE)]
+    return _blank_codes()[np.minimum(codes, _BEYOND_BLANK)]
 
 
 @lru_cache(maxsize=1)
 def _blank_codes() -> npt.NDArray[np.bool_]:
     """Of each code up to the last one that can be blank, and of all beyond as one."""
-    return np.array([_is_blank(chr(code)) for code in range(_BASIC_PLANE)] + [False])
+    is_blank = np.zeros(_BEYOND_BLANK + 1, dtype=np.bool_)
+    for run in re.finditer(rf"[\s{_INVISIBLE}]+", "".join(map(chr, range(_BEYOND_BLANK)))):
+        is_blank[run.start() : run.end()] = True
+    return is_blank
 
 
 @lru_cache(maxsize=1 << 17)

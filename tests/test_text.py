@@ -9,10 +9,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from korbert.errors import ConfigError
-from korbert.text import FORMS, AnnotatedText, NormalizedText, Normalizer, Span, _Builder, composed_places, trim
+from korbert.text import (
+    FORMS,
+    AnnotatedText,
+    NormalizedText,
+    Normalizer,
+    Span,
+    _Builder,
+    blank_mask,
+    composed_places,
+    trim,
+)
 
 NASTY = (
     "가각힣ㄱㅋㆎᄒ\u1161\u11abAaé́１ａ\uff76\uff9e\uffa1ﾣㅤ㈜㎏①½ﬁ伊李\uf9e1"
+    "\u3164\u1160\uffa0\u2800\U000e0100"
     " \t\n\u3000\u00a0\u200b\u200d\u200e\ufeff\u00ad\ufe0f👨‍👩‍👧🇰🇷\ud800´ﷺ。.「"
 )
 TEXTS = st.text(st.sampled_from(NASTY), max_size=30) | st.text(max_size=20)
@@ -69,6 +80,9 @@ def test_entities_must_be_in_order_apart_and_inside(spans: list[tuple[int, int]]
         ("李\uf9e1", "李李"),
         ("세\u200b종\ufeff은", "세종은"),
         ("\u200e세종", "세종"),
+        ("세\u3164종\uffa0은\u2800\u034f\u061c", "세종은"),  # fillers as written for empty names, and their like
+        ("葛\U000e0100西", "葛西"),
+        ("🏴\U000e0067\U000e0062", "🏴"),
         ("세종\u00ad", "세종"),
         ("½", "1⁄2"),
         ("\ud800", "\ufffd"),
@@ -126,6 +140,9 @@ def test_visible_text_is_what_unicodedata_gives(text: str) -> None:
 
 @given(TEXTS, NORMALIZERS)
 @example("\u200b", Normalizer())
+@example("\u3164", Normalizer())
+@example("\uffa0", Normalizer())
+@example("\u1112\u1160\u1161", Normalizer())
 @example("ᄒ\u1161\u11ab\u200b\u11ab", Normalizer())
 def test_every_character_is_accounted_for(text: str, normalizer: Normalizer) -> None:
     normal = normalizer(text)
@@ -177,6 +194,30 @@ def test_cuts_fall_between_clusters(text: str, normalizer: Normalizer, position:
     else:
         assert not inside
         assert normal.ends[index - 1] <= position <= normal.starts[index]
+
+
+def test_what_shows_nothing_is_blank_for_every_asker() -> None:
+    everything = "".join(map(chr, range(0x110000)))
+    is_blank = blank_mask(everything)
+    for code in (
+        0x20,
+        0x3000,
+        0x34F,
+        0x115F,
+        0x1160,
+        0x200B,
+        0x2800,
+        0x3164,
+        0xFE0F,
+        0xFFA0,
+        0xE0020,
+        0xE0100,
+        0xE01EF,
+    ):
+        assert is_blank[code], hex(code)
+        assert trim(f"{chr(code)}가{chr(code)}", 0, 3) == (1, 2)
+        assert Normalizer().in_place(f"가{chr(code)}나") in (None, "가 나"), hex(code)
+    assert not is_blank[[0x21, 0x1100, 0x1161, 0x3131, 0x3163, 0x3165, 0xAC00, 0x1F600, 0xE1000, 0x10FFFF]].any()
 
 
 @given(TEXTS, st.data())

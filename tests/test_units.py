@@ -110,7 +110,7 @@ def test_flags_are_those_of_the_text_as_it_is_read(corpus_lines: list[str]) -> N
 
 
 def test_older_flags_are_not_taken_for_newer_ones() -> None:
-    assert (units_identity(""), units_identity("eojeol"), units_identity("mecab")) == ("", "eojeol:3", "mecab:3")
+    assert (units_identity(""), units_identity("eojeol"), units_identity("mecab")) == ("", "eojeol:4", "mecab:4")
 
 
 @pytest.fixture(scope="module")

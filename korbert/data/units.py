@@ -13,7 +13,7 @@ from korbert.tokenizers import SpecialTokens
 # again, it belongs to a mention; it begins one.
 EOJEOL, MORPHEME, PROPER, MENTION, NEW_MENTION = 1, 2, 4, 8, 16
 _NORMALIZER = Normalizer("NFC")
-_RULES = 3  # raise the number when the flags of any text change
+_RULES = 4  # raise the number when the flags of any text change
 
 
 def unit_flags(text: str, encoding: Encoding, special: SpecialTokens, analyser: Analyser | None = None) -> IntArray:

@@ -26,7 +26,7 @@ from korbert.errors import DataError
 from korbert.files import write_bytes_atomically
 from korbert.tokenizers import SpecialTokens
 
-FORMAT = 4  # another one wherever the same settings would make other windows
+FORMAT = 5  # another one wherever the same settings would make other windows
 Columns = dict[str, npt.NDArray[np.int32]]
 # Of each window: its question's place in the data set, its tokens, the first one of the context, the answer's first and
 # last one, and their characters before and behind it.

@@ -19,8 +19,8 @@ from korbert.entities.base import EntityAnnotator, mapped_back
 from korbert.errors import ConfigError
 from korbert.text import AnnotatedText, NormalizedText, Normalizer, Span, blank_mask, composed_places, place_of
 
-_RULES = "random-spans-4"  # raise the number when the rules below change what is drawn
-_DAMAGE_RULES = "damaged-2"
+_RULES = "random-spans-5"  # raise the number when the rules below change what is drawn
+_DAMAGE_RULES = "damaged-3"
 _LABEL = "RANDOM"
 _STRETCH = 1 << 14  # characters in NFC; no paragraph of KorQuAD or Wikipedia has as many, save for lists
 _MOST_COMPOSED = 3  # characters that one becomes in NFC at most

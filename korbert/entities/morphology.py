@@ -14,10 +14,10 @@ from korbert.text import AnnotatedText, Normalizer
 
 PROPER, COMPOUND, NOUN = "NNP", "COMPOUND", "NOUN"
 _RULES = {
-    "names": "proper-noun-runs-2",
-    "proper": "proper-nouns-only-2",
-    "compounds": "compound-nouns-2",
-    "nouns": "nouns-2",
+    "names": "proper-noun-runs-3",
+    "proper": "proper-nouns-only-3",
+    "compounds": "compound-nouns-3",
+    "nouns": "nouns-3",
 }
 
 
