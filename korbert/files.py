@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import glob
 import hashlib
 import json
@@ -31,6 +32,8 @@ os.umask(_UMASK)
 _BLOCK = 1 << 20
 _GLANCE, _BLINK = 0.2, 0.002  # seconds between two looks at a lock that another process has, for long or a moment
 _SEAL = "checksum"
+# In a run's folder: what was asked for, what marks it as begun, and as finished; how its training went.
+CONFIG, SESSIONS, RECORD, METRICS = "config.json", "sessions.jsonl", "record.json", "metrics.jsonl"
 _TEMPORARY = ".korbert-tmp"  # at the end of the names of files that are being written, and of no user's files
 _LEFTOVER = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_TEMPORARY)}")  # mkstemp puts eight letters in between
 # Of what the user can put right: a full disk, a quota, a file system or folder that only can be read, a file where a
@@ -140,6 +143,21 @@ def _sync_folder(folder: Path) -> None:
         pass
     finally:
         os.close(handle)
+
+
+def under(folder: Path, name: str) -> list[Path]:
+    """Files of that name, or pattern, in a folder and all below it, in order; links to folders are followed, once."""
+    found, seen = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = Path(place).resolve()
+        if real in seen:  # a link that leads back up
+            folders.clear()
+            continue
+        seen.add(real)
+        links = {inner for inner in folders if Path(place, inner).is_symlink()}
+        folders.sort(key=lambda inner: (inner in links, inner))  # a run goes by its own name
+        found += [Path(place, file) for file in fnmatch.filter(files, name)]
+    return sorted(found)
 
 
 def matching(pattern: str) -> list[Path]:

@@ -65,8 +65,6 @@ class TaggerAnnotator(EntityAnnotator):
 def _check_finished(run: Path) -> None:
     if not run.is_dir():
         raise DataError(run, "run", "not found: wanted the folder of a run of experiments/train_tagger.py")
-    if (run / "config.json").is_file() and not (run / "record.json").is_file():
-        raise DataError(run, "run", "not finished: give the command of its training again, which goes on where it was")
 
 
 def tag_maker(bundle: Bundle) -> TagMaker:

@@ -15,7 +15,7 @@ from korbert.config import compose_config
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import read_json
 from korbert.tasks import compare as module
-from korbert.tasks.compare import compare_tokenizers, read_rows
+from korbert.tasks.compare import Materials, compare_tokenizers, read_rows
 
 Compare = Callable[..., dict[str, Any]]
 
@@ -119,7 +119,7 @@ def test_a_measure_is_added_to_what_was_measured_before(
 
 
 @pytest.mark.slow
-def test_downstream_scores_are_made_once(compare: Compare, tmp_path: Path) -> None:
+def test_downstream_scores_are_made_once(compare: Compare, tmp_path: Path, cache: Path) -> None:
     chosen = (
         "tokenizers=[syllable,word]", "measures=[downstream]", "downstream.seeds=[1,2]", "downstream.characters=4000",
         "downstream.pretraining=['recipe=modern','model=tiny','model.num_layers=1','train.batch_size=8']",
@@ -141,6 +141,10 @@ def test_downstream_scores_are_made_once(compare: Compare, tmp_path: Path) -> No
     for done in ("record.json", "results.jsonl"):
         (tmp_path / "run" / done).unlink()
     assert compare(*chosen)["results"]["tokenizers"] == record["results"]["tokenizers"]
+    for more, missing in ((), []), (("corpus.max_documents=3",), ["downstream"]):  # models of another corpus
+        given = [*chosen, *more, f"data.cache={cache}", "run_dir=x", "vocab_sizes=[1000]"]
+        asked = Materials(compose_config("compare_tokenizers", given))
+        assert list(asked.missing(rows[0])) == missing
     sessions = list((tmp_path / "run").glob("downstream/*/*/sessions.jsonl"))
     assert len(sessions) == 8
     assert all(path.read_text("utf-8").count('"date"') == 1 for path in sessions)  # each run was started once
@@ -213,6 +217,7 @@ def test_published_and_saved_tokenizers(compare: Compare, tmp_path: Path, cache:
         ("measures=[costs]", "measures: costs unknown, wanted some of cost, ceiling"),
         ("tokenizers=[syllables]", "tokenizer/syllables"),
         ("tokenizers=[syllable@many]", "wanted NAME@SIZE"),
+        ("downstream.seeds=[]", "downstream.seeds: wanted one or more"),
         ("analyser=mekab", "analyser: 'mekab' is unknown"),
         ("korquad=nowhere.json", "nowhere.json"),
         ("ner=nowhere.tsv", "nowhere.tsv"),

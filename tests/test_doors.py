@@ -204,6 +204,27 @@ def test_finished_run_is_not_overwritten(pretrained: Path, cache: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+def test_an_unfinished_run_is_not_taken_for_its_end(pretrained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(pretrained, run)
+    (run / "record.json").unlink()
+    with pytest.raises(DataError, match=r"run: not finished: give the command of its training again.*run/model"):
+        load_bundle(run)
+    assert load_bundle(run / "model").folder == run / "model"  # who wants them as they are says so
+
+
+def test_a_tokenizer_of_another_program_is_not_written_over(cache: Path, tmp_path: Path) -> None:
+    for name in ("vocab.txt", "tokenizer.json"):
+        (tmp_path / name).write_text('{"version": "1.0"}', "utf-8")
+        given = ("tokenizer=syllable", f"data.cache={cache}", f"output={tmp_path}")
+        done = run_door("train_tokenizer", *given, ok=False)
+        assert f"{name} is not korbert's, and would be written over" in done.stderr
+        assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+        (tmp_path / name).unlink()
+    for _ in range(2):
+        run_door("train_tokenizer", *given)
+
+
 @pytest.mark.slow
 def test_gazetteer_from_pretraining_to_answers(cache: Path, tmp_path: Path) -> None:
     """An annotator that needs files of its own goes through shards, fine-tuning and use."""
@@ -419,6 +440,8 @@ def test_a_fine_tuned_model_answers_again(finetuned: Path, tmp_path: Path) -> No
     config["task"]["fold"] = 2
     write_json_atomically(folded / "config.json", config)
     done = run_door(call[0], f"run={folded}", f"run_dir={tmp_path / 'leak'}", "task.fold=1", ok=False)
+    assert "was trained on all folds but 2" in done.stderr
+    done = run_door(call[0], f"run={folded}/model", f"run_dir={tmp_path / 'leak'}", "task.fold=1", ok=False)
     assert "was trained on all folds but 2" in done.stderr
     record = read_json(tmp_path / "same" / "record.json")["config"]["task"]
     assert {record["test"], record["fold"]} == {"data/sample/KorQuAD_sample_dev.json", None}  # the run's own

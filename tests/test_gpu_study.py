@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from korbert.files import read_json
+from korbert.files import read_json, write_json_atomically
 
 ABSENT = ("mecab", "mecab_ko", "konlpy", "kiwipiepy", "jpype", "wandb", "matplotlib")
 SIZES = (
@@ -83,7 +84,8 @@ def test_runs_without_analysers_and_goes_on_where_it_was(repository: Path, prepa
     pytest.importorskip("transformers")
     third = study(repository, *call, "minutes=20")
     assert third.returncode == 0, third.stderr
-    assert "finetune" not in third.stderr
+    assert third.stderr.count(": finished before, skipped") == 6
+    assert re.findall(r"(\S+): begins after", third.stderr) == ["benchmark"]
     table = (output / "study.md").read_text("utf-8")
     assert "failed" not in table
     for contender in ("Hugging Face, padded", "Hugging Face, group_texts", "Hugging Face, bucketed", "korbert"):
@@ -106,6 +108,17 @@ def test_what_is_there_stays_until_all_is_there(repository: Path, prepared: Path
         done = study(repository, "prepare", *given)
         assert done.returncode == 1
         assert message in done.stderr, done.stderr
+    (tmp_path / "out" / "check").mkdir(parents=True, exist_ok=True)
+    call = ("run", *SIZES, *SMALL, f"folder={prepared}", f"output={tmp_path / 'out'}", "arms=[none]")
+    for record, message in (
+        ({}, "record.json: task: wanted a string: this is no record of a run"),
+        ({"task": "pretrain", "results": {}}, "is a run of the task 'pretrain'; choose another folder"),
+    ):
+        write_json_atomically(tmp_path / "out" / "check" / "record.json", record)
+        done = study(repository, *call)
+        assert done.returncode == 1
+        assert message in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
         assert "Traceback" not in done.stderr
     assert (tmp_path / "x" / "thesis.txt").read_text("utf-8") == "thesis"
     assert sorted(prepared.rglob("*")) == earlier
@@ -125,3 +138,14 @@ def test_wrong_calls_say_what_was_wanted(repository: Path, prepared: Path, tmp_p
         done = study(repository, *words, f"output={tmp_path / 'out'}")
         assert done.returncode != 0
         assert message in done.stderr, done.stderr
+    (tmp_path / "out" / "check").mkdir(parents=True, exist_ok=True)
+    call = ("run", *SIZES, *SMALL, f"folder={prepared}", f"output={tmp_path / 'out'}", "arms=[none]")
+    for record, message in (
+        ({}, "record.json: task: wanted a string: this is no record of a run"),
+        ({"task": "pretrain", "results": {}}, "is a run of the task 'pretrain'; choose another folder"),
+    ):
+        write_json_atomically(tmp_path / "out" / "check" / "record.json", record)
+        done = study(repository, *call)
+        assert done.returncode == 1
+        assert message in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr

@@ -242,6 +242,11 @@ def test_folds_follow_the_protocol_and_share_no_article(sizes: list[int], name: 
     assert [{dataset.articles[i].title for i in fold} for fold in folds] == reference_folds(dataset)
     assert sorted(i for fold in folds for i in fold) == list(range(len(sizes)))
     for k in range(5):
+        held_out = sum(sizes[i] for i in folds[k])
+        if held_out in (0, sum(sizes)):
+            with pytest.raises(ConfigError, match="has no question in"):
+                fold_split(dataset, k)
+            continue
         train, test = fold_split(dataset, k)
         assert not train.gold().keys() & test.gold().keys()
         assert train.gold().keys() | test.gold().keys() == dataset.gold().keys()
@@ -253,6 +258,9 @@ def test_folds_that_cannot_be(tmp_path: Path) -> None:
         fold_split(make_dataset([1] * 9), 5)
     with pytest.raises(ConfigError, match=r"x\.json has 4 articles"):
         fold_split(make_dataset([1] * 4), 0)
+    for fold in range(5):  # all questions are in one of them
+        with pytest.raises(ConfigError, match=rf"fold={fold}: x\.json has no question in the (fold|others)"):
+            fold_split(make_dataset([3, 0, 0, 0, 0]), fold)
 
 
 def test_merge_keeps_all_and_refuses_an_id_used_twice() -> None:

@@ -60,6 +60,16 @@ def test_shards_count_by_what_is_in_them(tmp_path: Path) -> None:
     assert folder(tmp_path) not in found.values()
 
 
+def test_weights_to_begin_with_count_by_what_they_are(tmp_path: Path) -> None:
+    for name, content in (("one", "a"), ("copy", "a"), ("other", "b")):
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "model" / "model.safetensors").write_text(content, "utf-8")
+    found = {name: folder(tmp_path, f"init={tmp_path / name}") for name in ("one", "copy", "other")}
+    assert found["one"] == found["copy"] != found["other"]
+    shutil.copy(tmp_path / "other" / "model" / "model.safetensors", tmp_path / "one" / "model")
+    assert folder(tmp_path, f"init={tmp_path / 'one'}") == found["other"]  # made again with another result
+
+
 def test_how_far_a_pipeline_goes_is_spelled_right(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="until: 'pretrain' is unknown, wanted pretraining or null"):
         compose_config("pipeline", ["until=pretrain", f"run_dir={tmp_path}/run"])

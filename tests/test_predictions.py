@@ -13,6 +13,7 @@ from korbert.config import ComparePredictionsConfig, ErrorsConfig, EvaluateConfi
 from korbert.data.korquad import KorquadDataset, read_korquad, write_predictions
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError
+from korbert.files import write_json_atomically
 from korbert.metrics import character_f1, exact_match
 from korbert.study.errors import KINDS, answer_type, breakdown, cases, error_kind, kinds, question_word
 from korbert.study.significance import paired_difference
@@ -241,3 +242,27 @@ def test_what_a_report_needs() -> None:
         report_errors(ErrorsConfig(predictions="x.json"))
     with pytest.raises(ConfigError, match="dataset is decided by run=r"):
         report_errors(ErrorsConfig(run="r", dataset="x.json"))
+
+
+def test_report_of_a_run_that_is_none_of_questions(tmp_path: Path) -> None:
+    write_json_atomically(tmp_path / "record.json", {"task": "pretrain", "results": {}})
+    with pytest.raises(DataError, match="is 'pretrain': it has answered no questions"):
+        report_errors(ErrorsConfig(run=str(tmp_path)))
+    with pytest.raises(DataError, match="not found"):
+        report_errors(ErrorsConfig(run=str(tmp_path / "nowhere")))
+
+
+def test_one_article_promises_nothing(dev: KorquadDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = json.loads(dev.path.read_text("utf-8"))
+    raw["data"] = raw["data"][:1]
+    write_json_atomically(tmp_path / "one.json", raw)
+    answers = {q["id"]: q["answers"][0]["text"] for p in raw["data"][0]["paragraphs"] for q in p["qas"]}
+    write_predictions(tmp_path / "right.json", answers)
+    write_predictions(tmp_path / "wrong.json", dict.fromkeys(answers, "?"))
+    names = [str(tmp_path / name) for name in ("one.json", "wrong.json", "right.json")]
+    found = compare_predictions(ComparePredictionsConfig(dataset=names[0], a=names[1], b=names[2]))
+    assert found["f1"] == {"a": 0.0, "b": 100.0, "difference": 100.0, "low": None, "high": None, "p": None}
+    assert "one article: unknown" in capsys.readouterr().err
+    report_errors(ErrorsConfig(dataset=names[0], predictions=names[2]))
+    for name in ("errors.md", "errors.html"):
+        assert "one article: unknown" in (tmp_path / name).read_text("utf-8")

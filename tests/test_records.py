@@ -20,9 +20,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from korbert.config import RunsConfig
+from korbert.config import RunsConfig, as_override
 from korbert.errors import ConfigError, DataError
-from korbert.files import write_json_atomically
+from korbert.files import under, write_json_atomically
+from korbert.study.collection import find_records
 from korbert.study.query import as_row, check_keys, parse, value
 from korbert.study.records import RecordStore, StoredRun, keep_record, scan
 from korbert.study.results import Meter, add_costs, main_score, make_record
@@ -183,6 +184,19 @@ def test_store_is_made_again_from_the_folders(store: Path, capsys: pytest.Captur
         scan(again, [root / "nowhere"])
 
 
+def test_runs_behind_links_are_found(store: Path, tmp_path: Path) -> None:
+    """As where the runs lie on another disk; a link that leads back up ends."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(store.parent / "run1", elsewhere / "run1")
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "linked").symlink_to(elsewhere)
+    (elsewhere / "up").symlink_to(elsewhere)
+    assert [found.name for found in find_records([str(here)])] == ["linked/run1"]
+    assert under(elsewhere, "record.json") == [elsewhere / "run1" / "record.json"]
+    assert scan(RecordStore(tmp_path / "x.sqlite"), [here]) == (1, [])
+
+
 def test_a_record_that_cannot_be_kept_costs_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "taken").mkdir()
     keep_record(str(tmp_path / "taken"), tmp_path, {"task": "t"})
@@ -225,16 +239,29 @@ def test_exports_are_read_by_others(store: Path, tmp_path: Path) -> None:
         look_at_runs(RunsConfig("export", str(store), output="runs.xlsx"))
 
 
-def test_words_of_the_command_line() -> None:
+def test_words_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = "task='a b' f1>20 tokenizer.kind=x"
     made = as_overrides(["list", f"where={where}", "sort=f1"])
     parsed = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(made)}
     assert parsed == {"action": "list", "where": where, "sort": "f1"}
+    (tmp_path / "lr=1e-3,x").mkdir()
+    monkeypatch.chdir(tmp_path)
+    made = as_overrides(["compare", "lr=1e-3,x", "runs/it's"])
+    parsed = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(made)}
+    assert parsed["runs"] == ["lr=1e-3,x", "runs/it's"]  # a folder may be named after what varied
     made = as_overrides(["compare", "runs/it's", "0123abcd", "records=a b.sqlite"])
     parsed = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(made)}
     assert parsed["runs"] == ["runs/it's", "0123abcd"]
     assert parsed["records"] == "a b.sqlite"
     assert as_overrides(["--help"]) == ["--help"]
+
+
+@given(st.lists(st.text(st.sampled_from("a가 '\"\\,=[]{}()#~+-.:/*?1"), max_size=9), max_size=3))
+def test_any_path_comes_through_an_override(texts: list[str]) -> None:
+    for given_value in (texts, *texts):
+        parsed = OverridesParser.create().parse_override(as_override("key", given_value)).value()
+        as_it_is = [str(part) for part in parsed] if isinstance(given_value, list) else str(parsed)
+        assert as_it_is == given_value
 
 
 def test_the_door(store: Path) -> None:

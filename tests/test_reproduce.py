@@ -14,7 +14,7 @@ from hydra import initialize_config_dir
 
 from korbert.config import compose_config
 from korbert.errors import ConfigError, KorbertError
-from korbert.files import read_json
+from korbert.files import read_json, write_json_atomically
 from korbert.tasks import reproduce as door
 from korbert.tasks.reproduce import reproduce
 from korbert.tokenizers import load_tokenizer, open_published
@@ -95,10 +95,17 @@ def test_published_beside_obtained(small_model: Path, tmp_path: Path, monkeypatc
     real = door.finetune_korquad
     monkeypatch.setattr(door, "finetune_korquad", lambda config: made.append(config.seed) or real(config))
     rows = reproduce(overrides(small_model, tmp_path, "seeds=[1,2]"))
-    assert made == [2, 2]  # seed 1 is finished
-    record = read_json(tmp_path / "korquad_klue_bert_base-seed2" / "record.json")
+    assert made == [1, 2, 1, 2]
+    starts = [path.read_text("utf-8").count('"date"') for path in sorted(tmp_path.glob("*-seed*/sessions.jsonl"))]
+    assert starts == [1, 1, 1, 1]  # seed 1 was finished
+    folder = tmp_path / "korquad_klue_bert_base-seed2"
+    record = read_json(folder / "record.json")
     assert rows[1]["exact_match"][1] == record["results"]["exact_match"]
     assert " ± " in (tmp_path / "reproduce.md").read_text("utf-8")
+    write_json_atomically(folder / "config.json", record["config"] | {"seed": 7})
+    rows = reproduce(overrides(small_model, tmp_path, "seeds=[1,2]"))
+    assert rows[1]["seeds"] == 1  # a run of something else is not counted
+    assert "seed 2: run_dir=" in (tmp_path / "reproduce.md").read_text("utf-8")
 
 
 def test_failures_are_named_and_the_others_go_on(small_model: Path, tmp_path: Path) -> None:

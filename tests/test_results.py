@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from korbert.config import PublishConfig
-from korbert.errors import DataError
+from korbert.errors import ConfigError, DataError
 from korbert.files import read_json, write_json_atomically
 from korbert.study.collection import read_records
 from korbert.study.page import BEGIN, END, curve, draw, render, replace_records, report_settings
@@ -107,6 +107,17 @@ def test_publish_and_write_again(tmp_path: Path) -> None:
     publish_results(config)  # the run takes its own place
     publish_results(PublishConfig("page", [], str(tmp_path)))
     assert before == {name: (tmp_path / name).read_bytes() for name in before}
+
+
+def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = page(tmp_path)
+    runs = [str(run_folder(tmp_path / sweep / "fold0")) for sweep in ("a", "b")]
+    before = path.read_text("utf-8")
+    with pytest.raises(ConfigError, match=r"a/fold0 and .*b/fold0 would both be 'fold0' on the page"):
+        publish_results(PublishConfig("page", runs, str(tmp_path)))
+    assert path.read_text("utf-8") == before
+    assert not (tmp_path / "page.jsonl").exists()
+    publish_results(PublishConfig("page", [runs[0], runs[0]], str(tmp_path)))  # the same one
 
 
 @pytest.mark.parametrize(("clock", "label"), [("cpu", "training minutes × threads"), ("wall", "training minutes")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from korbert.study.significance import bootstrap_interval
+from korbert.study.significance import bootstrap_interval, paired_difference
 
 
 def test_single_values_against_the_normal_interval() -> None:
@@ -14,7 +14,7 @@ def test_single_values_against_the_normal_interval() -> None:
     error = 1.96 * values.std() / np.sqrt(2000)
     assert low == pytest.approx(values.mean() - error, abs=0.1 * error)
     assert high == pytest.approx(values.mean() + error, abs=0.1 * error)
-    assert bootstrap_interval(list(values), range(2000)) == (low, high)
+    assert bootstrap_interval(list(values), range(2000)) == [low, high]
 
 
 def test_alike_values_in_groups_say_less() -> None:
@@ -41,4 +41,9 @@ def test_covers_the_truth_as_often_as_promised() -> None:
 
 
 def test_all_the_same() -> None:
-    assert bootstrap_interval([1.0] * 9, [0, 0, 0, 1, 1, 1, 2, 2, 2]) == (1.0, 1.0)
+    assert bootstrap_interval([1.0] * 9, [0, 0, 0, 1, 1, 1, 2, 2, 2]) == [1.0, 1.0]
+
+
+def test_of_one_article_nothing_is_known_of_how_articles_differ() -> None:
+    assert bootstrap_interval([0.0, 1.0, 1.0], ["a", "a", "a"]) is None
+    assert paired_difference([0.0, 0.0], [1.0, 1.0], ["a", "a"]) is None

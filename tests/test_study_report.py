@@ -85,6 +85,28 @@ def test_runs_without_their_pretraining_stay_apart_and_say_so(tmp_path: Path) ->
     assert "run1: init=elsewhere/1 has no record here" in said.replace("\\", "")
 
 
+def test_a_run_is_linked_to_the_one_that_has_its_weights(tmp_path: Path) -> None:
+    """Two machines had a pretraining of the same name, of different seeds."""
+    for machine, seed in (("a", 3), ("b", 4)):
+        base = pretrained(tmp_path / machine / "base", seed=seed)
+        edit(
+            base, config={**read_json(base / "record.json")["config"], "run_dir": "runs/base"}, weights=f"of {machine}"
+        )
+    for name, weights in (("first", "of b"), ("second", "of c"), ("third", None)):
+        run = finetuned(tmp_path / name, 0.5, init="runs/base")
+        edit(run, inputs={"./runs/base/model/model.safetensors": weights} if weights else {})
+    runs = {run.name: run for run in describe_runs(find_records([str(tmp_path)]), {})}
+    assert (runs["first"].pretraining_seed, list(runs["first"].warnings)) == (4, [])
+    assert runs["second"].pretraining_seed is None
+    assert "init=runs/base has other weights here; its seed" in runs["second"].warnings[0]
+    assert runs["third"].pretraining_seed == 3
+    assert "is the name of 2 runs here, of which a/base is taken" in runs["third"].warnings[0]
+
+
+def edit(run: Path, **changes: Any) -> None:
+    write_json_atomically(run / "record.json", read_json(run / "record.json") | changes)
+
+
 def test_published_models_are_no_runs(tmp_path: Path) -> None:
     for seed, name in ((1, "klue/bert-base"), (2, "klue/bert-base"), (1, "klue/roberta-base")):
         finetuned(tmp_path / f"{name.replace('/', '-')}-{seed}", 0.5, seed=seed, init=f"hf:{name}")

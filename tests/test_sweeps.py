@@ -23,9 +23,9 @@ from omegaconf import OmegaConf
 
 from korbert.config import BaselineConfig, DataConfig, compose_config, composition, run_door
 from korbert.config.identity import job_folder
-from korbert.config.sweeping import SweepEnd
+from korbert.config.sweeping import SweepEnd, note_failure
 from korbert.errors import ConfigError, KorbertError
-from korbert.files import exclusive, read_json
+from korbert.files import exclusive, read_json, write_json_atomically
 from korbert.study.records import RecordStore
 from korbert.tasks.baseline import lexical_baseline
 from korbert.tasks.inputs import changed_files, input_files
@@ -230,6 +230,72 @@ def test_a_refused_command_changes_nothing_of_the_training_that_was_begun(
         begun(f"tokenizer.path={tmp_path}/a")
     (run / "inputs.json").write_bytes(before[run / "inputs.json"])
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_paths_are_known_without_a_slash_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = [
+        "./my.txt", "base/model/model.safetensors", "plain/model.safetensors", "tok/tokenizer.json",
+        "shards/manifest.json", "bert/model.safetensors",
+    ]  # fmt: skip
+    for name in files:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name, "utf-8")
+    config = {
+        "corpus": {"files": ["my.txt"], "shards": "shards"}, "tokenizer": {"path": "tok", "kind": "base"},
+        "init": "base", "other": {"run": "plain", "init": "hf:bert"}, "entities": {"annotator": "mecab"},
+    }  # fmt: skip
+    found = input_files(config, DataConfig(cache=str(tmp_path / "cache")))
+    assert set(found) == set(files)
+    Path("my.txt").write_text("another", "utf-8")
+    Path("shards/manifest.json").write_text("another", "utf-8")
+    assert changed_files(found, config, DataConfig(cache="cache")) == ["./my.txt", "shards/manifest.json"]
+
+
+def test_files_of_others_are_not_written_over(conf: None, repository: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name, content, message in (
+        ("config.json", {"my": "settings"}, r"config\.json is not a run's, and would be written over"),
+        ("record.json", {"task": "pretrain", "results": {}}, "a run is finished there, of the task 'pretrain'"),
+    ):
+        write_json_atomically(run / name, content)
+        for again in (None, "build_corpus"):
+
+            @run_once
+            def task(config: BaselineConfig) -> dict[str, Any]:
+                raise AssertionError("was started")
+
+            config = compose_config("lexical_baseline", [f"run_dir={run}", f"data.cache={tmp_path}/cache"])
+            with pytest.raises(ConfigError, match=message):
+                task(config) if name == "config.json" else start_run(config, again)
+        assert read_json(run / name) == content
+        (run / name).unlink()
+
+
+@pytest.mark.parametrize("behind", [0, 7200])
+def test_a_failure_is_seen_whatever_the_clock_of_its_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], behind: int
+) -> None:
+    hydra = {"sweep": {"dir": str(tmp_path)}, "overrides": {"task": [], "hydra": []}, "sweeper": {}}
+    config = OmegaConf.create({"hydra": hydra})
+    for job in ("before", "again", "new"):
+        (tmp_path / job).mkdir()
+    for job in ("before", "again"):
+        note_failure(tmp_path / job, f"{job} failed earlier")
+    end = SweepEnd()
+    end.on_multirun_start(config)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - behind)
+    for job in ("again", "new"):
+        note_failure(tmp_path / job, f"{job} failed now")
+    with pytest.raises(SystemExit):
+        end.on_multirun_end(config)
+    said = capsys.readouterr().err
+    assert "2 jobs of this sweep failed" in said
+    assert "again failed now" in said
+    assert "new failed now" in said
+    assert "earlier" not in said
 
 
 def test_files_are_known_by_names_with_brackets_too(tmp_path: Path) -> None:

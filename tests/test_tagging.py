@@ -311,3 +311,15 @@ def test_wrong_settings_are_named(
         chosen = overrides(tagger, f"run_dir={tmp_path / 'run'}", override)
         with pytest.raises(ConfigError, match=message):
             train_tagger(compose_config("train_tagger", chosen))
+
+
+@pytest.mark.parametrize("name", ["sessions", "metrics"])
+def test_a_corpus_is_not_named_after_a_file_of_the_run(
+    tagger: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(repository)
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        config = compose_config("train_tagger", overrides(tagger, f"run_dir={tmp_path / 'run'}"))
+    config.task.corpora = {name: config.task.corpora["sample"]}
+    with pytest.raises(ConfigError, match=f"{name}: a run has a file {name}.jsonl of its own"):
+        train_tagger(config)

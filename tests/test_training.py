@@ -294,6 +294,50 @@ def test_loss_falls_and_best_weights_are_kept(tmp_path: Path) -> None:
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
+def test_the_best_is_known_with_its_weights_whenever_it_is_killed(tmp_path: Path) -> None:
+    """What comes after a resume need not be what came before: on a GPU, or under a budget of time."""
+    made: dict[str, Any] = {"steps": 40, "evaluate_every": 10}
+    values = iter([3.0, 1.0])
+
+    def evaluate() -> dict[str, float]:
+        if (value := next(values, None)) is None:
+            raise Killed
+        return {"loss": value}
+
+    with pytest.raises(Killed):
+        make_trainer(tmp_path, **made, evaluate=evaluate).run()
+    worse = iter([2.0, 2.5])
+    assert make_trainer(tmp_path, **made, evaluate=lambda: {"loss": next(worse)}).run() == {
+        "loss": 1.0,
+        "kept_step": 20,
+    }
+    assert load_tensors(tmp_path / "model" / "model.safetensors")[1] == {"step": 20}
+
+
+@pytest.mark.parametrize("steps", [13, 20])
+def test_a_score_of_other_weights_is_forgotten(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """The weights of step 10 were written, and the checkpoint, which has the score of step 5, was not."""
+    values = iter([2.0, 1.0])
+    made: dict[str, Any] = {"steps": steps, "evaluate_every": 5, "checkpoint_every": 5}
+    trainer = make_trainer(tmp_path, **made, evaluate=lambda: {"loss": next(values)})
+    save = trainer._save
+
+    def killed_at_10() -> None:
+        if trainer.progress.step == 10:
+            raise Killed
+        save()
+
+    monkeypatch.setattr(trainer, "_save", killed_at_10)
+    with pytest.raises(Killed):
+        trainer.run()
+    again = make_trainer(tmp_path, **made, evaluate=lambda: {"loss": 2.5})
+    assert again.run() == {"loss": 2.5, "kept_step": 10}
+    assert "of step 10, the best that the checkpoint has of step 5" in caplog.text
+    assert load_tensors(tmp_path / "model" / "model.safetensors")[1] == {"step": 10}
+
+
 def test_without_a_metric_the_last_weights_are_kept(tmp_path: Path) -> None:
     """A schedule that ends at zero is meant to be followed to its end."""
     values = iter([3.0, 1.0, 2.0])

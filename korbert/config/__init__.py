@@ -2,7 +2,7 @@
 
 from korbert.config.base import BaseConfig, RunConfig
 from korbert.config.comparisons import AnnotatorsConfig, BenchmarkCase, BenchmarkConfig, CompareConfig, DownstreamConfig
-from korbert.config.composition import as_overrides, compose_config, run_door, typed
+from korbert.config.composition import as_override, as_overrides, compose_config, run_door, typed
 from korbert.config.corpora import BuildCorpusConfig
 from korbert.config.demo import DemoConfig, DemoLimits
 from korbert.config.doors import (
@@ -86,6 +86,7 @@ __all__ = [
     "TokenizerConfig",
     "TrainTokenizerConfig",
     "WikiConfig",
+    "as_override",
     "as_overrides",
     "check_given",
     "compose_config",

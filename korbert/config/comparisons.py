@@ -62,6 +62,11 @@ class BenchmarkConfig(RunConfig):
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("rounds", "steps", "paragraphs"):
+            check_range(key, getattr(self, key), 1)
+
 
 @dataclass
 class DownstreamConfig:
@@ -77,6 +82,8 @@ class DownstreamConfig:
 
     def __post_init__(self) -> None:
         check_range("downstream.characters", self.characters, 1)
+        if not self.seeds:
+            raise ConfigError("downstream.seeds: wanted one or more, got []")
         for seed in self.seeds:
             check_seed("downstream.seeds", seed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -105,7 +106,22 @@ def compose_config(name: str, overrides: Sequence[str]) -> Any:
 
 def as_overrides(group: str, values: Any) -> list[str]:
     """A part of a configuration as overrides, to be passed on to another door."""
-    return [f"{group}.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in asdict(values).items()]
+    return [as_override(f"{group}.{key}", value) for key, value in asdict(values).items()]
+
+
+def as_override(key: str, value: Any) -> str:
+    """`key=value` for text, numbers or a list; what is quoted, a path with commas, say, Hydra takes as it is."""
+    return f"{key}={_quoted(value)}"
+
+
+def _quoted(value: Any) -> str:
+    if isinstance(value, str):
+        # Hydra takes a backslash as it is, but before a quotation mark.
+        inside = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value)
+        return f"'{inside}'"
+    if isinstance(value, list):
+        return f"[{','.join(map(_quoted, value))}]"
+    return json.dumps(value)
 
 
 def _let_named_length_win(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -50,17 +50,18 @@ class SweepEnd(Callback):
     """
 
     def __init__(self) -> None:
-        self._started = 0.0
+        self._earlier: dict[Path, Any] = {}
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember when, and let the jobs' folders be named after what varies, by Hydra's setting for such names.
+        """Remember what is noted already, and let the jobs' folders be named after what varies.
 
-        What the experiment varies and the command does not is in the names, too: `arm=none` of a study is a part of it.
+        Hydra has a setting for such names. What the experiment varies and the command does not is in them, too:
+        `arm=none` of a study is a part of it.
         """
         folder = str(config.hydra.sweep.dir)
         _check_place(folder)
         _check_writable(Path(folder))
-        self._started = time.time()
+        self._earlier = _notes(Path(folder))
         parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         varied = config.hydra.sweeper.get("params") or {}
         keys = [override.key_or_group for override in parsed if not override.is_sweep_override()]
@@ -84,14 +85,19 @@ class SweepEnd(Callback):
         folder = Path(str(config.hydra.sweep.dir))
         if next(folder.glob("**/wandb/offline-run-*"), None) is not None:
             print(f"upload with: wandb sync $(find {folder} -name 'offline-run-*' -prune)", file=sys.stderr)
-        notes = {path.parent: read_json(path) for path in sorted(folder.glob(f"*/{_NOTE}"))}
-        failures = {job: note["error"] for job, note in notes.items() if note["time"] >= self._started}
+        # Not by the time in a note: the clock of the machine that wrote it may be another one.
+        failures = {job: note["error"] for job, note in _notes(folder).items() if note != self._earlier.get(job)}
         if failures:
             print(f"error: {len(failures)} jobs of this sweep failed:", file=sys.stderr)
             for job, error in failures.items():
                 print(f"  {job}: {error}", file=sys.stderr)
             print("the same command tries them again, and leaves alone what is finished", file=sys.stderr)
             sys.exit(1)
+
+
+def _notes(sweep: Path) -> dict[Path, Any]:
+    """What the failed jobs of a sweep have left, by the job's folder."""
+    return {path.parent: read_json(path) for path in sorted(sweep.glob(f"*/{_NOTE}"))}
 
 
 def _check_place(folder: str, init: str | None = None) -> None:

@@ -296,7 +296,12 @@ def fold_split(dataset: KorquadDataset, fold: int) -> tuple[KorquadDataset, Korq
         )
     test = korquad_dev_5fold(dataset)[fold]
     train = sorted(set(range(len(dataset.articles))) - set(test))
-    return dataset.subset(train), dataset.subset(test)
+    parts = dataset.subset(train), dataset.subset(test)
+    if not all(map(len, parts)):
+        raise ConfigError(
+            f"fold={fold}: {dataset.path} has no question in {'the fold' if len(parts[0]) else 'the others'}"
+        )
+    return parts
 
 
 def read_predictions(path: Path) -> dict[str, str]:

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from korbert.errors import DataError
-from korbert.files import read_json, read_text
+from korbert.files import RECORD, SESSIONS, read_json, read_text, under
 
 QUESTION_SCORES = "question_scores"
 _ADDED = ("name", "curve", QUESTION_SCORES)  # to a record by its page
-_RECORD = "record.json"
-_STARTED = "sessions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def find_records(places: Sequence[str]) -> list[Found]:
 
 def read_record(folder: Path, name: str) -> Found | None:
     """A run's record; None where it has none. Raises DataError where it is damaged."""
-    path = folder / _RECORD
+    path = folder / RECORD
     if not path.is_file():
         return None
     found = Found(name, path, folder, read_json(path))
@@ -78,21 +76,21 @@ def unfinished_runs(places: Sequence[str]) -> list[str]:
         path.parent.relative_to(place).as_posix()
         for place in places
         if Path(place).is_dir()
-        for path in sorted(Path(place).rglob(_STARTED))
-        if not (path.parent / _RECORD).exists()
+        for path in under(Path(place), SESSIONS)
+        if not (path.parent / RECORD).exists()
     ]
 
 
 def _find(place: Path) -> Iterator[Found]:
     if place.is_dir():
-        for path in sorted(place.rglob(_RECORD)):
+        for path in under(place, RECORD):
             folder = path.parent
             name = folder.name if folder == place else folder.relative_to(place).as_posix()
             yield Found(name, path, folder, read_json(path))
-        pages = (path for path in sorted(place.rglob("*.jsonl")) if path.with_suffix(".md").exists())
+        pages = (path for path in under(place, "*.jsonl") if path.with_suffix(".md").exists())
         for page in pages:
             yield from _of_page(page)
-    elif place.name == _RECORD:
+    elif place.name == RECORD:
         yield Found(place.parent.name, place, place.parent, read_json(place))
     else:
         yield from _of_page(place)

@@ -20,10 +20,9 @@ _NOTE = (
 def as_markdown(report: Mapping[str, Any], found: Sequence[Case]) -> str:
     """Tables, and examples of each kind of error."""
     rows = [
-        [name.replace("_", " "), f"{score['mean']:.2f}", f"{score['interval'][0]:.2f} to {score['interval'][1]:.2f}",
-         f"{report['kortok'][name]:.2f}"]
+        [name.replace("_", " "), f"{score['mean']:.2f}", _interval(score["interval"]), f"{report['kortok'][name]:.2f}"]
         for name, score in report["official"].items()
-    ]  # fmt: skip
+    ]
     lines = [
         f"# Errors of {cell_text(report['title'])}", "",
         f"{report['protocol']}: {report['questions']:,} questions, {report['unanswered']} without a prediction, "
@@ -47,10 +46,15 @@ def as_html(report: Mapping[str, Any], found: Sequence[Case]) -> str:
         Path(__file__).with_name("errors.html"),
         report=report,
         note=_NOTE,
+        interval=_interval,
         kinds=_kind_rows(report),
         part_row=_part_row,
         examples=_examples(found),
     )
+
+
+def _interval(found: Sequence[float] | None) -> str:
+    return "one article: unknown" if found is None else f"{found[0]:.2f} to {found[1]:.2f}"
 
 
 def _kind_rows(report: Mapping[str, Any]) -> list[list[str]]:

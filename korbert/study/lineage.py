@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from korbert.errors import DataError
-from korbert.files import read_json, read_text
+from korbert.files import METRICS, read_json, read_text
 from korbert.lines import parse_json
 from korbert.study.collection import Found, read_record
 from korbert.study.page import curve
@@ -74,7 +74,7 @@ class Run:
         """Points of its training, see `korbert.study.page.curve`. Raises DataError for a damaged metrics.jsonl."""
         if self.found.folder is None:
             return list(self.found.record.get("curve", []))
-        path = self.found.folder / "metrics.jsonl"
+        path = self.found.folder / METRICS
         if not path.exists():
             return []
         rows = [parse_json(path, n, line) for n, line in enumerate(read_text(path).splitlines(), start=1)]
@@ -112,24 +112,36 @@ class _Known:
 
     def __init__(self, found: Sequence[Found]) -> None:
         self.found = list(found)
-        self._by_place: dict[str, Found] = {}
+        self._by_place: dict[str, list[Found]] = {}
         for one in found:
             self._add(one)
 
     def _add(self, found: Found) -> None:
-        for place in _places(found):
-            self._by_place.setdefault(place, found)
+        for place in dict.fromkeys(_places(found)):
+            self._by_place.setdefault(place, []).append(found)
 
-    def find(self, named: str) -> Found | None:
-        """None where no record is known, nor lies there."""
-        for place in (os.path.normpath(named), str(Path(named).resolve())):
-            if place in self._by_place:
-                return self._by_place[place]
-        read = read_record(Path(named), named)
-        if read is not None:
+    def find(self, named: str, weights: str | None) -> tuple[Found | None, str]:
+        """The record of the run of that name, None where none is known, nor lies there; and what is doubtful of it.
+
+        weights: SHA-256 of those that the later run took, by which it is told from others of its name, on other
+        machines, say.
+        """
+        fitting: list[Found] = []
+        for place in dict.fromkeys((os.path.normpath(named), str(Path(named).resolve()))):
+            fitting = fitting or self._by_place.get(place, [])
+        if not fitting and (read := read_record(Path(named), named)) is not None:
             self.found.append(read)
             self._add(read)
-        return read
+            fitting = [read]
+        if weights is not None:
+            same = [found for found in fitting if found.record.get("weights") == weights]
+            unsaid = [found for found in fitting if "weights" not in found.record]
+            if fitting and not same and not unsaid:
+                return None, "has other weights here"
+            fitting = same or unsaid
+        if len(fitting) > 1:
+            return fitting[0], f"is the name of {len(fitting)} runs here, of which {fitting[0].name} is taken"
+        return next(iter(fitting), None), ""
 
 
 def _places(found: Found) -> Iterator[str]:
@@ -153,10 +165,13 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
         origin = origin or named
         if named.startswith("hf:"):
             break
-        earlier = known.find(named)
+        earlier, doubt = known.find(named, _weights_taken(passed[-1], named))
         if earlier is None or earlier.record in passed:
-            warnings.append(f"{found.name}: {link}={named} has no record here; its seed and settings are not known")
+            problem = doubt or "has no record here"
+            warnings.append(f"{found.name}: {link}={named} {problem}; its seed and settings are not known")
             break
+        if doubt:
+            warnings.append(f"{found.name}: {link}={named} {doubt}")
         del settings[link]
         passed.append(earlier.record)
         task = earlier.record["task"]
@@ -183,6 +198,16 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
         protocol=_FOLD.sub("", protocol) or _pretraining_protocol(settings, found.record["task"]),
         warnings=warnings,
     )
+
+
+def _weights_taken(record: Mapping[str, Any], run: str) -> str | None:
+    """SHA-256 of the weights of `run` that a run began with, where its record says it."""
+    inputs = record.get("inputs")
+    if not isinstance(inputs, dict):
+        return None
+    wanted = os.path.normpath(run)
+    taken = {os.path.normpath(path): checksum for path, checksum in inputs.items()}
+    return taken.get(f"{wanted}/model/model.safetensors") or taken.get(f"{wanted}/model.safetensors")
 
 
 def _pretraining_protocol(settings: Mapping[str, Any], task: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from korbert.errors import DataError
-from korbert.files import digest, exclusive, read_json
+from korbert.files import RECORD, digest, exclusive, read_json, under
 
 log = logging.getLogger(__name__)
 _PATIENCE = 120.0  # seconds to wait for other processes that write
@@ -115,7 +115,7 @@ def keep_record(path: str | None, folder: Path, record: Mapping[str, Any]) -> No
         store.add(folder, record)
         store.close()
     except (DataError, OSError) as error:
-        log.warning("the record is in %s, but not in the store: %s", folder / "record.json", error)
+        log.warning("the record is in %s, but not in the store: %s", folder / RECORD, error)
 
 
 def scan(store: RecordStore, roots: Iterable[Path]) -> tuple[int, list[str]]:
@@ -124,7 +124,7 @@ def scan(store: RecordStore, roots: Iterable[Path]) -> tuple[int, list[str]]:
     for root in roots:
         if not root.is_dir():
             raise DataError(root, "folder", "not found")
-        for path in sorted(root.rglob("record.json")):
+        for path in under(root, RECORD):
             try:
                 record = read_json(path)
                 if "task" not in record or "results" not in record:

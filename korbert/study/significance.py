@@ -69,16 +69,17 @@ def special_functions() -> Any:
     return special
 
 
-def bootstrap_interval(values: Sequence[float], groups: Sequence[object], level: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of `values`, whole groups drawn together.
+def bootstrap_interval(values: Sequence[float], groups: Sequence[object], level: float = 0.95) -> list[float] | None:
+    """[low, high], the percentile bootstrap interval of the mean, whole groups drawn together; None for a single group.
 
     groups: what each value belongs to, an article for a question: questions of one article are alike, and drawing them
     one by one would promise too much. The seed is fixed. Source: Efron and Tibshirani 1993, section 13.3; Field and
     Welsh 2007 for groups.
     """
+    if len(set(groups)) < 2:  # of which nothing is known of how groups differ
+        return None
     means = _resampled_means(np.asarray(values, dtype=np.float64), groups)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return [float(bound) for bound in np.quantile(means, [(1 - level) / 2, (1 + level) / 2])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,16 @@ class Difference:
 
 def paired_difference(
     a: Sequence[float], b: Sequence[float], groups: Sequence[object], level: float = 0.95
-) -> Difference:
+) -> Difference | None:
     """Paired bootstrap of the mean of b - a over the same questions, whole groups drawn together; the seed is fixed.
+
+    None for a single group.
 
     p: twice the share of resamples in which the difference has the other sign or is zero, at least 2 / (resamples + 1).
     Source: Efron and Tibshirani 1993, section 16.4; Koehn 2004 for its use with test sets.
     """
+    if len(set(groups)) < 2:
+        return None
     gains = np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
     means = _resampled_means(gains, groups)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])

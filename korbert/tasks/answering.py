@@ -15,7 +15,7 @@ from korbert.data.korquad import fold_split, write_predictions
 from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.entities import DamagedAnnotator, EntityAnnotator, make_annotator, with_cache
 from korbert.errors import ConfigError
-from korbert.files import read_json
+from korbert.files import CONFIG, read_json
 from korbert.model import SpanModel
 from korbert.prediction import best_answers, predict
 from korbert.tasks.finetune import make_windows, protocol, score_results, scored_questions, write_nbest
@@ -34,7 +34,7 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     Raises ConfigError for questions that the model was trained on, DataError for a run without a fine-tuned model.
     """
     bundle = load_bundle(config.run, kind="span")
-    _settle_questions(config)
+    _settle_questions(config, bundle)
     model, description = bundle.model, bundle.description
     assert isinstance(model, SpanModel)
     dataset = scored_questions(config.task, config.data)
@@ -82,13 +82,13 @@ def annotator_of(config: PredictConfig, bundle: Bundle) -> EntityAnnotator:
     return DamagedAnnotator(annotator, **asdict(config.damage), seed=config.seed)
 
 
-def _settle_questions(config: PredictConfig) -> None:
+def _settle_questions(config: PredictConfig, bundle: Bundle) -> None:
     """Fill in the run's own questions where they are asked for.
 
     Raises ConfigError where the run does not say them, and for folds that a model has seen: one that was
     cross-validated on a file has seen all of it but its own fold.
     """
-    path = Path(config.run) / "config.json"
+    path = bundle.folder.parent / CONFIG  # of the run, also where run= is the folder of its model
     used = read_json(path).get("task", {}) if path.is_file() else {}
     task = config.task
     if task.test == _OWN:

@@ -43,7 +43,7 @@ def build_corpus(config: BuildCorpusConfig) -> dict[str, Any]:
         return _check(output)
     if not (output / MANIFEST).exists():
         check_output(output)  # before the tokenizer is trained
-    folder = start_run(config)
+    folder = start_run(config, again="build_corpus")
     watch = _Watch(folder / _MEMORY)
     builder = Builder(
         output, _recipe(config), part=config.part, parts=config.parts, workers=config.runtime.workers,

@@ -22,7 +22,7 @@ from korbert.comparison.figures import recommend, summary
 from korbert.comparison.linguistics import boundary_agreement, consistency, entity_cuts
 from korbert.comparison.report import as_csv, as_html, as_latex, as_markdown, as_rich
 from korbert.comparison.speed import speed
-from korbert.config import CompareConfig, TokenizerConfig, expand_root, expand_roots
+from korbert.config import CompareConfig, TokenizerConfig, as_override, expand_root, expand_roots
 from korbert.data.korquad import read_korquad
 from korbert.data.ner import read_ner
 from korbert.entities import make_annotator
@@ -32,7 +32,14 @@ from korbert.lines import json_line
 from korbert.morphology import Analyser, RememberingAnalyser, make_analyser
 from korbert.study.results import make_stamp
 from korbert.tasks.finetune import finetune_korquad
-from korbert.tasks.prepare import corpus_identity, is_path, named_tokenizer, prepare_tokenizer, training_of
+from korbert.tasks.prepare import (
+    corpus_files,
+    corpus_identity,
+    is_path,
+    named_tokenizer,
+    prepare_tokenizer,
+    training_of,
+)
 from korbert.tasks.pretrain import pretrain
 from korbert.tasks.runs import as_dict, finish_run, run_once, start_run
 from korbert.tasks.stages import stage
@@ -135,7 +142,12 @@ class Materials:
     @cached_property
     def measures(self) -> dict[str, str]:
         """What is to be measured; with each measure, what it alone depends on."""
-        downstream = digest(as_dict(self.config)["downstream"])
+        downstream = ""
+        if "downstream" in self.config.measures:  # its models learn from the corpus, too, which may be large
+            cache = Path(self.config.data.cache)
+            corpus = {key: value for key, value in asdict(self.config.corpus).items() if key != "files"}
+            files = corpus_identity(corpus_files(self.config.corpus, self.config.data), cache)
+            downstream = digest([as_dict(self.config)["downstream"], corpus, files])
         return {measure: downstream if measure == "downstream" else "" for measure in self.config.measures}
 
     def missing(self, row: dict[str, Any] | None) -> dict[str, str]:
@@ -236,8 +248,8 @@ def downstream(name: str, tokenizer: Tokenizer, folder: Path, materials: Materia
         shared: dict[str, Any] = {"seed": seed, "data": config.data, "runtime": config.runtime}
         tokens = f"train.tokens={round(chosen.characters * by_character)}"
         pretraining = stage(
-            "pretrain", [*chosen.pretraining, f"tokenizer.path={folder}", tokens], **shared, corpus=config.corpus,
-            run_dir=str(runs / "pretrain"),
+            "pretrain", [*chosen.pretraining, as_override("tokenizer.path", str(folder)), tokens], **shared,
+            corpus=config.corpus, run_dir=str(runs / "pretrain"),
         )  # fmt: skip
         pretrain(pretraining)
         finetuning = stage(

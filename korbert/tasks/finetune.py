@@ -175,13 +175,12 @@ def _score_test(reader: _Reader, test: KorquadDataset, temperature: float | None
 
 
 def score_results(dataset: KorquadDataset, predictions: Mapping[str, str], task: KorquadTask) -> dict[str, Any]:
-    """EM and F1 with 95 % intervals (articles drawn with replacement), as a record has them."""
+    """EM and F1 with 95 % intervals (articles drawn with replacement; none of a single one), as a record has them."""
     score = score_predictions(dataset.gold(), predictions)
     single = score_per_question(dataset.gold(), predictions).values()
     articles = [number for number, article in enumerate(dataset.articles) for _ in range(article.num_questions)]
     intervals = {
-        name: [100 * bound for bound in bootstrap_interval([getattr(s, name) for s in single], articles)]
-        for name in ("exact_match", "f1")
+        name: bootstrap_interval([100 * getattr(s, name) for s in single], articles) for name in ("exact_match", "f1")
     }
     return {
         "protocol": protocol(task), "exact_match": score.exact_match, "f1": score.f1,
@@ -225,6 +224,9 @@ def korquad_data(
             raise ConfigError(f"task.validation_share={task.validation_share} leaves no article to train on")
         validation = train.subset(sorted(int(i) for i in order[:count]))
         train = train.subset(sorted(int(i) for i in order[count:]))
+    for key, part in (("task.train", train), ("task.validation_share", validation), ("task.test", test)):
+        if part is not None and not len(part):
+            raise ConfigError(f"{key}: there is no question in the {len(part.articles)} articles of this part")
     return train, validation, test
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from korbert.config import EntitiesConfig, GpuStudyConfig, as_overrides, compose_config, expand_root
+from korbert.config import EntitiesConfig, GpuStudyConfig, as_override, as_overrides, compose_config, expand_root
 from korbert.data.batching import collate_pretraining
 from korbert.data.corpus import read_documents
 from korbert.data.korquad import read_korquad
@@ -31,6 +31,7 @@ from korbert.entities import make_annotator, write_store
 from korbert.errors import ConfigError, KorbertError
 from korbert.files import plain_name, read_json, write_json_atomically, write_text_atomically
 from korbert.model import ModelConfig, PretrainingModel
+from korbert.study.collection import read_record
 from korbert.study.page import table
 from korbert.study.results import make_stamp
 from korbert.tasks.benchmark import benchmark
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 _LIMIT_MEGABYTES = 60
 _MARKER = ".gpu_study"  # in what `prepare` makes
 _PARAGRAPHS, _PARAGRAPH_BYTES = "paragraphs.txt", 3_000_000
+_TASKS = {"check": "check_layouts", "pretrain": "pretrain", "finetune": "finetune_korquad", "benchmark": "benchmark"}
 # Arm → whose spans, and how they enter the input.
 ARMS = {
     "none": ("none", "none"),
@@ -152,7 +154,9 @@ def run_study(config: GpuStudyConfig) -> None:
     took: dict[str, list[float]] = {}
     left = []
     for kind, name, job in jobs(config, prepared):
-        if (output / name / "record.json").exists():
+        if _is_done(output / name, _TASKS[kind]):
+            if kind != "check":
+                job()  # which makes no finished run again, and says so where it is not what was asked for
             continue
         passed = time.perf_counter() - started
         if took and passed + max(took.get(kind, [0.0])) > 60 * config.minutes:
@@ -174,6 +178,14 @@ def run_study(config: GpuStudyConfig) -> None:
     write_table(config, output)
     if left:
         log.info("time is over; the same command goes on with: %s", ", ".join(left))
+
+
+def _is_done(run: Path, task: str) -> bool:
+    """Whether the run is finished. Raises ConfigError for another one in its place, DataError for a damaged record."""
+    found = read_record(run, run.name)
+    if found is not None and found.record["task"] != task:
+        raise ConfigError(f"output: in {run} is a run of the task {found.record['task']!r}; choose another folder")
+    return found is not None
 
 
 def jobs(config: GpuStudyConfig, prepared: dict[str, Any]) -> Iterator[tuple[str, str, Callable[[], object]]]:
@@ -199,8 +211,9 @@ def _compose(name: str, config: GpuStudyConfig, *overrides: str) -> Any:
 
 def _entities(config: GpuStudyConfig, prepared: dict[str, Any], arm: str) -> list[str]:
     kind, mode = ARMS[arm]
-    chosen = [f"entities.annotator={prepared['annotators'][kind]}", f"entities.mode={mode}"]
-    return chosen if kind == "none" else [*chosen, f"entities.store={config.folder}/annotations-{kind}.sqlite"]
+    chosen = [as_override("entities.annotator", prepared["annotators"][kind]), f"entities.mode={mode}"]
+    store = as_override("entities.store", f"{config.folder}/annotations-{kind}.sqlite")
+    return chosen if kind == "none" else [*chosen, store]
 
 
 def _pretrain(config: GpuStudyConfig, prepared: dict[str, Any], arm: str) -> None:
@@ -208,29 +221,35 @@ def _pretrain(config: GpuStudyConfig, prepared: dict[str, Any], arm: str) -> Non
     pretrain(
         _compose(
             "pretrain", config, *config.pretraining, *_entities(config, prepared, arm),
-            f"tokenizer.path={config.folder}/tokenizer", f"corpus.shards={config.folder}/shards-{kind}",
-            f"run_dir={config.output}/pretrain-{arm}",
+            as_override("tokenizer.path", f"{config.folder}/tokenizer"),
+            as_override("corpus.shards", f"{config.folder}/shards-{kind}"),
+            as_override("run_dir", f"{config.output}/pretrain-{arm}"),
         )
     )  # fmt: skip
 
 
 def _finetune(config: GpuStudyConfig, prepared: dict[str, Any], arm: str, fold: int, seed: int) -> None:
-    train = ",".join(f"{config.folder}/{name}" for name in prepared["train"])
+    train = [f"{config.folder}/{name}" for name in prepared["train"]]
+    run = Path(config.output) / f"finetune-{arm}-fold{fold}-seed{seed}"
     finetune_korquad(
         _compose(
             "finetune_korquad", config, *config.finetuning, *_entities(config, prepared, arm), "task=korquad_5fold",
-            f"init={config.output}/pretrain-{arm}", f"task.fold={fold}", f"seed={seed}", f"task.train=[{train}]",
-            f"task.test={config.folder}/{prepared['test']}",
-            f"run_dir={config.output}/finetune-{arm}-fold{fold}-seed{seed}",
+            f"task.fold={fold}", f"seed={seed}", as_override("init", f"{config.output}/pretrain-{arm}"),
+            as_override("task.train", train), as_override("task.test", f"{config.folder}/{prepared['test']}"),
+            as_override("run_dir", str(run)),
         )
     )  # fmt: skip
-    (Path(config.output) / f"finetune-{arm}-fold{fold}-seed{seed}" / CHECKPOINT).unlink(missing_ok=True)
+    (run / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _benchmark(config: GpuStudyConfig, folder: Path, output: Path) -> None:
-    text = f"corpus.files=[{folder}/{_PARAGRAPHS}]"
-    tokenizer = f"tokenizer.path={folder}/tokenizer"
-    benchmark(_compose("benchmark", config, *config.benchmark, tokenizer, text, f"run_dir={output}"))
+    places = {
+        "tokenizer.path": f"{folder}/tokenizer",
+        "corpus.files": [f"{folder}/{_PARAGRAPHS}"],
+        "run_dir": str(output),
+    }
+    overrides = [as_override(key, value) for key, value in places.items()]
+    benchmark(_compose("benchmark", config, *config.benchmark, *overrides))
 
 
 def check_layouts(config: GpuStudyConfig, folder: Path, output: Path) -> None:
@@ -272,7 +291,7 @@ def check_layouts(config: GpuStudyConfig, folder: Path, output: Path) -> None:
             results[f"{recipe} {name}: loss, relative error"] = float(difference[0].abs() / reference[0])
             results[f"{recipe} {name}: gradient, relative error"] = float(difference[1:].norm() / reference[1:].norm())
     output.mkdir(parents=True, exist_ok=True)
-    write_json_atomically(output / "record.json", {"task": "check_layouts", **make_stamp(), "results": results})
+    write_json_atomically(output / "record.json", {"task": _TASKS["check"], **make_stamp(), "results": results})
     for key, error in results.items():
         if "packed" in key and error > 2 * results[key.replace("packed", "padded")] + 1e-4:
             raise KorbertError(f"{key}: {error:.2e}, padded {results[key.replace('packed', 'padded')]:.2e}")

@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from korbert.config import DataConfig, decisive
+from korbert.data.shardfiles import MANIFEST
 from korbert.entities import annotator_files
 from korbert.files import matching
 from korbert.tasks.prepare import corpus_identity
 
 _ROOT = "{root}"
-_INSIDE = ("model/model.safetensors", "tokenizer.json")  # of a folder: what a run, or a tokenizer, is
+_HUGGING_FACE = "hf:"
+# Of a folder: what a run, a model, a tokenizer, a folder of shards (with the checksums of all), or a comparison is.
+_INSIDE = ("model/model.safetensors", "model.safetensors", "tokenizer.json", MANIFEST, "results.jsonl")
+# Settings, by the last part of their key, whose text is a path even where it does not look like one.
+_PATHS = (
+    "init", "run", "path", "tokenizer_path", "files", "shards", "train", "test", "store", "dump", "korquad",
+    "ner", "titles", "evaluation", "file", "include", "measured", "against",
+)  # fmt: skip
 
 
 def input_files(config: Mapping[str, Any], data: DataConfig) -> dict[str, str]:
@@ -34,13 +42,17 @@ def changed_files(before: Mapping[str, str], config: Mapping[str, Any], data: Da
     return [name for name in now if now[name] != before[name]] + [name for name in meant if name not in before]
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: Any, key: str = "") -> Iterator[str]:
+    """All texts of a configuration; those that are paths look like some."""
     if isinstance(value, str):
-        yield value
+        yield _as_path(value.removeprefix(_HUGGING_FACE)) if key in _PATHS else value
         yield from (_as_path(name) for name in annotator_files(value))
-    elif isinstance(value, Mapping | list):
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _strings(inner)
+    elif isinstance(value, Mapping):
+        for inner_key, inner in value.items():
+            yield from _strings(inner, str(inner_key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner, key)
 
 
 def _as_path(name: str) -> str:

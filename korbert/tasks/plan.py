@@ -15,7 +15,7 @@ from rich.table import Table
 from korbert.config import PlanConfig
 from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError, DataError
-from korbert.files import read_json
+from korbert.files import RECORD, read_json
 from korbert.model import ModelConfig, PretrainingModel
 from korbert.study.planning import Assumed, Measured, Plan, nearest, shape_of
 from korbert.tasks.runs import as_dict, finish_run, start_run
@@ -39,7 +39,7 @@ def plan_run(config: PlanConfig) -> dict[str, Any]:
     plan = make_plan(config, sizes)
     like = nearest(plan, measured) if measured else None
     basis, assumptions = planned_from(config, like)
-    folder = start_run(config)
+    folder = start_run(config, again="plan_run")
     results: dict[str, Any] = {**corpus_figures(config), **run_figures(config, plan, basis)}
     if isinstance(basis, Assumed):
         results = {"speed": _ASSUMED, **results}
@@ -88,7 +88,7 @@ def _reading(run: Path) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         problem = f"not what a pretraining of this version says ({error!r})"
-        raise DataError(run / "record.json", "content", problem) from error
+        raise DataError(run / RECORD, "content", problem) from error
 
 
 def _measured(name: str, record: dict[str, Any]) -> Measured:
@@ -106,7 +106,7 @@ def _measured(name: str, record: dict[str, Any]) -> Measured:
 
 
 def _pretraining(run: Path) -> dict[str, Any]:
-    path = run / "record.json"
+    path = run / RECORD
     record = read_json(path)
     if record.get("task") != "pretrain":
         raise DataError(path, "task", f"is {record.get('task')!r}, wanted a pretraining")

@@ -18,8 +18,8 @@ from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, read_
 from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import NoEntities, make_annotator
-from korbert.errors import ConfigError
-from korbert.files import read_json, write_text_atomically
+from korbert.errors import ConfigError, DataError
+from korbert.files import CONFIG, RECORD, read_json, write_text_atomically
 from korbert.metrics import score_per_question, score_predictions
 from korbert.study.error_report import as_html, as_markdown
 from korbert.study.errors import breakdown, cases, kinds
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 def compare_predictions(config: ComparePredictionsConfig) -> dict[str, Any]:
     """Show and return EM and F1 of two prediction files, their differences with 95 % intervals, and p-values.
 
-    Remarks on what does not fit together go to standard error. Raises ConfigError where the two have no question of the
-    data set in common.
+    Of a single article neither is known. Remarks on what does not fit together go to standard error. Raises ConfigError
+    where the two have no question of the data set in common.
     """
     dataset, predictions = _data(config)
     gold = dataset.gold()
@@ -50,12 +50,14 @@ def compare_predictions(config: ComparePredictionsConfig) -> dict[str, Any]:
     table = Table("", "a (%)", "b (%)", "b - a", "95 % interval", "p", title=f"{len(gold):,} questions")
     for measure in _MEASURES:
         a, b = ([100 * getattr(score, measure) for score in scores[name]] for name in "ab")
-        difference = paired_difference(a, b, articles)
         means = {"a": sum(a) / len(a), "b": sum(b) / len(b)}
-        results[measure] = {**means, **asdict(difference)}
+        chance = paired_difference(a, b, articles)
+        said = {"low": None, "high": None, "p": None} if chance is None else asdict(chance)
+        results[measure] = {**means, "difference": means["b"] - means["a"], **said}
         table.add_row(
-            measure.replace("_", " "), f"{means['a']:.2f}", f"{means['b']:.2f}", f"{difference.difference:+.2f}",
-            f"{difference.low:+.2f} to {difference.high:+.2f}", f"{difference.p:.4f}",
+            measure.replace("_", " "), f"{means['a']:.2f}", f"{means['b']:.2f}", f"{means['b'] - means['a']:+.2f}",
+            *(("one article: unknown", "unknown") if chance is None
+              else (f"{chance.low:+.2f} to {chance.high:+.2f}", f"{chance.p:.4f}")),
         )  # fmt: skip
     right = Counter(
         (int(a.exact_match), int(b.exact_match)) for a, b in zip(scores["a"], scores["b"], strict=True)
@@ -100,7 +102,7 @@ def report_errors(config: ErrorsConfig) -> dict[str, Any]:
         "official": {
             measure: {
                 "mean": getattr(official, measure),
-                "interval": [100 * x for x in bootstrap_interval([getattr(c.score, measure) for c in found], articles)],
+                "interval": bootstrap_interval([100 * getattr(c.score, measure) for c in found], articles),
             }
             for measure in _MEASURES
         },
@@ -119,9 +121,22 @@ def report_errors(config: ErrorsConfig) -> dict[str, Any]:
 def _protocol(config: ErrorsConfig) -> str:
     """What the scores were measured on, to be said beside them."""
     if config.run is not None:
-        return str(read_json(Path(config.run) / "record.json")["results"]["protocol"])
+        return str(read_json(_answering(Path(config.run)) / RECORD)["results"]["protocol"])
     name = f"scored on {Path(str(config.dataset)).name}"
     return name if config.fold is None else f"{name}, fold {config.fold} of korquad-dev-5fold"
+
+
+def _answering(run: Path) -> Path:
+    """The folder of the run that has answered questions: of a pipeline's job, that of its fine-tuning.
+
+    Raises DataError for a run that is not finished, or has answered none.
+    """
+    record = read_json(run / RECORD)
+    if record.get("task") == "pipeline":
+        return _answering(run / record["stages"][-1])
+    if record.get("task") not in ("finetune_korquad", "predict_korquad"):
+        raise DataError(run / RECORD, "task", f"is {record.get('task')!r}: it has answered no questions")
+    return run
 
 
 def _of_files(config: ErrorsConfig) -> tuple[KorquadDataset, dict[str, str], None]:
@@ -138,8 +153,8 @@ def _of_run(config: ErrorsConfig) -> tuple[KorquadDataset, dict[str, str], dict[
     for key in ("predictions", "dataset", "fold"):
         if getattr(config, key) is not None:
             raise ConfigError(f"{key} is decided by run={config.run}: give one of the two")
-    folder = Path(str(config.run))
-    used = read_json(folder / "config.json")
+    folder = _answering(Path(str(config.run)))
+    used = read_json(folder / CONFIG)
     path = used["task"]["test"]
     if "{root}" in path:
         if not config.root:

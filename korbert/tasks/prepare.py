@@ -316,7 +316,12 @@ def progress_bar(**options: Any) -> Any:
 
 
 def train_tokenizer_folder(config: TrainTokenizerConfig) -> Path:
-    """Train a tokenizer into the cache and, where `output` is set, save it there as well."""
+    """Train a tokenizer into the cache and, where `output` is set, save it there as well.
+
+    Raises ConfigError where that would be over a tokenizer of another program.
+    """
+    if config.output is not None:
+        _refuse_foreign(Path(config.output))
     folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
     tokenizer = load_tokenizer(folder)
     if config.output is not None:
@@ -324,3 +329,15 @@ def train_tokenizer_folder(config: TrainTokenizerConfig) -> Path:
         tokenizer.save(folder)
     log.info("%s: %d entries, fingerprint %s", folder, len(tokenizer), tokenizer.fingerprint)
     return folder
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """What another program has under the names of a tokenizer's files is not written over."""
+    described = folder / "tokenizer.json"
+    if described.is_file() and "fingerprint" in read_json(described):
+        return
+    for path in (described, folder / "vocab.txt"):
+        if path.exists():
+            raise ConfigError(
+                f"output={folder}: {path} is not korbert's, and would be written over; choose another folder"
+            )

@@ -15,14 +15,13 @@ from omegaconf.errors import OmegaConfBaseException
 from korbert.config import PublishConfig, ReportConfig
 from korbert.data.korquad import read_predictions
 from korbert.errors import ConfigError, DataError, KorbertError
-from korbert.files import plain_name, read_json, read_text, write_text_atomically
+from korbert.files import METRICS, RECORD, SESSIONS, plain_name, read_json, read_text, write_text_atomically
 from korbert.lines import json_line
 from korbert.study.answers import PREDICTIONS, QuestionScores, question_file, scored_dataset
 from korbert.study.collection import QUESTION_SCORES, read_records
 from korbert.study.page import check_marks, curve, draw, render, replace_records, replace_reports, report_settings
 from korbert.tasks.report import report_part
 
-_RECORD = "record.json"
 log = logging.getLogger(__name__)
 
 
@@ -32,13 +31,18 @@ def publish_results(config: PublishConfig) -> None:
     A folder of runs, such as a sweep's, stands for all finished ones in it; a run of several stages for those, the last
     under its own name. Files that a run made for its readers are copied beside the page. Of answers the page keeps the
     scores of each question, so that a report of it can draw questions, too; where the question file is not at hand it
-    says so.
+    says so. Raises ConfigError for two runs of one name.
     """
     folder = Path(config.folder)
     page, store = folder / f"{config.page}.md", folder / f"{config.page}.jsonl"
     records = read_records(store) if store.exists() else {}
+    taken: dict[str, Path] = {}
     for place in config.runs:
         for name, run in _runs(Path(place)):
+            if taken.setdefault(name, run.resolve()) != run.resolve():
+                raise ConfigError(
+                    f"runs: {taken[name]} and {run.resolve()} would both be {name!r} on the page; rename a folder"
+                )
             records[name] = {"name": name, **_record(run, config.root)}
             for own in records[name].get("files", []):
                 write_text_atomically(page.parent / own, read_text(_own_file(run, own)))
@@ -82,40 +86,40 @@ def _report_part(
 
 def _runs(place: Path) -> Iterator[tuple[str, Path]]:
     """Names and folders of the finished runs of a place."""
-    path = place / _RECORD
+    path = place / RECORD
     if not path.exists():
-        jobs = sorted(found.parent for found in place.glob(f"*/{_RECORD}"))
+        jobs = sorted(found.parent for found in place.glob(f"*/{RECORD}"))
         if not jobs:
             raise DataError(path, "file", "not found: only a finished run can be published")
         for job in jobs:
             yield from _runs(job)
-        for begun in sorted(place.glob("*/sessions.jsonl")):
+        for begun in sorted(place.glob(f"*/{SESSIONS}")):
             if begun.parent not in jobs:
                 log.warning("%s: begun and not finished, so not published", begun.parent)
         return
     stages = read_json(path).get("stages") or ["."]
     for stage in stages:
-        own = not Path(stage).is_absolute() and (place / stage / _RECORD).exists()
+        own = not Path(stage).is_absolute() and (place / stage / RECORD).exists()
         folder = place / stage if own else Path(stage)
-        if not (folder / _RECORD).exists():
+        if not (folder / RECORD).exists():
             raise DataError(path, "stages", f"{stage} has no record here: start this where the run was started")
         yield place.name if own else folder.name, folder
 
 
 def _own_file(run: Path, name: object) -> Path:
     """A file of the run's own folder, for a name in its record: no other file of this machine is published."""
-    path = run / plain_name(run / _RECORD, "files", name)
+    path = run / plain_name(run / RECORD, "files", name)
     if not path.resolve().is_relative_to(run.resolve()):
         raise DataError(path, "file", f"is a link to {path.resolve()}, outside of the run's folder")
     return path
 
 
 def _record(run: Path, root: str | None) -> dict[str, Any]:
-    path = run / _RECORD
+    path = run / RECORD
     record = read_json(path)
     if record["commit"].endswith("+changes") or record["commit"] == "unknown":
         raise DataError(path, "commit", f"is {record['commit']!r}: publish runs of committed code only")
-    path = run / "metrics.jsonl"
+    path = run / METRICS
     metrics = [json.loads(line) for line in read_text(path).splitlines()] if path.exists() else []
     return {**record, "curve": curve(metrics), **_question_scores(run, record, root)}
 

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from korbert.config import RunsConfig
+from korbert.config import RunsConfig, as_override
 from korbert.errors import ConfigError, KorbertError
 from korbert.study.query import Row, as_row, check_keys, parse, value
 from korbert.study.records import RecordStore, StoredRun, scan
@@ -31,17 +31,12 @@ def as_overrides(words: Sequence[str]) -> list[str]:
         if number == 0 and word in _ACTIONS:
             made.append(f"action={word}")
         elif sign and key in keys:
-            made.append(f"{key}={_quoted(rest)}" if key in ("where", "output", "records") else word)
-        elif word.startswith("-") or sign or key in ("help",):
+            made.append(as_override(key, rest) if key in ("where", "output", "records") else word)
+        elif word.startswith("-") or (sign and not Path(word).exists()) or key in ("help",):
             made.append(word)
         else:
-            runs.append(_quoted(word))
-    return [*made, f"runs=[{','.join(runs)}]"] if runs else made
-
-
-def _quoted(text: str) -> str:
-    """In quotes, so that Hydra takes it as it is."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+            runs.append(word)
+    return [*made, as_override("runs", runs)] if runs else made
 
 
 def look_at_runs(config: RunsConfig) -> None:

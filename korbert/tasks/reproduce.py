@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from korbert.config import ReproduceConfig, as_overrides, compose_config
+from korbert.config import ReproduceConfig, as_override, as_overrides, compose_config
 from korbert.errors import ConfigError, KorbertError
-from korbert.files import read_json, write_json_atomically, write_text_atomically
+from korbert.files import write_json_atomically, write_text_atomically
 from korbert.study.page import table
 from korbert.tasks.finetune import finetune_korquad
 
@@ -35,28 +35,36 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
     folder = Path(config.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     failures: dict[str, str] = {}
-    for recipe in config.recipes:
+    found: dict[str, list[dict[str, Any]]] = {recipe: [] for recipe in config.recipes}
+    for recipe in found:
         for seed in config.seeds:
             run = folder / f"{recipe}-seed{seed}"
-            if (run / "record.json").exists():
-                continue
             shared = [*as_overrides("data", config.data), *as_overrides("runtime", config.runtime)]
-            chosen = [f"experiment={recipe}", *config.overrides, *shared, f"seed={seed}", f"run_dir={run}"]
+            chosen = [
+                f"experiment={recipe}",
+                *config.overrides,
+                *shared,
+                f"seed={seed}",
+                as_override("run_dir", str(run)),
+            ]
             try:
-                finetune_korquad(compose_config("finetune_korquad", chosen))
+                record = finetune_korquad(compose_config("finetune_korquad", chosen))  # one that is finished is read
+                found[recipe].append(record["results"])
             except KorbertError as error:
                 failures[f"{recipe}, seed {seed}"] = str(error)
                 log.warning("%s, seed %d: %s", recipe, seed, error)
-            _write(folder, config, failures)
-    rows = _write(folder, config, failures)
+            _write(folder, config, found, failures)
+    rows = _write(folder, config, found, failures)
     if not any(row["seeds"] for row in rows):
         raise KorbertError("; ".join(f"{name}: {why}" for name, why in failures.items()))
     return rows
 
 
-def _write(folder: Path, config: ReproduceConfig, failures: dict[str, str]) -> list[dict[str, Any]]:
+def _write(
+    folder: Path, config: ReproduceConfig, found: dict[str, list[dict[str, Any]]], failures: dict[str, str]
+) -> list[dict[str, Any]]:
     """Show and write what there is so far."""
-    rows = [_row(folder, recipe, config) for recipe in config.recipes]
+    rows = [_row(recipe, config.published[recipe], results) for recipe, results in found.items()]
     cells = [_cells(row) for row in rows]
     shown = Table(*_COLUMNS)
     for line in cells:
@@ -73,12 +81,10 @@ def _write(folder: Path, config: ReproduceConfig, failures: dict[str, str]) -> l
     return rows
 
 
-def _row(folder: Path, recipe: str, config: ReproduceConfig) -> dict[str, Any]:
-    runs = [folder / f"{recipe}-seed{seed}" / "record.json" for seed in config.seeds]
-    results = [read_json(path)["results"] for path in runs if path.exists()]
+def _row(recipe: str, published: Any, results: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "recipe": recipe,
-        "published": config.published[recipe],
+        "published": published,
         "exact_match": [result["exact_match"] for result in results],
         "f1": [result["f1"] for result in results],
         "seeds": len(results),

@@ -15,8 +15,13 @@ from korbert.config import BaseConfig, DataConfig, PretrainConfig, RunConfig, de
 from korbert.data.shardfiles import EOJEOL_UNITS
 from korbert.errors import ConfigError, KorbertError
 from korbert.files import (
+    CONFIG,
+    METRICS,
+    RECORD,
+    SESSIONS,
     append_json,
     appended_json,
+    checksum,
     digest,
     exclusive,
     read_json,
@@ -34,13 +39,12 @@ from korbert.training.settings import CHECKPOINT, differences
 log = logging.getLogger(__name__)
 C = TypeVar("C", bound=RunConfig)
 R = TypeVar("R")
-# A line for each time the run was started: it may have moved to other hardware. A line with its cost where it ended
-# without a record, unless it was killed.
-_SESSIONS = "sessions.jsonl"
+# SESSIONS has a line for each time the run was started: it may have moved to other hardware. A line with its cost where
+# it ended without a record, unless it was killed.
 _meters: dict[Path, Meter] = {}  # of the runs that this process is at work on
 _INPUTS = "inputs.json"  # checksums of the files that the run was begun with
 _WORK = (CHECKPOINT, "kept")  # what a run goes on with, in its folder
-_REFERRED = ("predictions.json", "nbest.json", "metrics.jsonl")  # what a record refers to, where it is there
+_REFERRED = ("predictions.json", "nbest.json", METRICS)  # what a record refers to, where it is there
 
 
 def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any]]:
@@ -68,7 +72,7 @@ def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any
             for place in (folder, folder / "model"):
                 remove_leftovers(place)
             _refuse_other_configuration(folder, asked)
-            write_json_atomically(folder / "config.json", asked)
+            write_json_atomically(folder / CONFIG, asked)
             try:
                 return task(config)
             finally:
@@ -76,7 +80,7 @@ def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any
                     with contextlib.suppress(
                         KorbertError, OSError
                     ):  # where the disk is full, that is what is to be said
-                        append_json(folder / _SESSIONS, {"cost": meter.read()})
+                        append_json(folder / SESSIONS, {"cost": meter.read()})
 
     return run
 
@@ -89,15 +93,15 @@ def by_ranks(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any
 
 def finished(folder: Path, asked: Mapping[str, Any], data: DataConfig) -> dict[str, Any] | None:
     """The record of a finished run, None for one that is not. Raises ConfigError where it is not what was asked for."""
-    if not (folder / "record.json").exists():
+    if not (folder / RECORD).exists():
         return None
-    changed = differences(decisive(read_json(folder / "config.json")), decisive(asked))
+    changed = differences(decisive(read_json(folder / CONFIG)), decisive(asked))
     if changed:
         raise ConfigError(
             f"run_dir={folder}: this run is finished, with another configuration; choose another folder: "
             + "; ".join(changed)
         )
-    record = read_json(folder / "record.json")
+    record = read_json(folder / RECORD)
     if changed_inputs := changed_files(record.get("inputs", {}), asked, data):
         raise ConfigError(
             f"run_dir={folder}: this run is finished, but since then what it was made from has changed; choose another "
@@ -107,27 +111,33 @@ def finished(folder: Path, asked: Mapping[str, Any], data: DataConfig) -> dict[s
 
 
 def _refuse_other_configuration(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Before the configuration is written over that of a training which only its own can go on with."""
-    path = folder / "config.json"
-    if not path.exists() or not (folder / CHECKPOINT).exists():
+    """Before the configuration is written over that of a training which only its own can go on with, or of no run."""
+    path = folder / CONFIG
+    if not path.exists():
         return
-    if changed := differences(decisive(read_json(path)), decisive(asked)):
+    before = read_json(path)
+    if "run_dir" not in before:
+        raise ConfigError(f"run_dir={folder}: {path} is not a run's, and would be written over; choose another folder")
+    if (folder / CHECKPOINT).exists() and (changed := differences(decisive(before), decisive(asked))):
         raise ConfigError(
             f"run_dir={folder}: this training was begun with another configuration and cannot go on with this one; "
             "choose another folder: " + "; ".join(changed)
         )
 
 
-def start_run(config: RunConfig) -> Path:
+def start_run(config: RunConfig, again: str | None = None) -> Path:
     """Note that the run is started, after what can be checked beforehand, and return its folder.
 
-    Raises ConfigError where it was begun before, and a file that it is made from has changed since: half of its work
-    would be of the one, half of the other.
+    again: a task that is done anew over its own record; other records are left alone. Raises ConfigError where there is
+    one; and where the run was begun before, and a file that it is made from has changed since: half of its work would
+    be of the one, half of the other.
     """
     folder = Path(config.run_dir)
+    if (folder / RECORD).exists() and (task := read_json(folder / RECORD).get("task")) != again:
+        raise ConfigError(f"run_dir={folder}: a run is finished there, of the task {task!r}; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     _note_inputs(folder, config)
-    append_json(folder / _SESSIONS, make_stamp())
+    append_json(folder / SESSIONS, make_stamp())
     _meters[folder] = Meter(alone=not _meters)
     log.info("run folder: %s", folder)
     return folder
@@ -177,6 +187,7 @@ def finish_run(
     files: are published beside the run's page. more: what else the record says, by name.
     """
     meter = _meters.pop(folder)
+    weights = folder / "model" / "model.safetensors"  # by which what is made from them knows its origin
     sessions = _sessions(folder)
     sessions[-1]["cost"] = meter.read()
     record = {
@@ -184,11 +195,12 @@ def finish_run(
         "cost": add_costs([session["cost"] for session in sessions if "cost" in session]),
         "sessions": sessions,
         "inputs": read_json(folder / _INPUTS),
+        **({"weights": checksum(weights)} if weights.is_file() else {}),
         "refers_to": [name for name in _REFERRED if (folder / name).exists()],
         **({"files": list(files)} if files else {}),
         **more,
     }
-    write_json_atomically(folder / "record.json", record)
+    write_json_atomically(folder / RECORD, record)
     keep_record(config.data.records, folder, record)
     return record
 
@@ -211,7 +223,7 @@ def described(tokenizer: Tokenizer) -> dict[str, Any]:
 def _sessions(folder: Path) -> list[dict[str, Any]]:
     """When, and where, the run was started, each with its cost where that is known."""
     sessions: list[dict[str, Any]] = []
-    for entry in appended_json(folder / _SESSIONS):
+    for entry in appended_json(folder / SESSIONS):
         if "date" in entry:
             sessions.append(entry)
         elif sessions:

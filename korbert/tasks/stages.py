@@ -12,6 +12,7 @@ from korbert.data.shardfiles import MANIFEST
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError
 from korbert.files import checksum, digest
+from korbert.tasks.inputs import input_files
 from korbert.tasks.prepare import corpus_files, corpus_identity
 from korbert.tasks.runs import fixed_pretraining
 from korbert.tokenizers import Tokenizer
@@ -38,6 +39,8 @@ def shared_folder(config: PretrainConfig, tokenizer: Tokenizer, root: Path) -> P
     That is the configuration, and the contents of what it names: tokenizer, text, annotator.
     """
     fixed = fixed_pretraining(config, tokenizer=tokenizer.fingerprint)
+    if config.init is not None:
+        fixed["init"] = list(input_files({"init": config.init}, config.data).values()) or config.init
     if config.corpus.shards is not None:
         manifest = Path(config.corpus.shards) / MANIFEST  # it has the checksum of every file
         if not manifest.is_file():

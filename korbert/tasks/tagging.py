@@ -17,7 +17,7 @@ from korbert.data.ner import read_ner_documents, split_documents
 from korbert.data.tagging import TaggedWindow, TagMaker, bio_tags, mapped
 from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import ConfigError
-from korbert.files import plain_name, write_text_atomically
+from korbert.files import METRICS, SESSIONS, plain_name, write_text_atomically
 from korbert.lines import json_line
 from korbert.metrics import as_row, score_entities
 from korbert.model import TaggerModel
@@ -102,6 +102,8 @@ def _corpora(config: TaggerConfig) -> Sides:
     sides = {}
     for name, corpus in config.task.corpora.items():
         plain_name(Path("task"), "corpora", name)  # of the file of what is found in it
+        if f"{name}.jsonl" in (SESSIONS, METRICS):
+            raise ConfigError(f"task.corpora.{name}: a run has a file {name}.jsonl of its own; choose another name")
         path = Path(expand_root(corpus.file, config.data))
         documents = read_ner_documents(path)
         unknown = corpus.types.keys() - {entity.label for _, text in documents for entity in text.entities}

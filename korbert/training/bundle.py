@@ -18,7 +18,7 @@ from korbert.data.windows import WindowConfig
 from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import EntityAnnotator
 from korbert.errors import DataError
-from korbert.files import check_seal, read_json, write_sealed_json
+from korbert.files import CONFIG, RECORD, check_seal, read_json, write_sealed_json
 from korbert.model import EncoderModel, ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel, TaggerModel
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.settings import CHECKPOINT
@@ -85,11 +85,17 @@ def write_description(folder: Path, description: Description, tokenizer_folder: 
 def load_bundle(run: Path | str, kind: str | tuple[str, ...] = _KINDS) -> Bundle:
     """Load the model of a run folder (or a model folder itself), if it is of that kind or of one of them.
 
-    Raises DataError where something is missing or damaged, where the model was made with another tokenizer than the
-    one in the folder, or is of another kind.
+    Raises DataError where the run is not finished, something is missing or damaged, where the model was made with
+    another tokenizer than the one in the folder, or is of another kind.
     """
     folder = Path(run)
-    folder = folder / "model" if (folder / "model" / "model.json").exists() else folder
+    if (folder / "model" / "model.json").exists():
+        if (folder / CONFIG).is_file() and not (folder / RECORD).is_file():
+            raise DataError(
+                folder, "run", "not finished: give the command of its training again, which goes on where it was; its "
+                f"weights as they are now are those of {folder / 'model'}",
+            )  # fmt: skip
+        folder = folder / "model"
     path = folder / "model.json"
     raw = read_json(path)
     if raw.get("format") != FORMAT or raw.get("kind") not in _KINDS:

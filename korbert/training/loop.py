@@ -28,7 +28,7 @@ from korbert.training.optimizer import make_optimizers, schedule
 from korbert.training.progress import Progress
 from korbert.training.runtime import Runtime
 from korbert.training.settings import CHECKPOINT, TrainConfig
-from korbert.training.state import load_checkpoint, refuse_changes, save_checkpoint, save_tensors
+from korbert.training.state import load_checkpoint, refuse_changes, said_beside, save_checkpoint, save_tensors
 from korbert.training.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,10 @@ class Trainer(Generic[E]):
         """Where the last state lies."""
         return self.folder / CHECKPOINT
 
+    @property
+    def _weights(self) -> Path:
+        return self.folder / "model" / "model.safetensors"
+
     def run(self) -> dict[str, float]:
         """Train to the end, from the checkpoint where there is one, and return the evaluation of the kept weights."""
         if any(self.ranks.exchange(self.checkpoint.exists())):
@@ -133,9 +137,11 @@ class Trainer(Generic[E]):
 
     def _write_due(self, stop: StopSignal) -> None:
         """Write the evaluation, if one is due, and the checkpoint; one that is stopped is done when the run goes on."""
-        if self._is_evaluation_due:
-            self._evaluate(stop)
-        if self.progress.finished or stop.requested or _due(self.progress.step, self.config.checkpoint_every):
+        has_kept = self._is_evaluation_due and self._evaluate(stop)
+        # What was chosen as the best is known together with its weights: the next evaluation could be another one.
+        has_chosen = has_kept and self.metric is not None
+        finished, step = self.progress.finished, self.progress.step
+        if finished or stop.requested or has_chosen or _due(step, self.config.checkpoint_every):
             self._save()
         if self._is_evaluation_due:
             raise self._interrupted()
@@ -252,7 +258,8 @@ class Trainer(Generic[E]):
                 time.strftime("%H:%M:%S", time.gmtime(done.seconds_left)),
             )  # fmt: skip
 
-    def _evaluate(self, stop: StopSignal) -> None:
+    def _evaluate(self, stop: StopSignal) -> bool:
+        """Score the model; whether its weights are kept now. One that is stopped stays due."""
         assert self.evaluate is not None
         self._check()
         self._check_weights()
@@ -262,7 +269,7 @@ class Trainer(Generic[E]):
             with torch.inference_mode(), stop.at_once() if self.ranks.size == 1 else contextlib.nullcontext():
                 metrics = self.evaluate()
         except StopAtOnce:
-            return
+            return False
         finally:
             self.model.train()
         self._is_evaluation_due = False
@@ -273,14 +280,27 @@ class Trainer(Generic[E]):
             | {"tokens": done.tokens, "seconds": round(done.seconds, 3)},
         )
         log.info("step %d  validation %s", done.step, "  ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
-        if self.metric is None or self.metric.better(metrics, self.kept):
-            self.kept = {**metrics, "kept_step": done.step}
-            self._keep_weights()
+        if self.metric is not None and not self.metric.better(metrics, self.kept):
+            return False
+        self.kept = {**metrics, "kept_step": done.step}
+        self._keep_weights()
+        return True
 
     def _keep_weights(self) -> None:
         self._check_weights()
-        state = {"step": self.progress.step}
-        save_tensors(self.folder / "model" / "model.safetensors", self.model.state_dict(), state)
+        save_tensors(self._weights, self.model.state_dict(), {"step": self.progress.step})
+
+    def _forget_other_weights(self) -> None:
+        """Choose anew where the weights are not those that the checkpoint has the score of.
+
+        The run was killed between writing the one and the other, or they were copied at two times.
+        """
+        found, wanted = said_beside(self._weights).get("step"), self.kept.get("kept_step")
+        if found != wanted:
+            log.warning("%s is of step %s, the best that the checkpoint has of step %s: the best is chosen anew",
+                        self._weights, found, wanted)  # fmt: skip
+            self.kept = {}
+            self._is_evaluation_due = self._is_evaluation_due or self.progress.finished
 
     def _save(self, begun: Mapping[str, Any] | None = None) -> None:
         """Write the checkpoint; `begun` describes a step of which some batches are done, whose gradients go with it."""
@@ -310,6 +330,8 @@ class Trainer(Generic[E]):
             for parameter in self.model.parameters():
                 parameter.grad = None
             return
+        if self.metric is not None and self.kept:
+            self._forget_other_weights()
         self.tracker.resume(self.progress.step)
         log.info("resumed at step %s from %s", self.progress.describe(), self.checkpoint)
 

@@ -57,12 +57,18 @@ def check_same_run(path: Path, fixed_config: Mapping[str, Any]) -> None:
 
     Reads no tensor, so that a run can ask before it writes anything; whether the file is whole is seen when it goes on.
     """
-    made_with = None
-    unreadable = (SafetensorError, ValueError, TypeError, OSError, KeyError)
-    with contextlib.suppress(*unreadable), safe_open(path, framework="pt") as file:
-        made_with = json.loads((file.metadata() or {})["state"])["config"]
+    made_with = said_beside(path).get("config")
     if isinstance(made_with, dict):
         refuse_changes(path, made_with, fixed_config)
+
+
+def said_beside(path: Path) -> dict[str, Any]:
+    """The `state` that a file of tensors has beside them, unchecked; {} where it has none or cannot be read."""
+    unreadable = (SafetensorError, ValueError, TypeError, OSError, KeyError)
+    with contextlib.suppress(*unreadable), safe_open(path, framework="pt") as file:
+        state = json.loads((file.metadata() or {})["state"])
+        return state if isinstance(state, dict) else {}
+    return {}
 
 
 def refuse_changes(path: Path, made_with: Mapping[str, Any], fixed_config: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from korbert.errors import ConfigError, KorbertError
-from korbert.files import append_json, appended_json, read_text, write_text_atomically
+from korbert.files import METRICS, append_json, appended_json, read_text, write_text_atomically
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, config: TrackerConfig, run_config: Mapping[str, Any]) -> None:
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / METRICS
         self.kind = config.kind
         self._mirror: _Mirror | None = None
         if self.kind in _MIRRORS:
