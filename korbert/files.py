@@ -146,17 +146,23 @@ def _sync_folder(folder: Path) -> None:
 
 
 def under(folder: Path, name: str) -> list[Path]:
-    """Files of that name, or pattern, in a folder and all below it, in order; links to folders are followed, once."""
-    found, seen = [], set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = Path(place).resolve()
-        if real in seen:  # a link that leads back up
-            folders.clear()
-            continue
-        seen.add(real)
-        links = {inner for inner in folders if Path(place, inner).is_symlink()}
-        folders.sort(key=lambda inner: (inner in links, inner))  # a run goes by its own name
-        found += [Path(place, file) for file in fnmatch.filter(files, name)]
+    """Files of that name, or pattern, in a folder and all below it, in order.
+
+    Links to folders are followed where they lead to what is not below it; so a file goes by its own name, and once.
+    """
+    found: list[Path] = []
+    seen: set[Path] = set()
+    waiting = [folder]
+    while waiting:
+        links = []
+        for place, folders, files in os.walk(waiting.pop(0)):
+            if (real := Path(place).resolve()) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            links += [Path(place, inner) for inner in folders if Path(place, inner).is_symlink()]
+            found += [Path(place, file) for file in fnmatch.filter(files, name)]
+        waiting += sorted(links)
     return sorted(found)
 
 

@@ -90,6 +90,8 @@ _INVISIBLE = (
 )
 
 
+NORMALISATION = 2  # raise the number when any text becomes another one: what was made from the older one is made again
+
 # Where stable characters are looked for, from one code up to another; nothing stable lies beyond.
 _STABLE_BLOCKS = ((0x21, 0x600), (0x2010, 0x2C00), (0x3001, 0x3131), (0x3190, 0x3400), (0x1F300, 0x1FB00))
 

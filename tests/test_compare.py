@@ -217,7 +217,6 @@ def test_published_and_saved_tokenizers(compare: Compare, tmp_path: Path, cache:
         ("measures=[costs]", "measures: costs unknown, wanted some of cost, ceiling"),
         ("tokenizers=[syllables]", "tokenizer/syllables"),
         ("tokenizers=[syllable@many]", "wanted NAME@SIZE"),
-        ("downstream.seeds=[]", "downstream.seeds: wanted one or more"),
         ("analyser=mekab", "analyser: 'mekab' is unknown"),
         ("korquad=nowhere.json", "nowhere.json"),
         ("ner=nowhere.tsv", "nowhere.tsv"),
@@ -226,6 +225,8 @@ def test_published_and_saved_tokenizers(compare: Compare, tmp_path: Path, cache:
 def test_wrong_settings(compare: Compare, override: str, message: str) -> None:
     with pytest.raises(KorbertError, match=message):
         compare(override)
+    with pytest.raises(KorbertError, match=r"downstream.seeds: wanted one or more, got \[\]"):
+        compare("measures=[cost,downstream]", "downstream.seeds=[]")
 
 
 def test_rows_that_are_none(tmp_path: Path) -> None:

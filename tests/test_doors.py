@@ -22,6 +22,7 @@ from korbert.errors import DataError, KorbertError
 from korbert.files import read_json, write_json_atomically
 from korbert.metrics import score_predictions
 from korbert.study.answers import digest_of
+from korbert.tokenizers import load_tokenizer
 from korbert.training.bundle import load_bundle
 
 TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "runtime.threads=1", "runtime.workers=1")
@@ -218,11 +219,13 @@ def test_a_tokenizer_of_another_program_is_not_written_over(cache: Path, tmp_pat
         (tmp_path / name).write_text('{"version": "1.0"}', "utf-8")
         given = ("tokenizer=syllable", f"data.cache={cache}", f"output={tmp_path}")
         done = run_door("train_tokenizer", *given, ok=False)
-        assert f"{name} is not korbert's, and would be written over" in done.stderr
+        assert f"{name} is there already, is not of a tokenizer of korbert's, and would be" in done.stderr
         assert sorted(path.name for path in tmp_path.iterdir()) == [name]
         (tmp_path / name).unlink()
-    for _ in range(2):
-        run_door("train_tokenizer", *given)
+    run_door("train_tokenizer", *given)
+    (tmp_path / "tokenizer.json").unlink()  # as if it had been killed while it was saved
+    run_door("train_tokenizer", *given)
+    load_tokenizer(tmp_path)
 
 
 @pytest.mark.slow
@@ -447,6 +450,11 @@ def test_a_fine_tuned_model_answers_again(finetuned: Path, tmp_path: Path) -> No
     assert {record["test"], record["fold"]} == {"data/sample/KorQuAD_sample_dev.json", None}  # the run's own
     run_door(call[0], f"run={folded}", f"run_dir={tmp_path / 'own'}", *call[2:])
     assert read_json(tmp_path / "own" / "record.json")["config"]["task"]["fold"] == 2
+    (folded / "model").rename(folded / "moved")  # a folder whose neighbour is not the run's settings
+    write_json_atomically(folded / "config.json", {"task": "x"})
+    done = run_door(call[0], f"run={folded}/moved", f"run_dir={tmp_path / 'leak'}", ok=False)
+    assert "does not say what it was scored on" in done.stderr
+    (folded / "moved").rename(folded / "model")
     (folded / "config.json").unlink()
     done = run_door(call[0], f"run={folded}", f"run_dir={tmp_path / 'unsaid'}", ok=False)
     assert f"task=own: run={folded} does not say what it was scored on: give task=" in done.stderr

@@ -108,17 +108,6 @@ def test_what_is_there_stays_until_all_is_there(repository: Path, prepared: Path
         done = study(repository, "prepare", *given)
         assert done.returncode == 1
         assert message in done.stderr, done.stderr
-    (tmp_path / "out" / "check").mkdir(parents=True, exist_ok=True)
-    call = ("run", *SIZES, *SMALL, f"folder={prepared}", f"output={tmp_path / 'out'}", "arms=[none]")
-    for record, message in (
-        ({}, "record.json: task: wanted a string: this is no record of a run"),
-        ({"task": "pretrain", "results": {}}, "is a run of the task 'pretrain'; choose another folder"),
-    ):
-        write_json_atomically(tmp_path / "out" / "check" / "record.json", record)
-        done = study(repository, *call)
-        assert done.returncode == 1
-        assert message in done.stderr, done.stderr
-        assert "Traceback" not in done.stderr
         assert "Traceback" not in done.stderr
     assert (tmp_path / "x" / "thesis.txt").read_text("utf-8") == "thesis"
     assert sorted(prepared.rglob("*")) == earlier

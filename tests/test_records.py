@@ -192,6 +192,7 @@ def test_runs_behind_links_are_found(store: Path, tmp_path: Path) -> None:
     here.mkdir()
     (here / "linked").symlink_to(elsewhere)
     (elsewhere / "up").symlink_to(elsewhere)
+    (elsewhere / "another").symlink_to(elsewhere / "run1")
     assert [found.name for found in find_records([str(here)])] == ["linked/run1"]
     assert under(elsewhere, "record.json") == [elsewhere / "run1" / "record.json"]
     assert scan(RecordStore(tmp_path / "x.sqlite"), [here]) == (1, [])

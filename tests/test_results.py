@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,18 @@ def test_publish_and_write_again(tmp_path: Path) -> None:
 
 def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
     path = page(tmp_path)
-    runs = [str(run_folder(tmp_path / sweep / "fold0")) for sweep in ("a", "b")]
+    runs = [str(run_folder(tmp_path / sweep / "fold0", commit=40 * digit)) for sweep, digit in (("a", "1"), ("b", "2"))]
     before = path.read_text("utf-8")
     with pytest.raises(ConfigError, match=r"a/fold0 and .*b/fold0 would both be 'fold0' on the page"):
         publish_results(PublishConfig("page", runs, str(tmp_path)))
+    for record, message in (({}, "task: wanted a string"), ({"task": "x", "results": {}}, "commit: is 'unknown'")):
+        write_json_atomically(tmp_path / "none" / "record.json", record)
+        with pytest.raises(DataError, match=message):
+            publish_results(PublishConfig("page", [str(tmp_path / "none")], str(tmp_path)))
     assert path.read_text("utf-8") == before
     assert not (tmp_path / "page.jsonl").exists()
-    publish_results(PublishConfig("page", [runs[0], runs[0]], str(tmp_path)))  # the same one
+    shutil.copytree(runs[0], tmp_path / "copy" / "fold0")
+    publish_results(PublishConfig("page", [runs[0], str(tmp_path / "copy")], str(tmp_path)))  # the same one
 
 
 @pytest.mark.parametrize(("clock", "label"), [("cpu", "training minutes × threads"), ("wall", "training minutes")])

@@ -94,13 +94,22 @@ def test_a_run_is_linked_to_the_one_that_has_its_weights(tmp_path: Path) -> None
         )
     for name, weights in (("first", "of b"), ("second", "of c"), ("third", None)):
         run = finetuned(tmp_path / name, 0.5, init="runs/base")
-        edit(run, inputs={"./runs/base/model/model.safetensors": weights} if weights else {})
-    runs = {run.name: run for run in describe_runs(find_records([str(tmp_path)]), {})}
+        edit(run, inputs={"{root}/base/model/model.safetensors": weights} if weights else {})
+    edit(finetuned(tmp_path / "fourth", 0.5, init="runs/base/model"), inputs={"x/model.safetensors": "of a"})
+    here = pretrained(tmp_path / "elsewhere" / "here", seed=5)  # not on a page, not below what is searched
+    edit(here, weights="of here")
+    away = pretrained(tmp_path / "away", seed=6)
+    edit(away, config={**read_json(away / "record.json")["config"], "run_dir": str(here)}, weights="of away")
+    edit(finetuned(tmp_path / "fifth", 0.5, init=here), inputs={f"{here}/model/model.safetensors": "of here"})
+    places = [str(tmp_path / name) for name in ("a", "b", "away", "first", "second", "third", "fourth", "fifth")]
+    runs = {run.name: run for run in describe_runs(find_records(places), {})}
+    assert [runs[name].pretraining_seed for name in ("fourth", "fifth")] == [3, 5]
+    assert not [*runs["fourth"].warnings, *runs["fifth"].warnings]
     assert (runs["first"].pretraining_seed, list(runs["first"].warnings)) == (4, [])
     assert runs["second"].pretraining_seed is None
     assert "init=runs/base has other weights here; its seed" in runs["second"].warnings[0]
     assert runs["third"].pretraining_seed == 3
-    assert "is the name of 2 runs here, of which a/base is taken" in runs["third"].warnings[0]
+    assert "is the name of 2 runs here, of which base is taken" in runs["third"].warnings[0]
 
 
 def edit(run: Path, **changes: Any) -> None:

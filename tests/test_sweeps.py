@@ -195,6 +195,8 @@ def test_a_run_goes_on_only_with_the_files_that_it_began_with(conf: None, reposi
     with pytest.raises(ConfigError, match=refused % 1):
         task(config)
     (root / "away").rename(questions)
+    noted = read_json(tmp_path / "run" / "inputs.json")
+    write_json_atomically(tmp_path / "run" / "inputs.json", {k: v for k, v in noted.items() if "{root}" in k})
     with pytest.raises(KorbertError, match="stopped"):
         task(config)
     assert [name for name in task(config)["inputs"] if "{root}" in name] == ["{root}/dev-1.json"]
@@ -236,17 +238,22 @@ def test_paths_are_known_without_a_slash_too(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     files = [
         "./my.txt", "base/model/model.safetensors", "plain/model.safetensors", "tok/tokenizer.json",
-        "shards/manifest.json", "bert/model.safetensors",
+        "shards/manifest.json", "bert/model.safetensors", "bert/tokenizer.json", "bert/vocab.txt", "bert/config.json",
+        "base/model/model.json", "kobert/kobert.model", "./gold.tsv", "./vocab.txt",
     ]  # fmt: skip
     for name in files:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(name, "utf-8")
-    config = {
+    Path("base/sessions.jsonl").touch()
+    Path("base/config.json").touch()  # of a run: what was asked for, not what came of it
+    config: dict[str, Any] = {
         "corpus": {"files": ["my.txt"], "shards": "shards"}, "tokenizer": {"path": "tok", "kind": "base"},
         "init": "base", "other": {"run": "plain", "init": "hf:bert"}, "entities": {"annotator": "mecab"},
+        "corpora": {"KLUE": "gold.tsv"}, "tokenizers": ["vocab.txt", "syllable@8000"], "tokenizer_path": "kobert",
     }  # fmt: skip
     found = input_files(config, DataConfig(cache=str(tmp_path / "cache")))
     assert set(found) == set(files)
+    assert set(input_files({"path": "shards", "run_dir": "."}, DataConfig(cache="cache"))) == set()  # its own
     Path("my.txt").write_text("another", "utf-8")
     Path("shards/manifest.json").write_text("another", "utf-8")
     assert changed_files(found, config, DataConfig(cache="cache")) == ["./my.txt", "shards/manifest.json"]

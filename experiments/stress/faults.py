@@ -214,7 +214,7 @@ def faults(config: FaultsConfig) -> dict[str, Any]:
     for key, names, known in (("faults", config.faults, FAULTS), ("targets", config.targets, tuple(COMMANDS))):
         if unknown := [name for name in names if name not in known]:
             raise KorbertError(f"{key}: {', '.join(unknown)}: wanted some of {', '.join(known)}")
-    folder = start_run(config)
+    folder = start_run(config, again="faults")
     nursery = Nursery()
     with slow_server() as port:
         harness = Harness(config, folder, port, nursery)

@@ -90,7 +90,7 @@ def fuzz(config: FuzzConfig) -> dict[str, Any]:
         for name, crash in found.items():
             print(f"{name} {config.only}: {crash or 'holds'}")
         return {}
-    folder = start_run(config)
+    folder = start_run(config, again="fuzz")
     jobs = [
         (name, f"{config.seed}.{process}", config.seconds, config.cases)
         for name in config.targets

@@ -119,7 +119,7 @@ def load(config: LoadConfig) -> dict[str, Any]:
     unknown = [name for name in config.cases if name not in loads.CASES]
     if unknown:
         raise KorbertError(f"cases: {', '.join(unknown)}: wanted some of {', '.join(loads.CASES)}")
-    folder = start_run(config)
+    folder = start_run(config, again="load")
     rows: list[dict[str, Any]] = []
     left_out = [name for name in config.cases if name in loads.REAL and not config.data.root]
     for case in (name for name in config.cases if name not in left_out):

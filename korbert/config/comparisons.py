@@ -82,8 +82,6 @@ class DownstreamConfig:
 
     def __post_init__(self) -> None:
         check_range("downstream.characters", self.characters, 1)
-        if not self.seeds:
-            raise ConfigError("downstream.seeds: wanted one or more, got []")
         for seed in self.seeds:
             check_seed("downstream.seeds", seed)
 
@@ -122,6 +120,8 @@ class CompareConfig(RunConfig):
         for key in ("measures", "processes"):
             if not getattr(self, key):
                 raise ConfigError(f"{key}: wanted one or more, got []")
+        if "downstream" in self.measures and not self.downstream.seeds:
+            raise ConfigError("downstream.seeds: wanted one or more, got []")
         for key in ("vocab_sizes", "lengths", "processes"):
             for number in getattr(self, key):
                 check_range(key, number, 1)

@@ -27,6 +27,10 @@ from korbert.redaction import redacted
 from korbert.study.results import main_score
 from korbert.training.interrupt import Interrupted
 
+# Text that Hydra takes for nothing but text.
+_PLAIN = re.compile(r"(?:[A-Za-z]|\.{0,2}/)[A-Za-z0-9_/.-]*")
+_WORDS = ("null", "true", "false", "nan", "inf")
+
 
 def run_door(task: Callable[[Any], object], config: DictConfig) -> float | None:
     """Run a task with its typed configuration; returns its score for a sweeper, see `korbert.study.results.main_score`.
@@ -110,14 +114,16 @@ def as_overrides(group: str, values: Any) -> list[str]:
 
 
 def as_override(key: str, value: Any) -> str:
-    """`key=value` for text, numbers or a list; what is quoted, a path with commas, say, Hydra takes as it is."""
+    """`key=value` for text, numbers or a list of them; text that could be more to Hydra than text is quoted."""
     return f"{key}={_quoted(value)}"
 
 
 def _quoted(value: Any) -> str:
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
     if isinstance(value, str):
         # Hydra takes a backslash as it is, but before a quotation mark.
-        inside = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value)
+        inside = re.sub(r"(\\*)('|\Z)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value)
         return f"'{inside}'"
     if isinstance(value, list):
         return f"[{','.join(map(_quoted, value))}]"

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from korbert.data.windows import Window
 from korbert.errors import ConfigError, check_range
 from korbert.morphology import PARTICLE_TAGS, Analyser, make_analyser
-from korbert.text import blank_mask
+from korbert.text import blank_mask, trim
 
 FloatArray = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -294,10 +294,7 @@ def _without_josa(found: _Found, contexts: Sequence[str], analyser: Analyser) ->
         starts, is_particle = analysed[context]
         last = bisect.bisect_left(starts, int(ends[index])) - 1
         while last > 0 and is_particle[last] and starts[last] > found.start[index]:
-            end = starts[last]
-            while end and context[end - 1].isspace():
-                end -= 1
-            ends[index] = end
+            ends[index] = trim(context, int(found.start[index]), starts[last])[1]
             last -= 1
     return ends
 

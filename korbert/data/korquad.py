@@ -296,12 +296,10 @@ def fold_split(dataset: KorquadDataset, fold: int) -> tuple[KorquadDataset, Korq
         )
     test = korquad_dev_5fold(dataset)[fold]
     train = sorted(set(range(len(dataset.articles))) - set(test))
-    parts = dataset.subset(train), dataset.subset(test)
-    if not all(map(len, parts)):
-        raise ConfigError(
-            f"fold={fold}: {dataset.path} has no question in {'the fold' if len(parts[0]) else 'the others'}"
-        )
-    return parts
+    held_out = dataset.subset(test)
+    if not len(held_out):
+        raise ConfigError(f"fold={fold}: {dataset.path} has no question in this fold")
+    return dataset.subset(train), held_out
 
 
 def read_predictions(path: Path) -> dict[str, str]:

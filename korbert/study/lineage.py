@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,37 +120,46 @@ class _Known:
         for place in dict.fromkeys(_places(found)):
             self._by_place.setdefault(place, []).append(found)
 
-    def find(self, named: str, weights: str | None) -> tuple[Found | None, str]:
+    def find(self, named: str, weights: Set[str]) -> tuple[Found | None, str]:
         """The record of the run of that name, None where none is known, nor lies there; and what is doubtful of it.
 
-        weights: SHA-256 of those that the later run took, by which it is told from others of its name, on other
-        machines, say.
+        weights: SHA-256 of those that the later run took, where it says so; by them the run is told from others of its
+        name, of other machines, say.
         """
-        fitting: list[Found] = []
-        for place in dict.fromkeys((os.path.normpath(named), str(Path(named).resolve()))):
-            fitting = fitting or self._by_place.get(place, [])
-        if not fitting and (read := read_record(Path(named), named)) is not None:
+
+        def fits(found: Found) -> bool:
+            return not weights or found.record.get("weights", None) in {None, *weights}
+
+        places = (os.path.normpath(named), str(Path(named).resolve()))
+        known = [found for place in dict.fromkeys(places) for found in self._by_place.get(place, [])]
+        fitting = list({id(found): found for found in known if fits(found)}.values())
+        if not fitting and (read := _read(Path(named))) is not None and fits(read):
             self.found.append(read)
             self._add(read)
             fitting = [read]
-        if weights is not None:
-            same = [found for found in fitting if found.record.get("weights") == weights]
-            unsaid = [found for found in fitting if "weights" not in found.record]
-            if fitting and not same and not unsaid:
-                return None, "has other weights here"
-            fitting = same or unsaid
-        if len(fitting) > 1:
-            return fitting[0], f"is the name of {len(fitting)} runs here, of which {fitting[0].name} is taken"
-        return next(iter(fitting), None), ""
+        sure = [found for found in fitting if found.record.get("weights") in weights]
+        if known and not fitting:
+            return None, "has other weights here"
+        if sure or len(fitting) < 2:
+            return next(iter(sure or fitting), None), ""
+        return fitting[0], f"is the name of {len(fitting)} runs here, of which {fitting[0].name} is taken"
+
+
+def _read(named: Path) -> Found | None:
+    """The run that lies at a name, or, where that is of its model, around it."""
+    return read_record(named, str(named)) or (read_record(named.parent, str(named)) if named.name == "model" else None)
 
 
 def _places(found: Found) -> Iterator[str]:
     """Names under which later runs may refer to a run."""
+    folders = []
     if run_dir := found.record.get("config", {}).get("run_dir"):
-        yield os.path.normpath(str(run_dir))
+        folders.append(os.path.normpath(str(run_dir)))
     if found.folder is not None:
-        yield os.path.normpath(found.folder)
-        yield str(found.folder.resolve())
+        folders += [os.path.normpath(found.folder), str(found.folder.resolve())]
+    for folder in folders:
+        yield folder
+        yield os.path.join(folder, "model")  # noqa: PTH118 - a name, which need not be here
 
 
 def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, Any]]) -> Run:
@@ -165,7 +174,7 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
         origin = origin or named
         if named.startswith("hf:"):
             break
-        earlier, doubt = known.find(named, _weights_taken(passed[-1], named))
+        earlier, doubt = known.find(named, _weights_taken(passed[-1]))
         if earlier is None or earlier.record in passed:
             problem = doubt or "has no record here"
             warnings.append(f"{found.name}: {link}={named} {problem}; its seed and settings are not known")
@@ -200,14 +209,11 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
     )
 
 
-def _weights_taken(record: Mapping[str, Any], run: str) -> str | None:
-    """SHA-256 of the weights of `run` that a run began with, where its record says it."""
+def _weights_taken(record: Mapping[str, Any]) -> set[str]:
+    """SHA-256 of all weights that a run was made from, as far as its record says it."""
     inputs = record.get("inputs")
-    if not isinstance(inputs, dict):
-        return None
-    wanted = os.path.normpath(run)
-    taken = {os.path.normpath(path): checksum for path, checksum in inputs.items()}
-    return taken.get(f"{wanted}/model/model.safetensors") or taken.get(f"{wanted}/model.safetensors")
+    named = inputs.items() if isinstance(inputs, dict) else ()
+    return {str(checksum) for path, checksum in named if Path(path).name == "model.safetensors"}
 
 
 def _pretraining_protocol(settings: Mapping[str, Any], task: str) -> str:

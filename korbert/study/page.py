@@ -237,6 +237,8 @@ def _words(key: str) -> str:
 
 
 def _number(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, dict):
         return "; ".join(f"{_words(key)} {_number(part)}" for key, part in value.items())
     if isinstance(value, list) and len(value) > _ROWS:  # all are in the record

@@ -88,8 +88,7 @@ def _settle_questions(config: PredictConfig, bundle: Bundle) -> None:
     Raises ConfigError where the run does not say them, and for folds that a model has seen: one that was
     cross-validated on a file has seen all of it but its own fold.
     """
-    path = bundle.folder.parent / CONFIG  # of the run, also where run= is the folder of its model
-    used = read_json(path).get("task", {}) if path.is_file() else {}
+    used = {} if bundle.run is None else read_json(bundle.run / CONFIG).get("task", {})
     task = config.task
     if task.test == _OWN:
         if "test" not in used:

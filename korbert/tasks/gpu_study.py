@@ -29,7 +29,7 @@ from korbert.data.shards import ShardedCorpus
 from korbert.encoding import EntityMode
 from korbert.entities import make_annotator, write_store
 from korbert.errors import ConfigError, KorbertError
-from korbert.files import plain_name, read_json, write_json_atomically, write_text_atomically
+from korbert.files import RECORD, plain_name, read_json, write_json_atomically, write_text_atomically
 from korbert.model import ModelConfig, PretrainingModel
 from korbert.study.collection import read_record
 from korbert.study.page import table
@@ -153,8 +153,10 @@ def run_study(config: GpuStudyConfig) -> None:
     output.mkdir(parents=True, exist_ok=True)
     took: dict[str, list[float]] = {}
     left = []
+    done = {name for kind, name, _ in jobs(config, prepared) if _is_done(output / name, _TASKS[kind])}
+    write_table(config, output)  # of what is there, whatever follows
     for kind, name, job in jobs(config, prepared):
-        if _is_done(output / name, _TASKS[kind]):
+        if name in done:
             if kind != "check":
                 job()  # which makes no finished run again, and says so where it is not what was asked for
             continue
@@ -198,11 +200,15 @@ def jobs(config: GpuStudyConfig, prepared: dict[str, Any]) -> Iterator[tuple[str
     for seed in config.seeds:
         for fold in config.folds:
             for arm in config.arms:
-                name = f"finetune-{arm}-fold{fold}-seed{seed}"
+                name = _finetuning(arm, fold, seed)
                 yield "finetune", name, functools.partial(_finetune, config, prepared, arm, fold, seed)
             if first:  # the table has a whole row; now the speed
                 yield "benchmark", "benchmark", functools.partial(_benchmark, config, folder, output / "benchmark")
             first = False
+
+
+def _finetuning(arm: str, fold: int, seed: int) -> str:
+    return f"finetune-{arm}-fold{fold}-seed{seed}"
 
 
 def _compose(name: str, config: GpuStudyConfig, *overrides: str) -> Any:
@@ -230,7 +236,7 @@ def _pretrain(config: GpuStudyConfig, prepared: dict[str, Any], arm: str) -> Non
 
 def _finetune(config: GpuStudyConfig, prepared: dict[str, Any], arm: str, fold: int, seed: int) -> None:
     train = [f"{config.folder}/{name}" for name in prepared["train"]]
-    run = Path(config.output) / f"finetune-{arm}-fold{fold}-seed{seed}"
+    run = Path(config.output) / _finetuning(arm, fold, seed)
     finetune_korquad(
         _compose(
             "finetune_korquad", config, *config.finetuning, *_entities(config, prepared, arm), "task=korquad_5fold",
@@ -291,7 +297,7 @@ def check_layouts(config: GpuStudyConfig, folder: Path, output: Path) -> None:
             results[f"{recipe} {name}: loss, relative error"] = float(difference[0].abs() / reference[0])
             results[f"{recipe} {name}: gradient, relative error"] = float(difference[1:].norm() / reference[1:].norm())
     output.mkdir(parents=True, exist_ok=True)
-    write_json_atomically(output / "record.json", {"task": _TASKS["check"], **make_stamp(), "results": results})
+    write_json_atomically(output / RECORD, {"task": _TASKS["check"], **make_stamp(), "results": results})
     for key, error in results.items():
         if "packed" in key and error > 2 * results[key.replace("packed", "padded")] + 1e-4:
             raise KorbertError(f"{key}: {error:.2e}, padded {results[key.replace('packed', 'padded')]:.2e}")
@@ -305,20 +311,21 @@ def write_table(config: GpuStudyConfig, output: Path) -> None:
     """Write `study.md`: scores by arm over what is finished, speed, and the check."""
     scored = []
     for arm in config.arms:
-        records = [read_json(path) for path in sorted(output.glob(f"finetune-{arm}-fold*/record.json"))]
+        names = [_finetuning(arm, fold, seed) for fold in config.folds for seed in config.seeds]
+        records = [read_json(output / name / RECORD) for name in names if (output / name / RECORD).exists()]
         if records:
             spreads = (_spread([record["results"][key] for record in records]) for key in ("exact_match", "f1"))
-            pretrained = read_json(output / f"pretrain-{arm}" / "record.json")["results"]
+            pretrained = read_json(output / f"pretrain-{arm}" / RECORD)["results"]
             scored.append([arm, str(len(records)), *spreads, f"{pretrained['mlm_loss_per_character']:.3f}"])
     lines = [
         "# GPU study", "", f"Protocol: korquad-dev-5fold, folds {config.folds} as far as they are finished.", "",
         *table(["arm", "runs", "EM (%)", "F1 (%)", "held-out masked-LM loss (nats a character)"], scored),
     ]  # fmt: skip
-    if (output / "benchmark" / "record.json").exists():
-        rows = read_json(output / "benchmark" / "record.json")["results"]["steps"]
+    if (output / "benchmark" / RECORD).exists():
+        rows = read_json(output / "benchmark" / RECORD)["results"]["steps"]
         lines += table(rows[0], (map(_cell, row.values()) for row in rows))
-    if (output / "check" / "record.json").exists():
-        results = read_json(output / "check" / "record.json")["results"]
+    if (output / "check" / RECORD).exists():
+        results = read_json(output / "check" / RECORD)["results"]
         lines += table(["packed against padded", ""], ([key, f"{error:.1e}"] for key, error in results.items()))
     lines += (f"failed: {path.stem.removeprefix('failed-')}" for path in sorted(output.glob("failed-*.json")))
     write_text_atomically(output / "study.md", "\n".join(lines).rstrip() + "\n")

@@ -72,8 +72,8 @@ def _to_the_score(config: PipelineConfig) -> dict[str, Any]:
     start_run(config)
     made = pretrained / "record.json"  # where it is, the folder's name says that it is the right one
     first = read_json(made) if made.exists() else pretrain(pretraining)
-    if not isinstance(first.get("results"), dict):
-        raise DataError(made, "results", "wanted those of a finished pretraining")
+    if first.get("task") != "pretrain" or not isinstance(first.get("results"), dict):
+        raise DataError(made, "task, results", "wanted those of a finished pretraining")
     log.info("pretraining: %s", pretrained)
     last = finetune_korquad(finetuning)
     results = {**last["results"], "pretraining": {"run": str(pretrained), **first["results"]}}

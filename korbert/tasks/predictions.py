@@ -19,7 +19,7 @@ from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import NoEntities, make_annotator
 from korbert.errors import ConfigError, DataError
-from korbert.files import CONFIG, RECORD, read_json, write_text_atomically
+from korbert.files import RECORD, read_json, write_text_atomically
 from korbert.metrics import score_per_question, score_predictions
 from korbert.study.error_report import as_html, as_markdown
 from korbert.study.errors import breakdown, cases, kinds
@@ -154,7 +154,7 @@ def _of_run(config: ErrorsConfig) -> tuple[KorquadDataset, dict[str, str], dict[
         if getattr(config, key) is not None:
             raise ConfigError(f"{key} is decided by run={config.run}: give one of the two")
     folder = _answering(Path(str(config.run)))
-    used = read_json(folder / CONFIG)
+    used = read_json(folder / RECORD)["config"]
     path = used["task"]["test"]
     if "{root}" in path:
         if not config.root:
@@ -163,7 +163,7 @@ def _of_run(config: ErrorsConfig) -> tuple[KorquadDataset, dict[str, str], dict[
     dataset = read_korquad(Path(path))
     if used["task"]["fold"] is not None:
         dataset = fold_split(dataset, used["task"]["fold"])[1]
-    bundle = load_bundle(folder, kind="span")
+    bundle = load_bundle(used.get("run") or folder, kind="span")  # the model of predict_korquad is another run's
     # Without entities: how long the text is, not how much is marked in it.
     window = bundle.description.window or WindowConfig()
     maker = WindowMaker(bundle.tokenizer, NoEntities(), EntityInput(EntityMode.NONE), window)

@@ -44,7 +44,7 @@ from korbert.files import (
 )
 from korbert.morphology import ANALYSERS
 from korbert.parallel import own_place
-from korbert.text import Normalizer
+from korbert.text import NORMALISATION, Normalizer
 from korbert.tokenizers import (
     CharacterTokenizer,
     Pretokenizer,
@@ -124,7 +124,7 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
     described["split"] = Pretokenizer(config.split).split  # the analyser that "mecab" is here
     if config.symbols == "bytes":
         described["training"] = 2  # what was trained before cut bytes at the borders of their signs' scripts
-    key = digest([described, corpus_identity(files, Path(data.cache)), corpus.max_documents])
+    key = digest([described, corpus_identity(files, Path(data.cache)), corpus.max_documents, NORMALISATION])
     folder = Path(data.cache) / "tokenizers" / f"{config.kind}-{config.vocab_size}-{key}"
     with _to_make(folder / "tokenizer.json", data) as absent:
         if absent:
@@ -226,7 +226,7 @@ def prepare_shards(
     annotator_name = expand_root(entities.annotator, data)
     annotator = make_annotator(annotator_name, cache=cache)
     contents = corpus_identity(files, Path(data.cache))
-    identity = [contents, corpus.max_documents, tokenizer.fingerprint, annotator.fingerprint]
+    identity = [contents, corpus.max_documents, tokenizer.fingerprint, annotator.fingerprint, NORMALISATION]
     # Older shards, without types or units, still serve where neither is wanted.
     wanted = ["whole"] if not cut and entities.annotator != "none" else []
     wanted += ["typed"] * given.typed + ([f"units:{units_identity(units)}"] if units else [])
@@ -320,24 +320,28 @@ def train_tokenizer_folder(config: TrainTokenizerConfig) -> Path:
 
     Raises ConfigError where that would be over a tokenizer of another program.
     """
-    if config.output is not None:
-        _refuse_foreign(Path(config.output))
     folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
     tokenizer = load_tokenizer(folder)
     if config.output is not None:
+        _refuse_foreign(Path(config.output), folder)
         folder = Path(config.output)
         tokenizer.save(folder)
     log.info("%s: %d entries, fingerprint %s", folder, len(tokenizer), tokenizer.fingerprint)
     return folder
 
 
-def _refuse_foreign(folder: Path) -> None:
-    """What another program has under the names of a tokenizer's files is not written over."""
+def _refuse_foreign(folder: Path, made: Path) -> None:
+    """What another program has under the names of a tokenizer's files is not written over.
+
+    What a killed command has left is the same as what is `made`, or a description that says whose it is.
+    """
     described = folder / "tokenizer.json"
     if described.is_file() and "fingerprint" in read_json(described):
         return
-    for path in (described, folder / "vocab.txt"):
-        if path.exists():
+    for path in sorted(made.iterdir()):
+        there = folder / path.name
+        if there.exists() and (there.is_dir() or there.read_bytes() != path.read_bytes()):
             raise ConfigError(
-                f"output={folder}: {path} is not korbert's, and would be written over; choose another folder"
+                f"output={folder}: {there} is there already, is not of a tokenizer of korbert's, and would be written "
+                "over; choose another folder"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 from collections.abc import Iterator
@@ -12,13 +11,13 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from korbert.config import PublishConfig, ReportConfig
+from korbert.config import PublishConfig, ReportConfig, as_override
 from korbert.data.korquad import read_predictions
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import METRICS, RECORD, SESSIONS, plain_name, read_json, read_text, write_text_atomically
-from korbert.lines import json_line
+from korbert.lines import json_line, parse_json
 from korbert.study.answers import PREDICTIONS, QuestionScores, question_file, scored_dataset
-from korbert.study.collection import QUESTION_SCORES, read_records
+from korbert.study.collection import QUESTION_SCORES, read_record, read_records
 from korbert.study.page import check_marks, curve, draw, render, replace_records, replace_reports, report_settings
 from korbert.tasks.report import report_part
 
@@ -39,9 +38,10 @@ def publish_results(config: PublishConfig) -> None:
     taken: dict[str, Path] = {}
     for place in config.runs:
         for name, run in _runs(Path(place)):
-            if taken.setdefault(name, run.resolve()) != run.resolve():
+            if read_json(taken.setdefault(name, run) / RECORD) != read_json(run / RECORD):
                 raise ConfigError(
-                    f"runs: {taken[name]} and {run.resolve()} would both be {name!r} on the page; rename a folder"
+                    f"runs: {taken[name]} and {run} would both be {name!r} on the page; publish one of them, or rename "
+                    "a folder"
                 )
             records[name] = {"name": name, **_record(run, config.root)}
             for own in records[name].get("files", []):
@@ -80,7 +80,7 @@ def _report_part(
         made, pictures = report_part(report, f"{page.stem}-report{number}")
     except (ConfigError, OmegaConfBaseException) as error:
         raise DataError(page, mark, str(error).splitlines()[0]) from error
-    overrides = " ".join(map(shlex.quote, [f"runs=[{store.as_posix()}]", *settings]))
+    overrides = " ".join(map(shlex.quote, [as_override("runs", [store.as_posix()]), *settings]))
     return f"```\npython experiments/report.py {overrides}\n```\n\n{made}", pictures
 
 
@@ -115,12 +115,14 @@ def _own_file(run: Path, name: object) -> Path:
 
 
 def _record(run: Path, root: str | None) -> dict[str, Any]:
-    path = run / RECORD
-    record = read_json(path)
-    if record["commit"].endswith("+changes") or record["commit"] == "unknown":
-        raise DataError(path, "commit", f"is {record['commit']!r}: publish runs of committed code only")
-    path = run / METRICS
-    metrics = [json.loads(line) for line in read_text(path).splitlines()] if path.exists() else []
+    found = read_record(run, run.name)
+    assert found is not None  # looked for before
+    record, path = dict(found.record), run / METRICS
+    commit = str(record.get("commit", "unknown"))
+    if commit.endswith("+changes") or commit == "unknown":
+        raise DataError(found.path, "commit", f"is {commit!r}: publish runs of committed code only")
+    lines = enumerate(read_text(path).splitlines(), start=1) if path.exists() else ()
+    metrics = [parse_json(path, number, line) for number, line in lines]
     return {**record, "curve": curve(metrics), **_question_scores(run, record, root)}
 
 

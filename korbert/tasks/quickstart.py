@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from korbert.api import Reader, load
-from korbert.config import QuickstartConfig
+from korbert.config import QuickstartConfig, as_override
 from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.errors import KorbertError
 from korbert.files import read_json, write_text_atomically
@@ -36,25 +36,25 @@ def quickstart(config: QuickstartConfig) -> None:
     tokenizer, pretrained = folder / "tokenizer", folder / "pretrain"
     _door(
         "1/6  Train a tokenizer on the sample corpus", "train_tokenizer",
-        "tokenizer.vocab_size=1500", f"output={tokenizer}",
+        "tokenizer.vocab_size=1500", as_override("output", str(tokenizer)),
     )  # fmt: skip
     _door(
         "2/6  Pretrain a tiny entity-aware BERT (masked LM + next sentence)", "pretrain",
-        "model=tiny", f"tokenizer.path={tokenizer}", "train.steps=400", "train.batch_size=32",
-        "train.optimizer.learning_rate=1e-3", f"run_dir={pretrained}",
+        "model=tiny", as_override("tokenizer.path", str(tokenizer)), "train.steps=400", "train.batch_size=32",
+        "train.optimizer.learning_rate=1e-3", as_override("run_dir", str(pretrained)),
     )  # fmt: skip
     for number, (arm, entities) in enumerate(_ARMS.items(), start=3):
         _door(
             f"{number}/6  Fine-tune on the sample questions, {arm}", "finetune_korquad",
-            f"init={pretrained}", entities, "train.epochs=25", "train.optimizer.learning_rate=1e-3",
-            f"run_dir={folder / arm}",
+            as_override("init", str(pretrained)), entities, "train.epochs=25", "train.optimizer.learning_rate=1e-3",
+            as_override("run_dir", str(folder / arm)),
         )  # fmt: skip
     scores = {}
     for arm in _ARMS:
         predictions = folder / arm / "predictions.json"
         line = _door(
             f"5/6  Score the held-out questions with the official metric, {arm}", "evaluate_korquad",
-            f"dataset={_DEV}", f"predictions={predictions}", capture=True,
+            as_override("dataset", str(_DEV)), as_override("predictions", str(predictions)), capture=True,
         )  # fmt: skip
         scores[arm] = json.loads(line)
     print("\n6/6  Answer questions in Python: korbert.load(run).answer(question, context)", flush=True)

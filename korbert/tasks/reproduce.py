@@ -12,7 +12,7 @@ from rich.table import Table
 
 from korbert.config import ReproduceConfig, as_override, as_overrides, compose_config
 from korbert.errors import ConfigError, KorbertError
-from korbert.files import write_json_atomically, write_text_atomically
+from korbert.files import RECORD, write_json_atomically, write_text_atomically
 from korbert.study.page import table
 from korbert.tasks.finetune import finetune_korquad
 
@@ -35,25 +35,25 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
     folder = Path(config.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     failures: dict[str, str] = {}
-    found: dict[str, list[dict[str, Any]]] = {recipe: [] for recipe in config.recipes}
-    for recipe in found:
-        for seed in config.seeds:
-            run = folder / f"{recipe}-seed{seed}"
-            shared = [*as_overrides("data", config.data), *as_overrides("runtime", config.runtime)]
-            chosen = [
-                f"experiment={recipe}",
-                *config.overrides,
-                *shared,
-                f"seed={seed}",
-                as_override("run_dir", str(run)),
-            ]
-            try:
-                record = finetune_korquad(compose_config("finetune_korquad", chosen))  # one that is finished is read
-                found[recipe].append(record["results"])
-            except KorbertError as error:
-                failures[f"{recipe}, seed {seed}"] = str(error)
-                log.warning("%s, seed %d: %s", recipe, seed, error)
-            _write(folder, config, found, failures)
+    runs = {(r, s): folder / f"{r}-seed{s}" for r in config.recipes for s in config.seeds}
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for recipe, seed in sorted(runs, key=lambda name: not (runs[name] / RECORD).exists()):  # what is finished first
+        run = runs[recipe, seed]
+        shared = [*as_overrides("data", config.data), *as_overrides("runtime", config.runtime)]
+        chosen = [
+            f"experiment={recipe}",
+            *config.overrides,
+            *shared,
+            f"seed={seed}",
+            as_override("run_dir", str(run)),
+        ]
+        try:
+            record = finetune_korquad(compose_config("finetune_korquad", chosen))  # one that is finished is read
+            found[recipe, seed] = record["results"]
+        except KorbertError as error:
+            failures[f"{recipe}, seed {seed}"] = str(error)
+            log.warning("%s, seed %d: %s", recipe, seed, error)
+        _write(folder, config, found, failures)
     rows = _write(folder, config, found, failures)
     if not any(row["seeds"] for row in rows):
         raise KorbertError("; ".join(f"{name}: {why}" for name, why in failures.items()))
@@ -61,10 +61,15 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
 
 
 def _write(
-    folder: Path, config: ReproduceConfig, found: dict[str, list[dict[str, Any]]], failures: dict[str, str]
+    folder: Path, config: ReproduceConfig, found: dict[tuple[str, int], dict[str, Any]], failures: dict[str, str]
 ) -> list[dict[str, Any]]:
     """Show and write what there is so far."""
-    rows = [_row(recipe, config.published[recipe], results) for recipe, results in found.items()]
+    rows = [
+        _row(
+            recipe, config.published[recipe], [found[recipe, seed] for seed in config.seeds if (recipe, seed) in found]
+        )
+        for recipe in config.recipes
+    ]
     cells = [_cells(row) for row in rows]
     shown = Table(*_COLUMNS)
     for line in cells:

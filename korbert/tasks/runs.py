@@ -133,7 +133,8 @@ def start_run(config: RunConfig, again: str | None = None) -> Path:
     be of the one, half of the other.
     """
     folder = Path(config.run_dir)
-    if (folder / RECORD).exists() and (task := read_json(folder / RECORD).get("task")) != again:
+    task = read_json(folder / RECORD).get("task") if (folder / RECORD).exists() else again
+    if task != again or ((folder / RECORD).exists() and again is None):
         raise ConfigError(f"run_dir={folder}: a run is finished there, of the task {task!r}; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     _note_inputs(folder, config)
@@ -144,16 +145,16 @@ def start_run(config: RunConfig, again: str | None = None) -> Path:
 
 
 def _note_inputs(folder: Path, config: RunConfig) -> None:
-    path, now = folder / _INPUTS, input_files(as_dict(config), config.data)
+    path, asked = folder / _INPUTS, as_dict(config)
     if path.exists() and any((folder / name).exists() for name in _WORK):
         before = read_json(path)
-        if changed := [name for name in sorted(before | now) if before.get(name) != now.get(name)]:
+        if changed := changed_files(before, asked, config.data, must_exist=True):
             raise ConfigError(
                 f"run_dir={folder}: this run was begun before, and since then what it is made from has changed; choose "
                 "another folder, or remove this one to begin anew: " + ", ".join(changed)
             )
     else:
-        write_json_atomically(path, now)
+        write_json_atomically(path, input_files(asked, config.data))
 
 
 def as_dict(config: RunConfig) -> dict[str, Any]:

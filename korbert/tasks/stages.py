@@ -15,6 +15,7 @@ from korbert.files import checksum, digest
 from korbert.tasks.inputs import input_files
 from korbert.tasks.prepare import corpus_files, corpus_identity
 from korbert.tasks.runs import fixed_pretraining
+from korbert.text import NORMALISATION
 from korbert.tokenizers import Tokenizer
 
 
@@ -38,7 +39,7 @@ def shared_folder(config: PretrainConfig, tokenizer: Tokenizer, root: Path) -> P
 
     That is the configuration, and the contents of what it names: tokenizer, text, annotator.
     """
-    fixed = fixed_pretraining(config, tokenizer=tokenizer.fingerprint)
+    fixed = fixed_pretraining(config, tokenizer=tokenizer.fingerprint, normalisation=str(NORMALISATION))
     if config.init is not None:
         fixed["init"] = list(input_files({"init": config.init}, config.data).values()) or config.init
     if config.corpus.shards is not None:

@@ -83,7 +83,10 @@ class Tokenizer(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change whenever any text could be encoded differently."""
+        """Sixteen hexadecimal digits that change whenever any text could be encoded differently by the same code.
+
+        What is kept of encoded text also goes by `korbert.text.NORMALISATION`.
+        """
         described = json.dumps(self._description(), sort_keys=True, ensure_ascii=False).encode()
         return hashlib.sha256(described + b"\0" + self._payload()).hexdigest()[:16]
 

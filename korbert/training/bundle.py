@@ -18,7 +18,7 @@ from korbert.data.windows import WindowConfig
 from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import EntityAnnotator
 from korbert.errors import DataError
-from korbert.files import CONFIG, RECORD, check_seal, read_json, write_sealed_json
+from korbert.files import CONFIG, RECORD, SESSIONS, check_seal, read_json, write_sealed_json
 from korbert.model import EncoderModel, ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel, TaggerModel
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.settings import CHECKPOINT
@@ -61,6 +61,11 @@ class Bundle:
     tokenizer: Tokenizer
     model: Model
 
+    @property
+    def run(self) -> Path | None:
+        """The folder of the run that has made it; None where it lies elsewhere."""
+        return run_of(self.folder)
+
 
 def begin_model(run: Path, description: Description, tokenizer_folder: Path, fixed_config: Mapping[str, Any]) -> None:
     """Write the description of a run's model, unless a training with another configuration was begun in its folder.
@@ -82,6 +87,14 @@ def write_description(folder: Path, description: Description, tokenizer_folder: 
     write_sealed_json(folder / "model.json", {"format": FORMAT, "tokenizer": tokenizer.fingerprint, **content})
 
 
+def run_of(folder: Path) -> Path | None:
+    """The run's folder of a run, or of its model; None where it is neither."""
+    for run in (folder.resolve(), folder.resolve().parent):
+        if (run / CONFIG).is_file() and "run_dir" in read_json(run / CONFIG) and (run / "model").is_dir():
+            return run
+    return None
+
+
 def load_bundle(run: Path | str, kind: str | tuple[str, ...] = _KINDS) -> Bundle:
     """Load the model of a run folder (or a model folder itself), if it is of that kind or of one of them.
 
@@ -89,13 +102,12 @@ def load_bundle(run: Path | str, kind: str | tuple[str, ...] = _KINDS) -> Bundle
     another tokenizer than the one in the folder, or is of another kind.
     """
     folder = Path(run)
-    if (folder / "model" / "model.json").exists():
-        if (folder / CONFIG).is_file() and not (folder / RECORD).is_file():
-            raise DataError(
-                folder, "run", "not finished: give the command of its training again, which goes on where it was; its "
-                f"weights as they are now are those of {folder / 'model'}",
-            )  # fmt: skip
-        folder = folder / "model"
+    if (folder / SESSIONS).is_file() and not (folder / RECORD).is_file():
+        raise DataError(
+            folder, "run", "not finished: give the command of its training again, which goes on where it was; its "
+            f"weights as they are now, if there are any, are in {folder / 'model'}",
+        )  # fmt: skip
+    folder = folder / "model" if (folder / "model" / "model.json").exists() else folder
     path = folder / "model.json"
     raw = read_json(path)
     if raw.get("format") != FORMAT or raw.get("kind") not in _KINDS:

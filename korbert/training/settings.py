@@ -55,6 +55,8 @@ class OptimizerConfig:
 class TrainConfig:
     """How long, in batches of what size, and what is written when; intervals in optimizer steps, 0 = only at the end.
 
+    Weights that are chosen for being the best so far are written with a checkpoint, whatever its interval.
+
     Give one of steps, epochs, tokens (a number of them, padding not counted) or budget (training time: 90s, 20m, 1.5h;
     evaluation is not counted). The schedule ends where the run ends. clock: what a budget counts, "wall", or "cpu":
     the process's CPU time divided by its threads, which does not run while other programs have the processor.
