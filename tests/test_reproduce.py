@@ -95,7 +95,7 @@ def test_published_beside_obtained(small_model: Path, tmp_path: Path, monkeypatc
     real = door.finetune_korquad
     monkeypatch.setattr(door, "finetune_korquad", lambda config: made.append(config.seed) or real(config))
     rows = reproduce(overrides(small_model, tmp_path, "seeds=[1,2]"))
-    assert made == [1, 2, 1, 2]
+    assert made == [1, 1, 2, 2]  # what is finished comes first, and is read
     starts = [path.read_text("utf-8").count('"date"') for path in sorted(tmp_path.glob("*-seed*/sessions.jsonl"))]
     assert starts == [1, 1, 1, 1]  # seed 1 was finished
     folder = tmp_path / "korquad_klue_bert_base-seed2"
