@@ -31,7 +31,7 @@ class TaggerAnnotator(EntityAnnotator):
     """
 
     def __init__(self, run: Path | str, device: str = "cpu") -> None:
-        _check_finished(Path(run))
+        _check_folder(Path(run))
         self.bundle = load_bundle(run, kind="tagger")
         self.bundle.model.to(device)
         self.device = torch.device(device)
@@ -62,7 +62,7 @@ class TaggerAnnotator(EntityAnnotator):
         return self.bundle.model
 
 
-def _check_finished(run: Path) -> None:
+def _check_folder(run: Path) -> None:
     if not run.is_dir():
         raise DataError(run, "run", "not found: wanted the folder of a run of experiments/train_tagger.py")
 

@@ -90,7 +90,9 @@ _INVISIBLE = (
 )
 
 
-NORMALISATION = 2  # raise the number when any text becomes another one: what was made from the older one is made again
+# Raise the number when any text becomes another one: tokenizers, shards and pretrainings of the older one are then made
+# again. Annotators, units and windows have numbers of their own.
+NORMALISATION = 2
 
 # Where stable characters are looked for, from one code up to another; nothing stable lies beyond.
 _STABLE_BLOCKS = ((0x21, 0x600), (0x2010, 0x2C00), (0x3001, 0x3131), (0x3190, 0x3400), (0x1F300, 0x1FB00))
@@ -130,6 +132,7 @@ _BEYOND_BLANK = 0xE1000  # no blank character has this code or one above
 # what takes the square of their number takes no time then, and no language has as many.
 _MOST_MARKS = 30
 _REMOVE_INVISIBLE = re.compile(f"[{_INVISIBLE}]+")
+_BLANK = re.compile(rf"[\s{_INVISIBLE}]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,11 +404,11 @@ def blank_mask(text: str) -> npt.NDArray[np.bool_]:
 def _blank_codes() -> npt.NDArray[np.bool_]:
     """Of each code up to the last one that can be blank, and of all beyond as one."""
     is_blank = np.zeros(_BEYOND_BLANK + 1, dtype=np.bool_)
-    for run in re.finditer(rf"[\s{_INVISIBLE}]+", "".join(map(chr, range(_BEYOND_BLANK)))):
+    for run in _BLANK.finditer("".join(map(chr, range(_BEYOND_BLANK)))):
         is_blank[run.start() : run.end()] = True
     return is_blank
 
 
 @lru_cache(maxsize=1 << 17)
 def _is_blank(char: str) -> bool:
-    return char.isspace() or _REMOVE_INVISIBLE.fullmatch(char) is not None
+    return _BLANK.fullmatch(char) is not None

@@ -121,7 +121,6 @@ def demo_config(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> DemoC
     dev = sample / "KorQuAD_sample_dev.json"
     for run in (folder / "plain", evil):
         write_json_atomically(run / "config.json", {"run_dir": str(run), "task": {"train": [str(dev)]}})
-        write_json_atomically(run / "record.json", {"task": "finetune_korquad", "results": {}})
     examples = [str(dev), str(sample / "KorQuAD_sample_train.json")]
     return DemoConfig(
         runs=[str(folder / "plain"), str(evil)],

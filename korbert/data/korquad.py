@@ -76,6 +76,10 @@ class KorquadDataset:
     def __len__(self) -> int:
         return sum(article.num_questions for article in self.articles)
 
+    def article_numbers(self) -> list[int]:
+        """The article of each question, by its place: questions of one article are alike, and drawn together."""
+        return [number for number, article in enumerate(self.articles) for _ in range(article.num_questions)]
+
     def questions(self) -> Iterator[tuple[Article, Paragraph, Question]]:
         """All questions in file order, with where they belong."""
         for article in self.articles:

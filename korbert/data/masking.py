@@ -89,9 +89,8 @@ def mask_tokens(
         fate = rng.random(budget)
     else:
         is_marker = marker_mask(token_ids, special)
-        cut = np.cumsum(is_special & ~is_marker, dtype=np.int64)[
-            candidates
-        ]  # what is not parted by a special token has one number
+        # What is not parted by a special token has one number.
+        cut = np.cumsum(is_special & ~is_marker, dtype=np.int64)[candidates]
         if config.unit == "span":
             places, unit = _spans(cut, budget, rng, config)
         else:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from korbert.errors import DataError
-from korbert.files import RECORD, SESSIONS, read_json, read_text, under
+from korbert.files import METRICS, RECORD, SESSIONS, read_json, read_text, under
+from korbert.lines import parse_json
 
 QUESTION_SCORES = "question_scores"
 _ADDED = ("name", "curve", QUESTION_SCORES)  # to a record by its page
@@ -68,6 +69,20 @@ def read_record(folder: Path, name: str) -> Found | None:
     found = Found(name, path, folder, read_json(path))
     _check(found)
     return found
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """What a run has written of its training; [] where it has trained nothing. Raises DataError for a damaged line."""
+    path = folder / METRICS
+    if not path.exists():
+        return []
+    rows = [parse_json(path, n, line) for n, line in enumerate(read_text(path).splitlines(), start=1)]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise DataError(path, f"line {number}", "wanted an object with a step")
+        if not all(isinstance(value, int | float) for value in row.values()):
+            raise DataError(path, f"line {number}", "wanted numbers alone")
+    return rows
 
 
 def unfinished_runs(places: Sequence[str]) -> list[str]:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from korbert.errors import DataError
-from korbert.files import METRICS, read_json, read_text
-from korbert.lines import parse_json
-from korbert.study.collection import Found, read_record
+from korbert.files import read_json
+from korbert.study.collection import Found, read_metrics, read_record
 from korbert.study.page import curve
 
 # Settings that do not tell two runs apart: what is repeated, where things lie, how they are computed and shown.
@@ -74,16 +73,7 @@ class Run:
         """Points of its training, see `korbert.study.page.curve`. Raises DataError for a damaged metrics.jsonl."""
         if self.found.folder is None:
             return list(self.found.record.get("curve", []))
-        path = self.found.folder / METRICS
-        if not path.exists():
-            return []
-        rows = [parse_json(path, n, line) for n, line in enumerate(read_text(path).splitlines(), start=1)]
-        for number, row in enumerate(rows, start=1):
-            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-                raise DataError(path, f"line {number}", "wanted an object with a step")
-            if not all(isinstance(value, int | float) for value in row.values()):
-                raise DataError(path, f"line {number}", "wanted numbers alone")
-        return curve(rows)
+        return curve(read_metrics(self.found.folder))
 
     def tokenizer(self) -> str | None:
         """The fingerprint of its model's tokenizer, where its record says it or its folder has a model."""
@@ -128,7 +118,7 @@ class _Known:
         """
 
         def fits(found: Found) -> bool:
-            return not weights or found.record.get("weights", None) in {None, *weights}
+            return not weights or found.record.get("weights") in {None, *weights}
 
         places = (os.path.normpath(named), str(Path(named).resolve()))
         known = [found for place in dict.fromkeys(places) for found in self._by_place.get(place, [])]

@@ -76,9 +76,9 @@ def bootstrap_interval(values: Sequence[float], groups: Sequence[object], level:
     one by one would promise too much. The seed is fixed. Source: Efron and Tibshirani 1993, section 13.3; Field and
     Welsh 2007 for groups.
     """
-    if len(set(groups)) < 2:  # of which nothing is known of how groups differ
-        return None
     means = _resampled_means(np.asarray(values, dtype=np.float64), groups)
+    if means is None:
+        return None
     return [float(bound) for bound in np.quantile(means, [(1 - level) / 2, (1 + level) / 2])]
 
 
@@ -97,15 +97,14 @@ def paired_difference(
 ) -> Difference | None:
     """Paired bootstrap of the mean of b - a over the same questions, whole groups drawn together; the seed is fixed.
 
-    None for a single group.
-
-    p: twice the share of resamples in which the difference has the other sign or is zero, at least 2 / (resamples + 1).
+    None for a single group. p: twice the share of resamples in which the difference has the other sign or is zero, at
+    least 2 / (resamples + 1).
     Source: Efron and Tibshirani 1993, section 16.4; Koehn 2004 for its use with test sets.
     """
-    if len(set(groups)) < 2:
-        return None
     gains = np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
     means = _resampled_means(gains, groups)
+    if means is None:
+        return None
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     if not gains.any():
         return Difference(0.0, 0.0, 0.0, 1.0)
@@ -137,8 +136,11 @@ def t_difference(a: Sequence[float], b: Sequence[float], paired: bool, level: fl
     return Difference(value, value - reach, value + reach, p)
 
 
-def _resampled_means(values: npt.NDArray[np.float64], groups: Sequence[object]) -> npt.NDArray[np.float64]:
+def _resampled_means(values: npt.NDArray[np.float64], groups: Sequence[object]) -> npt.NDArray[np.float64] | None:
+    """None for a single group: nothing is known of how groups differ."""
     names = list(dict.fromkeys(groups))
+    if len(names) < 2:
+        return None
     index = {name: number for number, name in enumerate(names)}
     member = np.array([index[group] for group in groups])
     sums, sizes = np.bincount(member, weights=values), np.bincount(member)

@@ -15,12 +15,11 @@ from korbert.data.korquad import fold_split, write_predictions
 from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.entities import DamagedAnnotator, EntityAnnotator, make_annotator, with_cache
 from korbert.errors import ConfigError
-from korbert.files import CONFIG, read_json
 from korbert.model import SpanModel
 from korbert.prediction import best_answers, predict
 from korbert.tasks.finetune import make_windows, protocol, score_results, scored_questions, write_nbest
 from korbert.tasks.runs import finish_run, run_once, start_run
-from korbert.training.bundle import Bundle, load_bundle, warn_of_other_annotator
+from korbert.training.bundle import Bundle, load_bundle, task_of, warn_of_other_annotator
 from korbert.training.runtime import make_runtime
 
 _OWN = "own"  # conf/task/own.yaml
@@ -88,7 +87,7 @@ def _settle_questions(config: PredictConfig, bundle: Bundle) -> None:
     Raises ConfigError where the run does not say them, and for folds that a model has seen: one that was
     cross-validated on a file has seen all of it but its own fold.
     """
-    used = {} if bundle.run is None else read_json(bundle.run / CONFIG).get("task", {})
+    used = task_of(bundle.folder)
     task = config.task
     if task.test == _OWN:
         if "test" not in used:

@@ -136,7 +136,6 @@ class Materials:
         keys = ["words", "lengths", "hidden_size", "speed_seconds", "processes", "examples"]
         chosen = {key: value for key, value in as_dict(config).items() if key in keys}
         cache = Path(config.data.cache)
-        cache.mkdir(parents=True, exist_ok=True)
         return digest([chosen, corpus_identity(self._files, cache), self.analyser.version, self.annotator.fingerprint])
 
     @cached_property

@@ -13,11 +13,10 @@ from korbert.demo import Cutter, DemoServer, Limits, Playground, open_server, re
 from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, KorbertError
-from korbert.files import CONFIG, read_json
 from korbert.model import PretrainingModel, SpanModel
 from korbert.tasks.prepare import is_path, named_tokenizer, prepare_tokenizer
 from korbert.tokenizers import load_tokenizer
-from korbert.training.bundle import run_of
+from korbert.training.bundle import task_of
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +101,6 @@ def _trained_on(config: DemoConfig) -> Sequence[Path]:
     """The question files that every one of the runs was trained on, whole."""
     found: list[set[Path]] = []
     for run in config.runs:
-        folder = run_of(Path(run))
-        used = {} if folder is None else read_json(folder / CONFIG).get("task", {})
-        found.append({path.resolve() for path in map(Path, expand_roots(used.get("train", []), config.data))})
+        files = expand_roots(task_of(Path(run)).get("train", []), config.data)
+        found.append({Path(file).resolve() for file in files})
     return sorted(set.intersection(*found)) if found else []

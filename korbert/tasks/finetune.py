@@ -178,7 +178,7 @@ def score_results(dataset: KorquadDataset, predictions: Mapping[str, str], task:
     """EM and F1 with 95 % intervals (articles drawn with replacement; none of a single one), as a record has them."""
     score = score_predictions(dataset.gold(), predictions)
     single = score_per_question(dataset.gold(), predictions).values()
-    articles = [number for number, article in enumerate(dataset.articles) for _ in range(article.num_questions)]
+    articles = dataset.article_numbers()
     intervals = {
         name: bootstrap_interval([100 * getattr(s, name) for s in single], articles) for name in ("exact_match", "f1")
     }

@@ -102,7 +102,4 @@ def _portable(path: Path, data: DataConfig) -> str:
 
 
 def _checksums(paths: list[Path], data: DataConfig) -> list[str]:
-    if not paths:
-        return []
-    Path(data.cache).mkdir(parents=True, exist_ok=True)
     return [checksum for _, checksum in corpus_identity(paths, Path(data.cache))]

@@ -12,7 +12,7 @@ from typing import Any
 
 from korbert.config import FinetuneConfig, PipelineConfig, PretrainConfig
 from korbert.errors import ConfigError, DataError
-from korbert.files import read_json
+from korbert.files import RECORD, read_json
 from korbert.parallel import own_place
 from korbert.tasks.finetune import finetune_korquad
 from korbert.tasks.prepare import prepare_tokenizer
@@ -70,7 +70,7 @@ def _to_the_score(config: PipelineConfig) -> dict[str, Any]:
     finetuning.tracker.name = finetuning.tracker.name or f"{folder.name}/{_FINETUNING}"
 
     start_run(config)
-    made = pretrained / "record.json"  # where it is, the folder's name says that it is the right one
+    made = pretrained / RECORD  # where it is, the folder's name says that it is the right one
     first = read_json(made) if made.exists() else pretrain(pretraining)
     if first.get("task") != "pretrain" or not isinstance(first.get("results"), dict):
         raise DataError(made, "task, results", "wanted those of a finished pretraining")

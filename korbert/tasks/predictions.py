@@ -43,7 +43,7 @@ def compare_predictions(config: ComparePredictionsConfig) -> dict[str, Any]:
     if not gold.keys() & predictions["a"].keys() & predictions["b"].keys():
         raise ConfigError(f"{config.a} and {config.b} have no question of {config.dataset} in common")
     scores = {name: list(score_per_question(gold, found).values()) for name, found in predictions.items()}
-    articles = _articles(dataset)
+    articles = dataset.article_numbers()
     results: dict[str, Any] = {"a": config.a, "b": config.b, "questions": len(gold), "articles": len(set(articles))}
     for key in ("unanswered", "unknown"):
         results[key] = {name: getattr(score_predictions(gold, found), key) for name, found in predictions.items()}
@@ -75,11 +75,6 @@ def _data(config: ComparePredictionsConfig) -> tuple[KorquadDataset, dict[str, d
     return dataset, {name: read_predictions(Path(path)) for name, path in (("a", config.a), ("b", config.b))}
 
 
-def _articles(dataset: KorquadDataset) -> list[int]:
-    """The article of each question: questions of one article are alike, and drawn together."""
-    return [number for number, article in enumerate(dataset.articles) for _ in range(article.num_questions)]
-
-
 def report_errors(config: ErrorsConfig) -> dict[str, Any]:
     """Write `errors.md` and `errors.html`: scores by kinds of questions, and kinds of errors with examples."""
     dataset, predictions, windows = _of_run(config) if config.run is not None else _of_files(config)
@@ -91,7 +86,7 @@ def report_errors(config: ErrorsConfig) -> dict[str, Any]:
         {key: [strip_josa(text) for text in texts] for key, texts in gold.items()},
         {key: strip_josa(text) for key, text in predictions.items()},
     )
-    articles = _articles(dataset)
+    articles = dataset.article_numbers()
     report: dict[str, Any] = {
         "title": config.run or config.predictions,
         "protocol": _protocol(config),

@@ -14,10 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 from korbert.config import PublishConfig, ReportConfig, as_override
 from korbert.data.korquad import read_predictions
 from korbert.errors import ConfigError, DataError, KorbertError
-from korbert.files import METRICS, RECORD, SESSIONS, plain_name, read_json, read_text, write_text_atomically
-from korbert.lines import json_line, parse_json
+from korbert.files import RECORD, SESSIONS, plain_name, read_json, read_text, write_text_atomically
+from korbert.lines import json_line
 from korbert.study.answers import PREDICTIONS, QuestionScores, question_file, scored_dataset
-from korbert.study.collection import QUESTION_SCORES, read_record, read_records
+from korbert.study.collection import QUESTION_SCORES, read_metrics, read_record, read_records
 from korbert.study.page import check_marks, curve, draw, render, replace_records, replace_reports, report_settings
 from korbert.tasks.report import report_part
 
@@ -117,13 +117,11 @@ def _own_file(run: Path, name: object) -> Path:
 def _record(run: Path, root: str | None) -> dict[str, Any]:
     found = read_record(run, run.name)
     assert found is not None  # looked for before
-    record, path = dict(found.record), run / METRICS
+    record = dict(found.record)
     commit = str(record.get("commit", "unknown"))
     if commit.endswith("+changes") or commit == "unknown":
         raise DataError(found.path, "commit", f"is {commit!r}: publish runs of committed code only")
-    lines = enumerate(read_text(path).splitlines(), start=1) if path.exists() else ()
-    metrics = [parse_json(path, number, line) for number, line in lines]
-    return {**record, "curve": curve(metrics), **_question_scores(run, record, root)}
+    return {**record, "curve": curve(read_metrics(run)), **_question_scores(run, record, root)}
 
 
 def _question_scores(run: Path, record: dict[str, Any], root: str | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from korbert.api import Reader, load
 from korbert.config import QuickstartConfig, as_override
 from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.errors import KorbertError
-from korbert.files import read_json, write_text_atomically
+from korbert.files import RECORD, read_json, write_text_atomically
 from korbert.metrics import score_predictions
 from korbert.tasks.own_folders import check_own, renew
 
@@ -90,7 +90,7 @@ def _is_older(folder: Path) -> bool:
 def _report(folder: Path, scores: dict[str, Any], seconds: float) -> str:
     train, dev = read_korquad(_REPOSITORY / _TRAIN), read_korquad(_REPOSITORY / _DEV)
     readers = {arm: load(_REPOSITORY / folder / arm) for arm in _ARMS}
-    masked = read_json(_REPOSITORY / folder / "pretrain" / "record.json")["results"]
+    masked = read_json(_REPOSITORY / folder / "pretrain" / RECORD)["results"]
     rows = []
     for arm, reader in readers.items():
         seen = _seen_score(reader, train)

@@ -37,7 +37,8 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
     failures: dict[str, str] = {}
     runs = {(r, s): folder / f"{r}-seed{s}" for r in config.recipes for s in config.seeds}
     found: dict[tuple[str, int], dict[str, Any]] = {}
-    for recipe, seed in sorted(runs, key=lambda name: not (runs[name] / RECORD).exists()):  # what is finished first
+    finished = [name for name, run in runs.items() if (run / RECORD).exists()]
+    for recipe, seed in sorted(runs, key=lambda name: name not in finished):
         run = runs[recipe, seed]
         shared = [*as_overrides("data", config.data), *as_overrides("runtime", config.runtime)]
         chosen = [
@@ -53,7 +54,8 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
         except KorbertError as error:
             failures[f"{recipe}, seed {seed}"] = str(error)
             log.warning("%s, seed %d: %s", recipe, seed, error)
-        _write(folder, config, found, failures)
+        if (recipe, seed) not in finished:
+            _write(folder, config, found, failures)
     rows = _write(folder, config, found, failures)
     if not any(row["seeds"] for row in rows):
         raise KorbertError("; ".join(f"{name}: {why}" for name, why in failures.items()))

@@ -133,9 +133,10 @@ def start_run(config: RunConfig, again: str | None = None) -> Path:
     be of the one, half of the other.
     """
     folder = Path(config.run_dir)
-    task = read_json(folder / RECORD).get("task") if (folder / RECORD).exists() else again
-    if task != again or ((folder / RECORD).exists() and again is None):
-        raise ConfigError(f"run_dir={folder}: a run is finished there, of the task {task!r}; choose another folder")
+    if (folder / RECORD).exists():
+        task = read_json(folder / RECORD).get("task")
+        if again is None or task != again:
+            raise ConfigError(f"run_dir={folder}: a run is finished there, of the task {task!r}; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     _note_inputs(folder, config)
     append_json(folder / SESSIONS, make_stamp())

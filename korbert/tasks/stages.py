@@ -48,7 +48,6 @@ def shared_folder(config: PretrainConfig, tokenizer: Tokenizer, root: Path) -> P
             raise DataError(manifest, "corpus.shards", "not found; experiments/build_corpus.py makes it")
         fixed["corpus"]["shards"] = checksum(manifest)
     else:
-        Path(config.data.cache).mkdir(parents=True, exist_ok=True)
         fixed["corpus"]["files"] = corpus_identity(corpus_files(config.corpus, config.data), Path(config.data.cache))
     annotator = make_annotator(expand_root(config.entities.annotator, config.data), cache=config.data.cache)
     fixed["entities"]["annotator"] = annotator.fingerprint

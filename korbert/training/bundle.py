@@ -61,11 +61,6 @@ class Bundle:
     tokenizer: Tokenizer
     model: Model
 
-    @property
-    def run(self) -> Path | None:
-        """The folder of the run that has made it; None where it lies elsewhere."""
-        return run_of(self.folder)
-
 
 def begin_model(run: Path, description: Description, tokenizer_folder: Path, fixed_config: Mapping[str, Any]) -> None:
     """Write the description of a run's model, unless a training with another configuration was begun in its folder.
@@ -87,12 +82,13 @@ def write_description(folder: Path, description: Description, tokenizer_folder: 
     write_sealed_json(folder / "model.json", {"format": FORMAT, "tokenizer": tokenizer.fingerprint, **content})
 
 
-def run_of(folder: Path) -> Path | None:
-    """The run's folder of a run, or of its model; None where it is neither."""
+def task_of(folder: Path) -> dict[str, Any]:
+    """The settings `task` of the run whose folder, or whose model's, this is; {} where it is neither."""
     for run in (folder.resolve(), folder.resolve().parent):
-        if (run / CONFIG).is_file() and "run_dir" in read_json(run / CONFIG) and (run / "model").is_dir():
-            return run
-    return None
+        config = read_json(run / CONFIG) if (run / CONFIG).is_file() and (run / "model").is_dir() else {}
+        if "run_dir" in config:
+            return dict(config.get("task", {}))
+    return {}
 
 
 def load_bundle(run: Path | str, kind: str | tuple[str, ...] = _KINDS) -> Bundle:
