@@ -132,10 +132,13 @@ class EntityInput:
         counts in every mode, so that all modes mark the same ones.
         """
         allowed = self.max_entities if allowed is None else allowed
+        everything = np.arange(len(token_ids), dtype=np.int32), entity_ids
+        if allowed is None:
+            return everything
         mentions = mention_numbers(token_ids, entity_ids, special)
         count = mention_count(mentions)
-        if allowed is None or count <= allowed:
-            return np.arange(len(token_ids), dtype=np.int32), entity_ids
+        if count <= allowed:
+            return everything
         stays = np.zeros(count, dtype=np.bool_)
         stays[np.linspace(0, count - 1, allowed).round().astype(np.int64)] = True
         return unmarked(token_ids, entity_ids, mentions, ~stays, special)

@@ -79,7 +79,7 @@ def mask_tokens(
     nothing is predicted), each (T,) int32. Source: Devlin et al. 2019, section 3.1.
     """
     labels = np.full(len(token_ids), IGNORE_INDEX, dtype=np.int32)
-    is_special = np.isin(token_ids, special.ids)
+    is_special = special.among(token_ids)
     candidates = np.flatnonzero(~is_special)
     if not len(candidates):
         return token_ids, labels
@@ -176,7 +176,7 @@ def _spans(cut: Indices, budget: int, rng: np.random.Generator, config: MaskingC
 def _random_tokens(
     count: int, rng: np.random.Generator, special: SpecialTokens, vocab_size: int
 ) -> npt.NDArray[np.int64]:
-    special_ids = np.unique(special.ids)  # some vocabularies have one token for two roles
+    special_ids = sorted(set(special.ids.tolist()))  # some vocabularies have one token for two roles
     drawn = rng.integers(vocab_size - len(special_ids), size=count)
     for forbidden in special_ids:  # step over them, wherever they lie
         drawn += drawn >= forbidden

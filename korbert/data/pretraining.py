@@ -295,7 +295,7 @@ class HeldOut(PretrainingData):
         masked, labels = mask_tokens(passage.ids, rng, self.special, self.vocab_size, self.masking, passage.units)
         join = _join_halves if self.pairs else single_segment
         token_ids, segment_ids, entity_ids, _ = join(passage._replace(ids=masked), self.special)
-        at = np.isin(token_ids, (self.special.cls, self.special.sep), invert=True)
+        at = (token_ids != self.special.cls) & (token_ids != self.special.sep)
         spread = np.full(len(token_ids), IGNORE_INDEX, dtype=np.int32)
         spread[at] = labels
         return PretrainingExample(token_ids, segment_ids, entity_ids, spread, NEXT if self.pairs else None)

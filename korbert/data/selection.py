@@ -28,6 +28,7 @@ from korbert.data.pretraining import (
     single_segment,
 )
 from korbert.data.shards import Stretch
+from korbert.encoding import marker_mask
 from korbert.errors import ConfigError
 from korbert.text import IntArray
 from korbert.tokenizers import SpecialTokens, Tokenizer
@@ -157,7 +158,7 @@ class SelectionPassages(Passages):
 
     def _words(self, ids: IntArray) -> list[Mention]:
         """Runs of tokens from the beginning of a word to its josa: nouns, nearly always."""
-        is_special = np.isin(ids, self.special.ids)
+        is_special = self.special.among(ids)
         edges = np.flatnonzero(self._begins_word[ids] | is_special | np.roll(is_special, 1))
         words = []
         for a, b in itertools.pairwise([*edges.tolist(), len(ids)]):  # where no word begins there is none
@@ -197,7 +198,7 @@ class SelectionPassages(Passages):
         if is_echo:
             # Other entities stay, they are what a question is about; so do their markers and the hint.
             dropped = rng.random(len(keep)) < rng.random() * self.selection.drop
-            keep &= ~dropped | (entities > 0) | np.isin(shown, self.special.ids)
+            keep &= ~dropped | (entities > 0) | self.special.among(shown)
         # Where the sentence is too long, what is near the mention stays.
         at = np.flatnonzero(keep)
         if len(at) < 3:
@@ -242,7 +243,7 @@ class SelectionPassages(Passages):
         """Mask, anywhere: sparing the answers would give them away. They may lie from `begin` on, or at [CLS]."""
         token_ids, segment_ids, entity_ids, units = inputs
         allowed = np.zeros(len(token_ids), dtype=np.bool_)
-        allowed[begin:-1] = ~np.isin(token_ids[begin:-1], (self.special.ent, self.special.ent_end))
+        allowed[begin:-1] = ~marker_mask(token_ids[begin:-1], self.special)
         allowed[0] = True  # as in fine-tuning, where it says "not here"
         masked, labels = mask_tokens(token_ids, rng, self.special, self.vocab_size, self._asked_masking, units)
         return PretrainingExample(masked, segment_ids, entity_ids, labels, asked=tuple(asked), allowed=allowed)

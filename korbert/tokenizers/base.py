@@ -50,6 +50,13 @@ class SpecialTokens:
         ids = (self.pad, self.unk, self.cls, self.sep, self.mask, self.ent, self.ent_end)
         return np.array(ids, dtype=np.int32)
 
+    def among(self, token_ids: IntArray) -> npt.NDArray[np.bool_]:
+        """Where special tokens stand, (T,); for a sequence's tokens much faster than np.isin."""
+        found = token_ids == self.pad
+        for special in {self.unk, self.cls, self.sep, self.mask, self.ent, self.ent_end}:
+            found |= token_ids == special
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:

@@ -64,7 +64,7 @@ class PublishedTokenizer(Tokenizer):
         places = np.unique(np.fromiter(boundaries, dtype=np.int32))
         crossed = np.searchsorted(places, starts, side="right") < np.searchsorted(places, ends, side="left")
         # Some vocabularies have their special tokens among the pieces of text; text is never one of them.
-        crossed |= np.isin(ids, self.special.ids) & (ids != self.special.unk)
+        crossed |= self.special.among(ids) & (ids != self.special.unk)
         if not crossed.any():
             return Tokens(ids, starts, ends)
         rows: list[tuple[int, int, int]] = []

@@ -82,24 +82,25 @@ class Muon(torch.optim.Optimizer):
             parameters = [p for p in group["params"] if p.grad is not None]
             if not parameters:
                 continue
-            directions = torch.stack([self._direction(p, group["momentum"]) for p in parameters])
+            directions = torch.stack(self._directions(parameters, group["momentum"]))
             count, rows, columns = directions.shape
             parts = group["parts"]
             parted = directions.view(count * parts, rows // parts, columns)
             updates = orthogonalize(parted).reshape(count, rows, columns)
             scale = max(1.0, rows / parts / columns) ** 0.5
-            for parameter, update in zip(parameters, updates, strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update.to(parameter.dtype), alpha=-group["lr"] * scale)
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            steps = updates.to(parameters[0].dtype).unbind()
+            torch._foreach_add_(parameters, steps, alpha=-group["lr"] * scale)
 
-    def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
-        """Nesterov momentum: the mean gradient, looked up one step ahead."""
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        assert parameter.grad is not None
-        state["momentum"].lerp_(parameter.grad, 1 - momentum)
-        return parameter.grad.lerp(state["momentum"], momentum)
+    def _directions(self, parameters: list[Tensor], momentum: float) -> list[Tensor]:
+        """Nesterov momentum: the mean gradients, looked up one step ahead."""
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        means = [self.state[parameter]["momentum"] for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        torch._foreach_lerp_(means, gradients, 1 - momentum)
+        return list(torch._foreach_lerp(gradients, means, momentum))
 
 
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
