@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import lzma
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from korbert.data.shards import ShardedCorpus
 from korbert.files import read_json, write_json_atomically
 
 ABSENT = ("mecab", "mecab_ko", "konlpy", "kiwipiepy", "jpype", "wandb", "matplotlib")
 SIZES = (
-    "corpus=sample", "tokenizer.vocab_size=1200", "arms=[none,random,both]", "seeds=[1]", "runtime.workers=1",
-    "runtime.threads=1", "test_file=data/sample/KorQuAD_sample_dev.json",
-    "train_files=[data/sample/KorQuAD_sample_train.json]",
+    "corpus=sample", "corpus.max_documents=null", "tokenizer.vocab_size=1200", "arms=[none,random,both]", "seeds=[1]",
+    "folds=[0]", "runtime.workers=1", "runtime.threads=1", "test_file=data/sample/KorQuAD_sample_dev.json",
+    "train_files=[data/sample/KorQuAD_sample_train.json]", "~annotators.gazetteer", "~annotators.mecab",
+    "annotators.entities='expressions-mecab+gazetteer:{root}/names.txt'", "side_by_side=2",
+    "annotators.random='random-expressions-mecab+gazetteer:{root}/names.txt'",
 )  # fmt: skip
 
 
@@ -37,23 +45,35 @@ SMALL = (
 )  # fmt: skip
 
 
-def study(repository: Path, *words: str, absent: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run the script; `absent` packages cannot be imported."""
-    code = (
-        f"import sys, runpy; sys.modules.update(dict.fromkeys({absent!r})); sys.argv = {['gpu_study.py', *words]!r}; "
-        "runpy.run_path('experiments/gpu_study.py', run_name='__main__')"
-    )
+def study(repository: Path, *words: str, absent: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the script; what stands in the folder `absent` is imported from there, and cannot be."""
+    paths = [str(path) for path in (absent, repository) if path is not None]
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=False, timeout=300
-    )
+        [sys.executable, "experiments/gpu_study.py", *words], cwd=repository, capture_output=True, text=True,
+        check=False, timeout=300, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )  # fmt: skip
+
+
+def without(folder: Path, *packages: str) -> Path:
+    """A folder for PYTHONPATH, with which these packages cannot be imported."""
+    folder.mkdir()
+    for package in packages:
+        (folder / f"{package}.py").write_text(f"raise ModuleNotFoundError('no {package}', name='{package}')\n", "utf-8")
+    return folder
 
 
 @pytest.fixture(scope="module")
 def prepared(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made where the annotator's list of names is, which the machine that runs has not."""
     folder = tmp_path_factory.mktemp("study") / "prepared"
-    done = study(repository, "prepare", *SIZES, f"folder={folder}", f"data.cache={folder.parent / 'cache'}")
+    root = folder.parent / "root"
+    root.mkdir()
+    (root / "names.txt").write_text("세종대왕\n훈민정음\n한강\n", "utf-8")
+    cache = folder.parent / "cache"
+    done = study(repository, "prepare", *SIZES, f"folder={folder}", f"data.cache={cache}", f"data.root={root}")
     assert done.returncode == 0, done.stderr
-    shutil.rmtree(folder.parent / "cache")
+    shutil.rmtree(root)
+    cache.rename(folder.parent / "elsewhere")
     return folder
 
 
@@ -61,22 +81,25 @@ def prepared(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_runs_without_analysers_and_goes_on_where_it_was(repository: Path, prepared: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     call = ("run", *SIZES, *SMALL, f"folder={prepared}", f"output={output}")
-    first = study(repository, *call, "minutes=0.0001", absent=ABSENT)  # at least one job, whatever the time
+    absent = without(tmp_path / "absent", *ABSENT)
+    first = study(repository, *call, "minutes=0.0001", absent=absent)  # told to stop as soon as they have begun
     assert first.returncode == 0, first.stderr
-    assert "time is over; the same command goes on with" in first.stderr
-    assert [path.name for path in output.glob("*/record.json")] == ["record.json"]
+    assert "not done; the same command goes on with: " in first.stderr
+    assert not list(output.glob("finetune-*/record.json"))
 
-    second = study(repository, *call, "minutes=20", absent=(*ABSENT, "transformers"))
+    for name in ("transformers",):
+        (absent / f"{name}.py").write_text(f"raise ModuleNotFoundError('no {name}', name='{name}')\n", "utf-8")
+    second = study(repository, *call, "minutes=20", absent=absent)
     assert second.returncode == 0, second.stderr
-    assert "time is over" not in second.stderr
+    assert "not done; the same command goes on with: benchmark" in second.stderr
     done = {path.parent.name for path in output.glob("*/record.json")}
     arms = ("none", "random", "both")
-    assert done == {"check", *(f"pretrain-{arm}" for arm in arms), *(f"finetune-{arm}-fold0-seed1" for arm in arms)}
+    assert done == {"check", *(f"pretrain-{arm}-seed1" for arm in arms), *(f"{arm}-fold0-seed1" for arm in arms)}
     assert "korbert[hf]" in read_json(output / "failed-benchmark.json")["error"]  # and the rest went on
     table = (output / "study.md").read_text("utf-8")
     assert "failed: benchmark" in table
     for arm in arms:
-        record = read_json(output / f"finetune-{arm}-fold0-seed1" / "record.json")
+        record = read_json(output / f"{arm}-fold0-seed1" / "record.json")
         assert f"| {arm} | 1 | {record['results']['exact_match']:.2f} | {record['results']['f1']:.2f} |" in table
         assert record["results"]["protocol"] == "korquad-dev-5fold, fold 0"
         assert record["config"]["entities"]["mode"] == ("none" if arm == "none" else "both")
@@ -84,7 +107,8 @@ def test_runs_without_analysers_and_goes_on_where_it_was(repository: Path, prepa
     pytest.importorskip("transformers")
     third = study(repository, *call, "minutes=20")
     assert third.returncode == 0, third.stderr
-    assert third.stderr.count(": finished before, skipped") == 6
+    assert third.stderr.count(": finished before, skipped") == 4
+    assert f"nothing is left: {output / 'study.md'}" in third.stderr
     assert re.findall(r"(\S+): begins after", third.stderr) == ["benchmark"]
     table = (output / "study.md").read_text("utf-8")
     assert "failed" not in table
@@ -93,10 +117,66 @@ def test_runs_without_analysers_and_goes_on_where_it_was(repository: Path, prepa
 
 
 @pytest.mark.slow
+def test_a_run_that_is_stopped_stops_what_it_has_started(repository: Path, prepared: Path, tmp_path: Path) -> None:
+    """With their state written; nothing runs on behind it on a machine that others want."""
+    output = tmp_path / "out"
+    long = SMALL[0].replace("train.steps=4", "train.steps=100000")
+    words = ("run", *SIZES, long, *SMALL[1:], f"folder={prepared}", f"output={output}", "arms=[none,both]")
+    process = subprocess.Popen(
+        [sys.executable, "experiments/gpu_study.py", *words], cwd=repository, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(repository)}, start_new_session=True,
+    )  # fmt: skip
+    runs = [output / f"pretrain-{arm}-seed1" for arm in ("none", "both")]
+    deadline = time.monotonic() + 200
+    while not all((run / "metrics.jsonl").exists() and (run / "metrics.jsonl").stat().st_size for run in runs):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 0, said
+    assert "not done; the same command goes on with: none-seed1, both-seed1, benchmark" in said.replace(
+        "both-seed1, none-seed1", "none-seed1, both-seed1"
+    )
+    assert all((run / "checkpoint.safetensors").exists() for run in runs)
+    assert not list(output.glob("failed-*"))
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # nobody is left of its session
+
+
+@pytest.mark.slow
+def test_shards_come_out_as_they_went_in(repository: Path, prepared: Path, tmp_path: Path) -> None:
+    """All kinds, from one archive; a damaged one is refused."""
+    call = ("run", *SIZES, *SMALL, f"output={tmp_path / 'out'}", "arms=[none]", "minutes=0.0001")
+    assert study(repository, *call, f"folder={prepared}").returncode == 0
+    fingerprint = read_json(prepared / "tokenizer" / "tokenizer.json")["fingerprint"]
+    unpacked = {path.name: path for path in (tmp_path / "out" / "unpacked").glob("shards-*")}
+    assert set(unpacked) == {"shards-none", "shards-entities", "shards-random"}
+    originals = [ShardedCorpus(path, fingerprint) for path in (prepared.parent / "elsewhere" / "shards").iterdir()]
+    for name, path in unpacked.items():
+        corpus = ShardedCorpus(path, fingerprint, verify=True)
+        (same,) = [other for other in originals if other.manifest == corpus.manifest]
+        for document in range(len(corpus)):
+            length = corpus.document_length(document)
+            for found, wanted in zip(corpus.tokens(document, 0, length), same.tokens(document, 0, length), strict=True):
+                np.testing.assert_array_equal(found, wanted, err_msg=name)
+
+    damaged = tmp_path / "damaged"
+    shutil.copytree(prepared, damaged)
+    content = bytearray(lzma.decompress((damaged / "shards.tar.xz").read_bytes()))
+    content[len(content) // 2] ^= 1
+    (damaged / "shards.tar.xz").write_bytes(lzma.compress(content))
+    done = study(repository, *call[:-3], f"output={tmp_path / 'other'}", *call[-2:], f"folder={damaged}")
+    assert done.returncode == 1
+    assert f"error: {damaged}/shards.tar.xz: checksum: damaged" in done.stderr
+
+
+@pytest.mark.slow
 def test_what_is_there_stays_until_all_is_there(repository: Path, prepared: Path, tmp_path: Path) -> None:
     """Whatever the folder was, it was removed first of all."""
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "thesis.txt").write_text("thesis", "utf-8")
+    (tmp_path / "names.txt").write_text("한강\n", "utf-8")
     earlier = sorted(prepared.rglob("*"))
     for folder, more, message in (
         (tmp_path / "x", (), f"error: folder={tmp_path}/x: there is something in it"),
@@ -105,7 +185,7 @@ def test_what_is_there_stays_until_all_is_there(repository: Path, prepared: Path
         (prepared, (f"test_file={prepared}/KorQuAD_sample_dev.json", "arms=[none]"), "lies in it"),
     ):
         given = [*SIZES, f"folder={folder}", f"data.cache={tmp_path}/cache", f"output={tmp_path}/out", *more]
-        done = study(repository, "prepare", *given)
+        done = study(repository, "prepare", *given, f"data.root={tmp_path}")
         assert done.returncode == 1
         assert message in done.stderr, done.stderr
         assert "Traceback" not in done.stderr

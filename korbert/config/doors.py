@@ -20,7 +20,7 @@ from korbert.config.reports import ReportConfig
 from korbert.config.tasks import KorquadTask
 from korbert.config.trainings import FinetuneConfig, PretrainConfig, TaggerConfig
 from korbert.data.decoding import DecodingConfig
-from korbert.errors import check_range
+from korbert.errors import ConfigError, check_range
 from korbert.training.settings import RuntimeConfig
 
 
@@ -184,16 +184,19 @@ class WikiConfig(RunConfig):
 class GpuStudyConfig:
     """`experiments/gpu_study.py`. stage: prepare or run.
 
-    folder: what `prepare` makes and `run` needs; output: where runs, records and the table go. annotator: whose
-    entities. arms: kinds of entity input; pretraining, finetuning, benchmark: overrides for those commands. Another
-    job is begun only if it should end within `minutes`.
+    folder: what `prepare` makes and `run` needs; output: where runs, records and the table go. annotators: whose
+    entities there are, by name; arms: kinds of entity input; pretraining, finetuning, benchmark: overrides for those
+    commands. side_by_side: processes at a time, which are told to stop, and can go on, after `minutes`. unit: the one
+    thing that this process is to do.
     """
 
     stage: str = MISSING
     folder: str = MISSING
     output: str = MISSING
     minutes: float = 9.0
-    annotator: str = "mecab"
+    side_by_side: int = 12
+    unit: str | None = None
+    annotators: dict[str, str] = field(default_factory=dict)
     arms: list[str] = MISSING
     seeds: list[int] = MISSING
     folds: list[int] = MISSING
@@ -209,6 +212,10 @@ class GpuStudyConfig:
 
     def __post_init__(self) -> None:
         check_range("minutes", self.minutes, 0)
+        check_range("side_by_side", self.side_by_side, 1)
+        for key in ("seeds", "folds"):
+            if not getattr(self, key):
+                raise ConfigError(f"{key}: wanted one or more")
         for seed in self.seeds:
             check_seed("seeds", seed)
 

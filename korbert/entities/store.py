@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -222,7 +223,7 @@ class StoredAnnotator(EntityAnnotator):
     def __init__(self, path: Path, name: str, make: Callable[[], EntityAnnotator] | None) -> None:
         _check_seal(path, must_exist=make is None)
         self._file, self._make = AnnotationFile(path), make
-        if self._file.name != name:
+        if _without_folders(self._file.name) != _without_folders(name):
             raise DataError(path, "annotator", f"these are annotations of {self._file.name!r}, wanted {name!r}")
         self._other: EntityAnnotator | None = None
 
@@ -287,6 +288,11 @@ def _check_seal(path: Path, must_exist: bool) -> None:
         raise DataError(path, "checksum", problem)
     if path.is_file() and _seal(path).is_file() and read_text(_seal(path)).split()[:1] != [checksum(path)]:
         raise DataError(path, "checksum", f"damaged: this is not what was written, says {_seal(path).name} beside it")
+
+
+def _without_folders(name: str) -> str:
+    """An annotator's name with the files that it reads by their names alone: they may lie elsewhere on this machine."""
+    return re.sub(r"(?<=[:,])[^:,+]*/", "", name)
 
 
 def _key(text: str) -> bytes:
