@@ -279,3 +279,13 @@ def test_invisible_characters_behind_an_entity_do_not_glue_it_to_its_josa(
             found, expected = encode(text, tokenizer, mode), encode(plain, tokenizer, mode)
             assert found.token_ids.tolist() == expected.token_ids.tolist(), name
             assert found.entity_ids.tolist() == expected.entity_ids.tolist(), name
+
+
+@given(
+    ids=st.lists(st.integers(0, 12), max_size=30),
+    special=st.lists(st.integers(0, 12), min_size=7, max_size=7).map(lambda numbers: SpecialTokens(*numbers)),
+)
+def test_special_tokens_are_told_from_others(ids: list[int], special: SpecialTokens) -> None:
+    """Also of a vocabulary that has one token for two roles."""
+    array = np.array(ids, dtype=np.int32)
+    np.testing.assert_array_equal(special.among(array), np.isin(array, special.ids))

@@ -49,6 +49,23 @@ def test_stored_annotations_need_no_analyser(tmp_path: Path, monkeypatch: pytest
         make_annotator("mecab", tmp_path / "nowhere")
 
 
+def test_files_of_an_annotator_may_lie_elsewhere(tmp_path: Path) -> None:
+    """Annotated where the list of names is, read where it is in another folder, or not at all."""
+    name, store = "expressions-mecab+gazetteer:{}/names.txt,{}/more.txt+mecab", tmp_path / "store.sqlite"
+    for file in ("names.txt", "more.txt"):
+        (tmp_path / file).write_text("한강\n", "utf-8")
+    text = "1443년 한강은 서울에 있다."
+    here = make_annotator(name.format(tmp_path, tmp_path))
+    write_store(store, name.format("{root}/lists", "{root}"), here, [text])
+    for elsewhere in ("/nowhere", "nowhere/at/all", "."):
+        stored = make_annotator(name.format(elsewhere, elsewhere), store)
+        assert stored.annotate(text) == here.annotate(text)
+        assert len(stored.annotate(text).entities) == 3
+    for other in ("expressions-mecab+gazetteer:/nowhere/other.txt,/nowhere/more.txt+mecab", "mecab"):
+        with pytest.raises(DataError, match="these are annotations of"):
+            make_annotator(other, store)
+
+
 def test_store_of_another_version_is_not_mixed(tmp_path: Path) -> None:
     store = tmp_path / "store.sqlite"
     write_store(store, "mecab", make_annotator("mecab"), ["서울"])
