@@ -7,6 +7,7 @@ checks the unpadded path against the padded one, and measures its speed beside H
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -17,8 +18,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def _unpack(folder: Path, wanted: str, output: Path) -> None:
             (target / place).mkdir(exist_ok=True)
             source = tar.extractfile(member)
             assert source is not None  # of a file there is one
-            with closing(source), (target / place / plain_name(archive, "member", name)).open("wb") as out:
+            with contextlib.closing(source), (target / place / plain_name(archive, "member", name)).open("wb") as out:
                 shutil.copyfileobj(source, out)
     write_text_atomically(target / _MARKER, wanted)
 
@@ -257,7 +257,7 @@ def _side_by_side(config: GpuStudyConfig, output: Path, todo: list[Unit]) -> lis
     is_over, told = False, 0.0
     logs = output / "logs"
     logs.mkdir(exist_ok=True)
-    with StopSignal() as stop:
+    with StopSignal() as stop, _none_left_behind(running):
         while running or (waiting and not is_over):
             passed = time.perf_counter() - started
             if not is_over and (stop.requested or passed > 60 * config.minutes):
@@ -280,6 +280,16 @@ def _side_by_side(config: GpuStudyConfig, output: Path, todo: list[Unit]) -> lis
                 write_table(config, output)
             time.sleep(0.1)
     return [*left, *(unit.name for unit in waiting)]
+
+
+@contextlib.contextmanager
+def _none_left_behind(running: Mapping[str, subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Tell the processes to stop where an error ends this one."""
+    try:
+        yield
+    finally:
+        for process in running.values():
+            process.terminate()
 
 
 def _has_room(config: GpuStudyConfig, unit: Unit, running: Mapping[str, object]) -> bool:
