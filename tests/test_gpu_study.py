@@ -163,12 +163,12 @@ def test_shards_come_out_as_they_went_in(repository: Path, prepared: Path, tmp_p
 
     damaged = tmp_path / "damaged"
     shutil.copytree(prepared, damaged)
-    content = bytearray(lzma.decompress((damaged / "shards.tar.xz").read_bytes()))
+    content = bytearray(lzma.decompress((damaged / "study.tar.xz").read_bytes()))
     content[len(content) // 2] ^= 1
-    (damaged / "shards.tar.xz").write_bytes(lzma.compress(content))
+    (damaged / "study.tar.xz").write_bytes(lzma.compress(content))
     done = study(repository, *call[:-3], f"output={tmp_path / 'other'}", *call[-2:], f"folder={damaged}")
     assert done.returncode == 1
-    assert f"error: {damaged}/shards.tar.xz: checksum: damaged" in done.stderr
+    assert f"error: {damaged}/study.tar.xz: checksum: damaged" in done.stderr
 
 
 @pytest.mark.slow
@@ -177,12 +177,14 @@ def test_what_is_there_stays_until_all_is_there(repository: Path, prepared: Path
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "thesis.txt").write_text("thesis", "utf-8")
     (tmp_path / "names.txt").write_text("한강\n", "utf-8")
+    own = prepared / "mine.json"
+    shutil.copy(repository / "data" / "sample" / "KorQuAD_sample_dev.json", own)
     earlier = sorted(prepared.rglob("*"))
     for folder, more, message in (
         (tmp_path / "x", (), f"error: folder={tmp_path}/x: there is something in it"),
         (tmp_path / "x" / "thesis.txt", (), "this is a file; wanted a folder"),
         (prepared, ("test_file=nope.json",), "nope.json: file: not found"),
-        (prepared, (f"test_file={prepared}/KorQuAD_sample_dev.json", "arms=[none]"), "lies in it"),
+        (prepared, (f"test_file={own}", "arms=[none]"), "lies in it"),
     ):
         given = [*SIZES, f"folder={folder}", f"data.cache={tmp_path}/cache", f"output={tmp_path}/out", *more]
         done = study(repository, "prepare", *given, f"data.root={tmp_path}")
@@ -191,6 +193,7 @@ def test_what_is_there_stays_until_all_is_there(repository: Path, prepared: Path
         assert "Traceback" not in done.stderr
     assert (tmp_path / "x" / "thesis.txt").read_text("utf-8") == "thesis"
     assert sorted(prepared.rglob("*")) == earlier
+    own.unlink()
 
 
 @pytest.mark.slow

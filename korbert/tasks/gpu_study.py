@@ -54,7 +54,8 @@ log = logging.getLogger(__name__)
 _LIMIT_MEGABYTES = 60
 _MARKER = ".gpu_study"  # in what `prepare` makes
 _PARAGRAPHS, _PARAGRAPH_BYTES = "paragraphs.txt", 3_000_000
-_ARCHIVE, _UNPACKED = "shards.tar.xz", "unpacked"
+_ARCHIVE, _UNPACKED = "study.tar.xz", "unpacked"
+_QUESTIONS, _ANNOTATIONS, _TEXT = "questions", "annotations", "text"  # in the archive, beside the shards
 # Wide enough for the same piece of every kind's shards: what they have in common is then written once.
 _COMPRESSION = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 64 << 20}]
 _CHECK, _BENCHMARK = "check", "benchmark"
@@ -123,23 +124,28 @@ def prepare_study(config: GpuStudyConfig) -> None:
 
     renew(folder, _MARKER)
     shutil.copytree(tokenizer_folder, folder / "tokenizer")
+    loose = {place: folder / place for place in (_QUESTIONS, _ANNOTATIONS, _TEXT)}
+    for place in loose.values():
+        place.mkdir()
     for path in questions:
-        shutil.copy(path, folder / path.name)
+        shutil.copy(path, loose[_QUESTIONS] / path.name)
     texts = sorted({text for dataset in datasets for text in dataset.texts()})
     for kind, annotator in stores.items():
-        write_store(folder / _store(kind), config.annotators[kind], annotator, texts)
+        write_store(loose[_ANNOTATIONS] / f"{kind}.sqlite", config.annotators[kind], annotator, texts)
+    _write_paragraphs(config, loose[_TEXT] / _PARAGRAPHS)
     log.info("packing the shards of %s", ", ".join(shards))
-    _pack(folder / _ARCHIVE, shards)
+    _pack(folder / _ARCHIVE, loose | {f"shards-{kind}": made for kind, made in shards.items()})
+    for place in loose.values():
+        shutil.rmtree(place)
     write_json_atomically(
         folder / "study.json",
         {
             "annotators": annotators(config),
             "test": questions[0].name,
             "train": [path.name for path in questions[1:]],
-            "shards": checksum(folder / _ARCHIVE),
+            "archive": checksum(folder / _ARCHIVE),
         },
     )
-    _write_paragraphs(config, folder / _PARAGRAPHS)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     log.info("%s: %.1f MB", folder, size)
     if size > _LIMIT_MEGABYTES:
@@ -149,38 +155,33 @@ def prepare_study(config: GpuStudyConfig) -> None:
         )
 
 
-def _store(kind: str) -> str:
-    return f"annotations-{kind}.sqlite"
-
-
-def _pack(archive: Path, shards: Mapping[str, Path]) -> None:
-    """Write the shards of all kinds, each piece of one kind beside the same piece of the others."""
-    files = sorted((path.name, kind, path) for kind, folder in shards.items() for path in folder.iterdir())
+def _pack(archive: Path, places: Mapping[str, Path]) -> None:
+    """Write the files of each place's folder, those of one name beside each other."""
+    files = sorted((path.name, place, path) for place, folder in places.items() for path in folder.iterdir())
     with (
         lzma.open(archive, "wb", format=lzma.FORMAT_XZ, filters=_COMPRESSION) as stream,
         tarfile.open(fileobj=stream, mode="w") as tar,
     ):
-        for name, kind, path in files:
-            tar.add(path, f"shards-{kind}/{name}")
+        for name, place, path in files:
+            tar.add(path, f"{place}/{name}")
 
 
 def _unpack(folder: Path, wanted: str, output: Path) -> None:
-    """The shards below `output`, once. Raises DataError for an archive that is not what `prepare` wrote."""
+    """All that was packed, below `output`, once. Raises DataError for an archive that is not what `prepare` wrote."""
     archive, target = folder / _ARCHIVE, output / _UNPACKED
     if (target / _MARKER).exists() and (target / _MARKER).read_text("utf-8") == wanted:
         return
     if checksum(archive) != wanted:
         raise DataError(archive, "checksum", "damaged: this is not what was written, says study.json beside it")
-    check_own(target, _MARKER, lambda made: any(made.glob("shards-*")))
+    check_own(target, _MARKER)
     renew(target, _MARKER)
     with tarfile.open(archive) as tar:
         for member in tar:
             place, _, name = member.name.partition("/")
-            if not member.isfile() or plain_name(archive, "member", place) != place:
-                raise DataError(archive, member.name, "wanted the files of shards and nothing else")
-            (target / place).mkdir(exist_ok=True)
             source = tar.extractfile(member)
-            assert source is not None  # of a file there is one
+            if source is None:
+                raise DataError(archive, member.name, "wanted files and nothing else")
+            (target / plain_name(archive, "member", place)).mkdir(exist_ok=True)
             with contextlib.closing(source), (target / place / plain_name(archive, "member", name)).open("wb") as out:
                 shutil.copyfileobj(source, out)
     write_text_atomically(target / _MARKER, wanted)
@@ -242,7 +243,7 @@ def run_study(config: GpuStudyConfig) -> None:
         if unit not in todo:
             log.info("%s: finished before, skipped", unit.name)
     if todo:
-        _unpack(folder, str(prepared["shards"]), output)
+        _unpack(folder, str(prepared["archive"]), output)
         left = _side_by_side(config, output, todo)
         if left:
             log.info("not done; the same command goes on with: %s", ", ".join(left))
@@ -358,6 +359,10 @@ def _train(config: GpuStudyConfig, prepared: dict[str, Any], arm: str, seed: int
         (Path(config.output) / _finetuned(arm, fold, seed) / CHECKPOINT).unlink(missing_ok=True)
 
 
+def _unpacked(config: GpuStudyConfig, place: str) -> str:
+    return f"{config.output}/{_UNPACKED}/{place}"
+
+
 def _compose(name: str, config: GpuStudyConfig, *overrides: str) -> Any:
     return compose_config(name, [*overrides, *as_overrides("runtime", config.runtime)])
 
@@ -365,8 +370,11 @@ def _compose(name: str, config: GpuStudyConfig, *overrides: str) -> Any:
 def _entities(config: GpuStudyConfig, prepared: dict[str, Any], arm: str) -> list[str]:
     kind, mode = ARMS[arm]
     chosen = [as_override("entities.annotator", prepared["annotators"][kind]), f"entities.mode={mode}"]
-    # The annotators' own files, which its root would lead to, are not asked for: all texts are in the store.
-    store = [as_override("entities.store", f"{config.folder}/{_store(kind)}"), as_override("data.root", config.folder)]
+    # The annotator's own files, which the root would lead to, are not asked for: all texts are in the store.
+    store = [
+        as_override("entities.store", f"{_unpacked(config, _ANNOTATIONS)}/{kind}.sqlite"),
+        as_override("data.root", config.folder),
+    ]
     return [*chosen, f"entities.typed={str(arm == 'typed').lower()}", *(store if kind != "none" else [])]
 
 
@@ -375,7 +383,7 @@ def _pretraining(config: GpuStudyConfig, prepared: dict[str, Any], arm: str, see
     return _compose(
         "pretrain", config, *config.pretraining, *_entities(config, prepared, arm), f"seed={seed}",
         as_override("tokenizer.path", f"{config.folder}/tokenizer"),
-        as_override("corpus.shards", f"{config.output}/{_UNPACKED}/shards-{kind}"),
+        as_override("corpus.shards", _unpacked(config, f"shards-{kind}")),
         as_override("run_dir", f"{config.output}/{_pretrained(arm, seed)}"),
     )  # fmt: skip
 
@@ -384,8 +392,8 @@ def _finetuning(config: GpuStudyConfig, prepared: dict[str, Any], arm: str, seed
     return _compose(
         "finetune_korquad", config, *config.finetuning, *_entities(config, prepared, arm), "task=korquad_5fold",
         f"task.fold={fold}", f"seed={seed}", as_override("init", f"{config.output}/{_pretrained(arm, seed)}"),
-        as_override("task.train", [f"{config.folder}/{name}" for name in prepared["train"]]),
-        as_override("task.test", f"{config.folder}/{prepared['test']}"),
+        as_override("task.train", [f"{_unpacked(config, _QUESTIONS)}/{name}" for name in prepared["train"]]),
+        as_override("task.test", f"{_unpacked(config, _QUESTIONS)}/{prepared['test']}"),
         as_override("run_dir", f"{config.output}/{_finetuned(arm, fold, seed)}"),
     )  # fmt: skip
 
@@ -393,7 +401,7 @@ def _finetuning(config: GpuStudyConfig, prepared: dict[str, Any], arm: str, seed
 def _benchmark(config: GpuStudyConfig, folder: Path, output: Path) -> None:
     places = {
         "tokenizer.path": f"{folder}/tokenizer",
-        "corpus.files": [f"{folder}/{_PARAGRAPHS}"],
+        "corpus.files": [f"{_unpacked(config, _TEXT)}/{_PARAGRAPHS}"],
         "run_dir": str(output / _BENCHMARK),
     }
     overrides = [as_override(key, value) for key, value in places.items()]
