@@ -116,7 +116,7 @@ def prepare_study(config: GpuStudyConfig) -> None:
         entities = EntitiesConfig(annotator=name, mode="none" if is_plain else "both", typed=not is_plain)
         made = prepare_shards(tokenizer_folder, entities, config.corpus, config.data, config.runtime.workers)
         shards[kind] = made.folder
-        if kind != "none":
+        if not is_plain:
             stores[kind] = make_annotator(names[kind], cache=config.data.cache)
     for path in (*questions, tokenizer_folder, *shards.values()):
         if path.resolve().is_relative_to(folder.resolve()):
@@ -178,7 +178,7 @@ def _unpack(folder: Path, wanted: str, output: Path) -> None:
     with tarfile.open(archive) as tar:
         for member in tar:
             place, _, name = member.name.partition("/")
-            source = tar.extractfile(member)
+            source = tar.extractfile(member) if member.isfile() else None
             if source is None:
                 raise DataError(archive, member.name, "wanted files and nothing else")
             (target / plain_name(archive, "member", place)).mkdir(exist_ok=True)
@@ -446,12 +446,12 @@ def check_layouts(config: GpuStudyConfig, folder: Path, output: Path) -> None:
             difference = gradients(runtime, packed) - reference
             results[f"{recipe} {name}: loss, relative error"] = float(difference[0].abs() / reference[0])
             results[f"{recipe} {name}: gradient, relative error"] = float(difference[1:].norm() / reference[1:].norm())
-    place = output / _CHECK
-    place.mkdir(parents=True, exist_ok=True)
-    write_json_atomically(place / RECORD, make_record("check_layouts", {}, results))
     for key, error in results.items():
         if "packed" in key and error > 2 * results[key.replace("packed", "padded")] + 1e-4:
             raise KorbertError(f"{key}: {error:.2e}, padded {results[key.replace('packed', 'padded')]:.2e}")
+    place = output / _CHECK
+    place.mkdir(parents=True, exist_ok=True)
+    write_json_atomically(place / RECORD, make_record("check_layouts", {}, results))
     log.info("packed and padded agree: %s", results)
 
 
