@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import lzma
 import os
 import re
@@ -22,9 +23,7 @@ ABSENT = ("mecab", "mecab_ko", "konlpy", "kiwipiepy", "jpype", "wandb", "matplot
 SIZES = (
     "corpus=sample", "corpus.max_documents=null", "tokenizer.vocab_size=1200", "arms=[none,random,both]", "seeds=[1]",
     "folds=[0]", "runtime.workers=1", "runtime.threads=1", "test_file=data/sample/KorQuAD_sample_dev.json",
-    "train_files=[data/sample/KorQuAD_sample_train.json]", "~annotators.gazetteer", "~annotators.mecab",
-    "annotators.entities='expressions-mecab+gazetteer:{root}/names.txt'", "side_by_side=2",
-    "annotators.random='random-expressions-mecab+gazetteer:{root}/names.txt'",
+    "train_files=[data/sample/KorQuAD_sample_train.json]", "prepared_arms=[none,random,both]", "side_by_side=2",
 )  # fmt: skip
 
 
@@ -67,8 +66,9 @@ def prepared(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """Made where the annotator's list of names is, which the machine that runs has not."""
     folder = tmp_path_factory.mktemp("study") / "prepared"
     root = folder.parent / "root"
-    root.mkdir()
-    (root / "names.txt").write_text("세종대왕\n훈민정음\n한강\n", "utf-8")
+    (root / "gazetteer").mkdir(parents=True)
+    names = gzip.compress("세종대왕\n훈민정음\n한강\n".encode())
+    (root / "gazetteer" / "kowiki_titles.txt.gz").write_bytes(names)
     cache = folder.parent / "cache"
     done = study(repository, "prepare", *SIZES, f"folder={folder}", f"data.cache={cache}", f"data.root={root}")
     assert done.returncode == 0, done.stderr
@@ -149,7 +149,7 @@ def test_shards_come_out_as_they_went_in(repository: Path, prepared: Path, tmp_p
     assert study(repository, *call, f"folder={prepared}").returncode == 0
     fingerprint = read_json(prepared / "tokenizer" / "tokenizer.json")["fingerprint"]
     unpacked = {path.name: path for path in (tmp_path / "out" / "unpacked").glob("shards-*")}
-    assert set(unpacked) == {"shards-none", "shards-entities", "shards-random"}
+    assert set(unpacked) == {"shards-none", "shards-random", "shards-both"}
     originals = [ShardedCorpus(path, fingerprint) for path in (prepared.parent / "elsewhere" / "shards").iterdir()]
     for name, path in unpacked.items():
         corpus = ShardedCorpus(path, fingerprint, verify=True)
@@ -166,7 +166,7 @@ def test_shards_come_out_as_they_went_in(repository: Path, prepared: Path, tmp_p
     (damaged / "study.tar.xz").write_bytes(lzma.compress(content))
     done = study(repository, *call[:-3], f"output={tmp_path / 'other'}", *call[-2:], f"folder={damaged}")
     assert done.returncode == 1
-    assert f"error: {damaged}/study.tar.xz: checksum: damaged" in done.stderr
+    assert f"error: {damaged}/study.tar.xz: checksum: damaged, this is not what study.json says" in done.stderr
 
 
 @pytest.mark.slow
@@ -174,7 +174,8 @@ def test_what_is_there_stays_until_all_is_there(repository: Path, prepared: Path
     """Whatever the folder was, it was removed first of all."""
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "thesis.txt").write_text("thesis", "utf-8")
-    (tmp_path / "names.txt").write_text("한강\n", "utf-8")
+    (tmp_path / "gazetteer").mkdir()
+    (tmp_path / "gazetteer" / "kowiki_titles.txt.gz").write_bytes(gzip.compress("한강\n".encode()))
     own = prepared / "mine.json"
     shutil.copy(repository / "data" / "sample" / "KorQuAD_sample_dev.json", own)
     earlier = sorted(prepared.rglob("*"))
@@ -182,7 +183,7 @@ def test_what_is_there_stays_until_all_is_there(repository: Path, prepared: Path
         (tmp_path / "x", (), f"error: folder={tmp_path}/x: there is something in it"),
         (tmp_path / "x" / "thesis.txt", (), "this is a file; wanted a folder"),
         (prepared, ("test_file=nope.json",), "nope.json: file: not found"),
-        (prepared, (f"test_file={own}", "arms=[none]"), "lies in it"),
+        (prepared, (f"test_file={own}", "prepared_arms=[none]"), "lies in it"),
     ):
         given = [*SIZES, f"folder={folder}", f"data.cache={tmp_path}/cache", f"output={tmp_path}/out", *more]
         done = study(repository, "prepare", *given, f"data.root={tmp_path}")
@@ -198,7 +199,12 @@ def test_what_is_there_stays_until_all_is_there(repository: Path, prepared: Path
 def test_wrong_calls_say_what_was_wanted(repository: Path, prepared: Path, tmp_path: Path) -> None:
     for words, message in (
         (("walk",), "walk"),
-        (("run", "arms=[bold]"), "arms: wanted some of none, split"),
+        (
+            ("run", *SIZES, f"folder={prepared}", "arms=[bold]"),
+            "arms: pretrain: In 'pretrain': Could not find 'arm/bold'",
+        ),
+        (("prepare", "prepared_arms=[bold]"), "prepared_arms: pretrain: In 'pretrain': Could not find 'arm/bold'"),
+        (("run", *SIZES, f"folder={prepared}", "arms=[none,mecab]"), "was prepared without mecab"),
         (("run", *SIZES, f"folder={tmp_path}"), "study.json: file: not found"),
         (
             ("run", *SIZES, *SMALL, f"folder={prepared}", "arms=[none]", "finetuning=['train.lerning_rate=1']"),

@@ -36,7 +36,6 @@ from korbert.files import plain_name, read_json, read_text, write_bytes_atomical
 from korbert.redaction import HIDDEN, RedactingFormatter, redacted, redacted_values, refuse_secrets
 from korbert.study.page import BEGIN, END, render
 from korbert.study.records import RecordStore
-from korbert.tasks.gpu_study import gpu_study
 from korbert.tasks.importing import import_model, read_weights
 from korbert.tasks.publish import publish_results
 from korbert.tasks.runs import as_dict
@@ -268,14 +267,6 @@ def test_titles_and_progress_of_a_dump_name_no_files(tmp_path: Path, monkeypatch
     write_json_atomically(progress, {**read_json(progress), "files": ["../wiki.xml"]})
     with pytest.raises(DataError, match=r"progress\.json: files: '\.\./wiki\.xml' is no name"):
         extract_wiki(config)
-
-
-def test_questions_of_a_study_are_its_own(tmp_path: Path) -> None:
-    write_json_atomically(tmp_path / "study.json", {"annotators": {}, "test": "../x.json", "train": []})
-    config = composed("gpu_study", "stage=run", f"folder={tmp_path}", f"output={tmp_path / 'out'}")
-    with pytest.raises(DataError, match=r"study\.json: questions: '\.\./x\.json' is no name"):
-        gpu_study(config)
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["../../evil", "a/..", "..", "../evil", "/etc/none", "a/b/c", "a b", "https://x/y"])

@@ -184,10 +184,10 @@ class WikiConfig(RunConfig):
 class GpuStudyConfig:
     """`experiments/gpu_study.py`. stage: prepare or run.
 
-    folder: what `prepare` makes and `run` needs; output: where runs, records and the table go. annotators: whose
-    entities there are, by name; arms: kinds of entity input; pretraining, finetuning, benchmark: overrides for those
-    commands. side_by_side: processes at a time, which are told to stop, and can go on, after `minutes`. unit: the one
-    thing that this process is to do.
+    folder: what `prepare` makes and `run` needs; output: where runs, records and the table go. prepared_arms, arms:
+    files of conf/arm that `prepare` packs the annotations of, and that are run. pretraining, finetuning, benchmark:
+    overrides for those commands. side_by_side: processes at a time, which are told to stop, and can go on, after
+    `minutes`. unit: the one thing that this process is to do.
     """
 
     stage: str = MISSING
@@ -196,7 +196,7 @@ class GpuStudyConfig:
     minutes: float = 9.0
     side_by_side: int = 12
     unit: str | None = None
-    annotators: dict[str, str] = field(default_factory=dict)
+    prepared_arms: list[str] = MISSING
     arms: list[str] = MISSING
     seeds: list[int] = MISSING
     folds: list[int] = MISSING
@@ -213,7 +213,7 @@ class GpuStudyConfig:
     def __post_init__(self) -> None:
         check_range("minutes", self.minutes, 0)
         check_range("side_by_side", self.side_by_side, 1)
-        for key in ("seeds", "folds"):
+        for key in ("prepared_arms", "arms", "seeds", "folds"):
             if not getattr(self, key):
                 raise ConfigError(f"{key}: wanted one or more")
         for seed in self.seeds:
