@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,15 @@ def test_articles_and_order() -> None:
     assert bootstrap_mean(scores[::-1], [f"article {g}" for g in groups]).error == pytest.approx(found.error)
     assert bootstrap_mean(scores, range(len(groups))).error < 0.8 * found.error
     assert bootstrap_mean(scores, groups) == found
+
+
+def test_what_nothing_moves_proves_nothing() -> None:
+    """Two questions that were both mended, and no seed that has it otherwise: chance does that, too."""
+    for seeds in (1, 5):
+        found = bootstrap_difference(np.zeros((seeds, 2)), np.full((seeds, 2), 100.0), ["a", "b"], paired=True)
+        assert (found.value, found.p, found.has_spread) == (100.0, 1.0, False)
+        assert not math.isfinite(found.low)
+    assert bootstrap_mean(np.full((3, 4), 100.0), list("aabb")).has_spread is False
 
 
 def test_equal_arms_do_not_differ() -> None:

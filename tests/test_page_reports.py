@@ -152,7 +152,8 @@ def test_a_page_shows_the_report_it_asks_for(tmp_path: Path) -> None:
     differences = rows_of(text, "Differences, KorQuAD")
     assert [(row["runs"], row["baseline"]) for row in differences] == [("both", "none")] * 2  # the focus comes first
     turned = report(tmp_path / "turned", tmp_path / "study.jsonl", baseline="entities.mode:none")["md"]
-    assert [row["p"] for row in rows_of(turned, "Differences, KorQuAD")] == [row["p"] for row in differences]
+    there, here = rows_of(turned, "Differences, KorQuAD"), differences
+    assert [row["95 % interval"] for row in there] == [row["95 % interval"] for row in here]
     for name in re.findall(r"\]\((study-report1-\d\.svg)\)", text):
         assert ET.parse(tmp_path / name).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert "study-report1-1.svg" in text

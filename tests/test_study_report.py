@@ -238,7 +238,7 @@ def test_folds_count_by_their_questions(tmp_path: Path) -> None:
     assert set(by_seed) == {1, 2}  # a mean of other folds is of other questions
     found = score(table.groups[0], table.measures[0], table.folds, None)
     assert found.mean == pytest.approx((by_seed[1] + by_seed[2]) / 2)
-    assert (row["runs"], row["seeds"], row["folds"]) == ("11", "3", "0, 1, 2, 3, 4")
+    assert (row["runs"], row["seeds"], row["folds"]) == ("11", "2 of 3", "0, 1, 2, 3, 4")
     assert "seed 3 has no fold 1, 2, 3, 4" in said
 
 
@@ -251,8 +251,10 @@ def test_one_seed_is_said_beside_each_difference(tmp_path: Path) -> None:
     said = report(tmp_path / "report", tmp_path / "runs", baseline="plain")
     rows = rows_of(said["md"], "Differences, KorQuAD")
     assert [row["from"] for row in rows] == ["questions; ⚠ one seed"] * 2
-    assert "another seed of the same settings may move the score" in said["md"]
+    assert all(row["95 % interval"] and "p" not in row and "*" not in row["difference"] for row in rows)
+    assert "One seed: no test. Another seed of the same settings may move the score" in said["md"]
     assert "⚠ one seed" in said["html"]
+    assert "⚠ cannot be tested" in said["html"]
     scores = rows_of(said["md"], "KorQuAD")
     assert [row["run"] for row in scores] == ["deep", "plain"]
     assert all("±" not in row["EM (%)"] and row["seeds"] == "1" for row in scores)
@@ -265,14 +267,80 @@ def test_one_pretraining_is_said_where_arms_differ_in_it(tmp_path: Path) -> None
         for seed in (1, 2, 3):
             finetuned(tmp_path / "runs" / f"{mode}-{seed}", 0.5, *entities, seed=seed, init=base)
             finetuned(tmp_path / "runs" / f"{mode}-d{seed}", 0.5, *entities, "dropout=0.3", seed=seed, init=base)
-    rows = rows_of(
-        report(tmp_path / "a", tmp_path / "runs", baseline="entities.mode:none")["md"], "Differences, KorQuAD"
-    )
+    said = report(tmp_path / "a", tmp_path / "runs", baseline="entities.mode:none", breakdowns=["entities"])["md"]
+    rows = rows_of(said, "Differences, KorQuAD")
     assert len(rows) == 4
-    assert all(row["from"].endswith("⚠ one pretraining seed") for row in rows)
+    assert all(row["from"] == "seeds and questions; ⚠ one pretraining seed" and "p" not in row for row in rows)
+    parts = rows_of(said, "Differences by")
+    assert parts
+    assert all(row["to mind"] == "⚠ one pretraining seed" and "p" not in row for row in parts)
+    assert not any("*" in row["difference"] for row in (*rows, *parts))
     rows = rows_of(report(tmp_path / "b", tmp_path / "runs", baseline="dropout:0.3")["md"], "Differences, KorQuAD")
-    assert len(rows) == 4
-    assert all(row["from"] == "seeds and questions" for row in rows)  # both arms began with the same weights
+    assert len(rows) == 4  # both sides began with the same weights
+    assert all(row["from"] == "seeds and questions; ⚠ of one pretrained model" and row["p"] for row in rows)
+    for mode in ("none", "both"):
+        (tmp_path / "runs" / mode / "record.json").unlink()  # of what they began with nothing is known but its name
+    said = report(tmp_path / "c", tmp_path / "runs", baseline="entities.mode:none")["md"]
+    rows = rows_of(said, "Differences, KorQuAD")
+    assert [row["from"] for row in rows] == ["seeds and questions; ⚠ one pretraining seed"] * 4
+
+
+def test_seeds_of_one_side_are_told_from_those_of_both(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        finetuned(tmp_path / "runs" / f"plain{seed}", 0.5, seed=seed)
+    finetuned(tmp_path / "runs" / "deep", 0.6, "dropout=0.3", chance=1)
+    rows = rows_of(report(tmp_path / "report", tmp_path / "runs", baseline="dropout:0.3")["md"], "Differences, KorQuAD")
+    assert [row["from"] for row in rows] == ["questions, and seeds of one side; ⚠ one seed"] * 2
+    assert all("p" not in row for row in rows)
+
+
+def test_a_difference_that_nothing_moves_is_not_tested(tmp_path: Path) -> None:
+    """All questions wrong against all right: a bootstrap of them has no spread."""
+    for seed in (1, 2):
+        finetuned(tmp_path / "runs" / f"bad{seed}", -1.0, seed=seed)
+        finetuned(tmp_path / "runs" / f"good{seed}", 1.0, "dropout=0.3", seed=seed)
+    rows = rows_of(
+        report(tmp_path / "report", tmp_path / "runs", baseline="dropout:null")["md"], "Differences, KorQuAD"
+    )
+    exact = next(row for row in rows if row["measure"] == "EM (%)")
+    assert exact["difference"] == "+100.00"
+    assert exact["from"].endswith("no spread to test against")
+    assert not exact.get("95 % interval")
+
+
+def test_comparisons_say_who_is_left_out_and_what_was_not_run_alike(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        for fold in (0, 1):
+            finetuned(tmp_path / "runs" / f"plain{seed}-{fold}", 0.5, seed=seed, fold=fold)
+            deep = finetuned(tmp_path / "runs" / f"deep{seed}-{fold}", 0.6, "dropout=0.3", seed=seed, fold=fold)
+            edit(deep, hardware={"device": "another computer", "threads": 1}, commit="f" * 40)
+        finetuned(tmp_path / "runs" / f"part{seed}", 0.6, "dropout=0.5", seed=seed, fold=0)
+    said = report(tmp_path / "report", tmp_path / "runs", baseline="dropout:null")["md"].replace("\\", "")
+    assert "fold 0: in no comparison are runs as part1" in said  # the folds that it has are not those of the others
+    assert "0.3 and – were run on different devices: another computer and a computer" in said
+    assert "0.3 and – were run on different commits: ffffffffffff and 0123456789ab" in said
+    assert "precisions" not in said
+    assert "in no comparison" not in report(tmp_path / "plain", tmp_path / "runs")["md"]  # none was asked for
+
+
+def test_fine_tunings_of_one_pretraining_are_one_unit_and_said(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        base = pretrained(tmp_path / "base" / str(seed), seed=seed)
+        for run in range(2 if seed == 1 else 1):
+            finetuned(tmp_path / "runs" / f"{seed}-{run}", 0.5, seed=10 * run + seed, init=base)
+    said = report(tmp_path / "report", tmp_path / "runs")["md"].replace("\\", "")
+    assert "pretraining seed 1 stands for the mean of 2 fine-tunings" in said
+    assert "pretraining seed 2 stands" not in said
+
+
+def test_losses_of_tokens_are_not_compared_where_text_is_cut_elsewhere(tmp_path: Path) -> None:
+    for mode in ("split", "both"):
+        for seed in (1, 2):
+            arm = ("entities=mecab", f"entities.mode={mode}")
+            pretrained(tmp_path / "runs" / f"{mode}{seed}", *arm, seed=seed, loss=2 + 0.1 * seed)
+    said = report(tmp_path / "report", tmp_path / "runs", baseline="entities.mode:split")["md"]
+    assert {row["measure"] for row in rows_of(said, "Differences, pretrain")} == {"MLM nats / character"}
+    assert "MLM nats / token" not in said
 
 
 def test_what_draws_nothing_has_no_seed(tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ from korbert.study.significance import holm_of_tested
 class Part:
     """A difference on the questions of one part of a breakdown.
 
-    score: the baseline's; found: None where the part is of one article, of which nothing can be drawn. mended:
-    questions that a run of the group has exactly right and a run of the baseline has not, made: the reverse, both in
-    percent of the part, and the mean over all pairs of runs.
+    score: the baseline's; found: None where nothing can be drawn, as of one article, or of two questions that are both
+    mended. p, corrected: None where the whole difference cannot be tested, either. mended: questions that a run of the
+    group has exactly right and a run of the baseline has not, made: the reverse, both in percent of the part, and the
+    mean over all pairs of runs.
     """
 
     contrast: Contrast
@@ -33,6 +34,7 @@ class Part:
     score: float
     difference: float
     found: Estimate | None
+    p: float | None
     corrected: float | None
     mended: float
     made: float
@@ -63,7 +65,7 @@ class Breakdowns:
             names = None if pair is None else self._names(table, pair[0], key)
             if pair is not None and names is not None:
                 found += _parts(contrast, *pair, names)
-        corrected = holm_of_tested([None if part.found is None else part.found.p for part in found])
+        corrected = holm_of_tested([part.p for part in found])
         return [replace(part, corrected=p) for part, p in zip(found, corrected, strict=True)]
 
     def _names(self, table: Table, answered: Answered, key: str) -> npt.NDArray[np.str_] | None:
@@ -93,8 +95,10 @@ def _parts(
         articles = np.asarray(base.articles)[there].tolist()
         a, b = (one.scores[contrast.measure.key][:, there] for one in (base, ours))
         drawn = bootstrap_difference(a, b, articles, together) if len(set(articles)) > 1 else None
+        drawn = drawn if drawn is not None and drawn.has_spread else None
+        p = None if drawn is None or contrast.p is None else drawn.p
         wrong, right = (one.scores[EXACT.key][:, there].mean(0) / 100 for one in (base, ours))
         mended, made = 100 * float((right * (1 - wrong)).mean()), 100 * float((wrong * (1 - right)).mean())
         mean = float(a.mean())
-        found.append(Part(contrast, name, len(articles), mean, float(b.mean()) - mean, drawn, None, mended, made))
+        found.append(Part(contrast, name, len(articles), mean, float(b.mean()) - mean, drawn, p, None, mended, made))
     return found

@@ -16,25 +16,37 @@ from korbert.study.significance import Difference, holm_of_tested, summarise, t_
 
 # What an interval was made from.
 BOTH, SEEDS, FOLDS, QUESTIONS, NOTHING = "seeds and questions", "seeds", "folds of one seed", "questions", "one run"
+ONE_SIDED = "questions, and seeds of one side"
+# What keeps a difference from being tested: chance could move it in ways that nothing here shows.
 ONE_SEED, ONE_PRETRAINING, NO_SPREAD = "one seed", "one pretraining seed", "no spread to test against"
-SOME_FOLDS = "some folds only"
+_UNTESTED = {ONE_SEED, ONE_PRETRAINING, NO_SPREAD}
+# What a test is restricted to.
+SOME_FOLDS, SAME_MODEL = "some folds only", "one pretrained model"
 _MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A group's mean, spread and 95 % interval; None where there is none, or too few runs for it."""
+    """A group's mean, spread over units and 95 % interval; None where there is none, or too few runs for it.
+
+    units: how many of its seeds are in them.
+    """
 
     mean: float | None
     spread: float | None
     low: float | None
     high: float | None
     source: str
+    units: int
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """A group's score less the baseline's. p: None where one run of each says nothing; corrected: by Holm's method."""
+    """A group's score less the baseline's. p: None where it cannot be tested; corrected: by Holm's method.
+
+    The interval of what cannot be tested shows what there is to see: how questions would move it, say. One seed's luck
+    is not in it, so that it is no test.
+    """
 
     group: Group
     baseline: Group
@@ -88,23 +100,23 @@ def _over_folds(units: Mapping[Any, Mapping[int | None, float]], group: Group) -
 
 
 def score(group: Group, measure: Measure, folds: Sequence[int | None], answers: Answers | None) -> Score:
-    """Mean and spread over units (over the folds, where there is one unit), and the best interval that can be had."""
+    """Mean and spread over units, and the best interval that can be had."""
     units = _whole_units(group, measure, folds)
     by_unit = _over_folds(units, group)
     if not by_unit:
-        return Score(None, None, None, None, NOTHING)
+        return Score(None, None, None, None, NOTHING, 0)
     over, source = summarise(list(by_unit.values())), SEEDS
-    spread = over.spread
     if over.count == 1:
         by_fold = summarise(list(next(iter(units.values())).values()))
-        spread, source = by_fold.spread, FOLDS if by_fold.count > 1 else NOTHING
-        over = replace(by_fold, mean=over.mean)
-    found = Score(over.mean, spread, over.low, over.high, source)
+        source = FOLDS if by_fold.count > 1 else NOTHING
+        over = replace(by_fold, mean=over.mean, spread=None)
+    found = Score(over.mean, over.spread, over.low, over.high, source, len(by_unit))
     answered = None if answers is None else answers.of_group(group, folds)
     if answered is not None and len(set(answered.articles)) > 1:
         drawn = bootstrap_mean(answered.scores[measure.key], answered.articles)
         source = QUESTIONS if drawn.one_seed else BOTH
-        return replace(found, low=drawn.low, high=drawn.high, source=source)
+        low, high = (drawn.low, drawn.high) if drawn.has_spread else (None, None)
+        return replace(found, low=low, high=high, source=source)
     if len(group.runs) == 1 and source == NOTHING:
         return _own_interval(group.runs[0], measure, found)
     if found.low is not None and found.low == found.high:  # seeds of the same score promise nothing
@@ -196,14 +208,27 @@ def _contrast(
     if pair is not None and len(set(pair[0].articles)) > 1:
         a, b, together = pair
         drawn = bootstrap_difference(a.scores[measure.key], b.scores[measure.key], a.articles, together)
-        source = QUESTIONS if ONE_SEED in warnings or not _seeded(group, base) else BOTH
-        return replace(found, difference=drawn.value, low=drawn.low, high=drawn.high, p=drawn.p, source=source)
-    tested, source = _by_scores(mine, other, ours, theirs, _seeds_match(group, base, ours, theirs))
-    if tested is None:
-        return found
-    if tested.low == tested.high and tested.difference:  # two seeds of the same score prove nothing
-        return replace(found, warnings=(*warnings, NO_SPREAD))
-    return replace(found, low=tested.low, high=tested.high, p=tested.p, source=source)
+        found = replace(found, difference=drawn.value)
+        if not drawn.has_spread:
+            return replace(found, warnings=(*warnings, NO_SPREAD))
+        bounds, p = (drawn.low, drawn.high), drawn.p
+        source = _drawn([len(side.units) for side, one in ((a, base), (b, group)) if one.is_seeded()])
+    else:
+        tested, source = _by_scores(mine, other, ours, theirs, _seeds_match(group, base, ours, theirs))
+        if tested is None:
+            return found
+        if tested.low == tested.high and tested.difference:  # two seeds of the same score prove nothing
+            return replace(found, warnings=(*warnings, NO_SPREAD))
+        bounds, p = (tested.low, tested.high), tested.p
+    testable = p if _UNTESTED.isdisjoint(warnings) else None
+    return replace(found, low=bounds[0], high=bounds[1], p=testable, source=source)
+
+
+def _drawn(seeds: Sequence[int]) -> str:
+    """What is drawn, by how many seeds each side has that has any."""
+    if max(seeds, default=1) == 1:
+        return QUESTIONS
+    return BOTH if min(seeds) > 1 else ONE_SIDED
 
 
 def answered_pair(
@@ -224,18 +249,13 @@ def _seeds_match(group: Group, base: Group, ours: Iterable[object], theirs: Iter
     return list(ours) == list(theirs) and group.repeats_pretraining() == base.repeats_pretraining()
 
 
-def _seeded(*groups: Group) -> list[Group]:
-    return [group for group in groups if group.is_seeded()]
-
-
 def _warnings(group: Group, base: Group, ours: int, theirs: int) -> tuple[str, ...]:
     """What the difference rests on, where that is too little. ours, theirs: how many seeds each has."""
     if any(count == 1 for one, count in ((group, ours), (base, theirs)) if one.is_seeded()):
         return (ONE_SEED,)
-    same = group.runs[0].origin == base.runs[0].origin
-    if not same and (group.rests_on_one_pretraining() or base.rests_on_one_pretraining()):
-        return (ONE_PRETRAINING,)
-    return ()
+    if not (group.rests_on_one_pretraining() or base.rests_on_one_pretraining()):
+        return ()
+    return (SAME_MODEL if group.runs[0].origin == base.runs[0].origin else ONE_PRETRAINING,)
 
 
 def _by_scores(

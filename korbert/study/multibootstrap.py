@@ -15,6 +15,7 @@ normal one. For few seeds this errs on the safe side, see tests/test_multibootst
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -34,8 +35,10 @@ _NOTHING = 1e-12  # a standard error, or a value, that only rounding has made
 class Estimate:
     """A mean, or a difference of means, with its interval and the two-sided p-value of 0.
 
-    error: standard error. seeds: of the arm with fewer; with one, nothing is known of how seeds move the value, and
-    interval and p-value are of questions alone. paired: seeds were drawn together for both arms.
+    error: standard error; where it is 0 and the value is not, as of two questions that were both mended, nothing is
+    known of how chance moves it: the interval is unbounded and p is 1. seeds: of the arm with fewer; with one, nothing
+    is known of how seeds move the value, and interval and p-value are of questions alone. paired: seeds were drawn
+    together for both arms.
     """
 
     value: float
@@ -50,6 +53,11 @@ class Estimate:
     def one_seed(self) -> bool:
         """Whether the value rests on one seed."""
         return self.seeds == 1
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether there is anything to judge the value by."""
+        return math.isfinite(self.low)
 
 
 def bootstrap_mean(
@@ -108,7 +116,8 @@ def _estimate(arms: list[Floats], groups: Sequence[object], level: float, resamp
     parts = _Variances.of(arms, sizes)
     error = parts.reach(lambda freedom: 1.0)
     if error < _NOTHING:  # the same everywhere, as of equal predictions
-        return Estimate(value, value, value, float(abs(value) < _NOTHING), 0.0, seeds, paired)
+        reach = 0.0 if abs(value) < _NOTHING else math.inf
+        return Estimate(value, value - reach, value + reach, 1.0, 0.0, seeds, paired)
     drawn = np.sort(_resample(arms, sizes, resamples) - value)
     places = np.linspace(0, 1, resamples)
     special = special_functions()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from korbert.errors import DataError
-from korbert.study.contrasts import ONE_SEED
 from korbert.study.grouping import Group, Measure, Table
 from korbert.study.lineage import Run
 from korbert.study.page import clock_threads
@@ -130,7 +129,7 @@ def forest_picture(scored: Scored, name: str) -> Picture | None:
     labels = [
         plain(one.group.label + (f" − {one.baseline.label}" if against else ""))
         + (f"  {one.measure.title}" if several else "")
-        + (" ⚠" if ONE_SEED in one.warnings else "")
+        + ("" if one.p is not None else " ⚠")
         for one in rows
     ]
     axes.set_yticks(range(len(rows)), labels)
@@ -140,8 +139,9 @@ def forest_picture(scored: Scored, name: str) -> Picture | None:
     title = f"Differences from {bases}: {title_of(scored.table)}"
     caption = (
         f"Baseline: {bases}. Lines are 95 % intervals; filled: p below 0.05 after Holm's correction; "
-        "blue: better, red: worse than the baseline; ⚠ one seed. "
-        f"{title_of(scored.table)}."
+        "blue: better, red: worse than the baseline"
+        + ("; ⚠ cannot be tested, see the table. " if any(one.p is None for one in rows) else ". ")
+        + f"{title_of(scored.table)}."
     )
     return Picture("Differences from the baseline", as_svg(figure, name, title), caption)
 

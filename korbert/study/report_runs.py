@@ -8,7 +8,7 @@ from pathlib import Path
 
 from korbert.study.grouping import Group, Table, shown
 from korbert.study.lineage import Run
-from korbert.study.report_sheets import has_folds, listed, title_of
+from korbert.study.report_sheets import Scored, has_folds, listed, title_of
 from korbert.study.sheets import Cell, Sheet, relative_link
 
 # What a run took: title, where it stands in a record, what a number of it is divided by, decimals.
@@ -150,6 +150,40 @@ def _remarks(table: Table, group: Group) -> Iterator[str]:
         if missing:
             yield f"{group.name}: seed {unit} has no fold {listed(missing)}; questions are drawn without this seed"
         for fold, repeated in by_fold.items():
+            where = f"seed {unit}" + ("" if fold is None else f", fold {fold}")
             if len({run.seed for run in repeated}) < len(repeated):
-                where = f"seed {unit}" + ("" if fold is None else f", fold {fold}")
                 yield f"{group.name}: {where} was run {len(repeated)} times: {', '.join(run.name for run in repeated)}"
+            elif len(repeated) > 1:
+                yield f"{group.name}: pretraining {where} stands for the mean of {len(repeated)} fine-tunings"
+
+
+def remarks_on_differences(scored: Sequence[Scored]) -> Iterator[str]:
+    """What a reader has to know of the comparisons: who is left out, and pairs that were not run alike."""
+    asked = [one for one in scored if one.table.has_answers()]
+    for one in asked:
+        compared = {group.name for found in one.contrasts for group in (found.group, found.baseline)}
+        lacking = [group for group in one.table.groups if group.name not in compared]
+        named = [group.label if len(one.table.groups) > 1 else f"runs as {group.runs[0].name}" for group in lacking]
+        if named:
+            yield f"{title_of(one.table)}: in no comparison are {'; '.join(named)}"
+    pairs = {
+        (found.group.name, found.baseline.name): (found.group, found.baseline)
+        for one in asked
+        for found in one.contrasts
+    }
+    for group, baseline in pairs.values():
+        for what, told in (("devices", device_of), ("precisions", _precision), ("commits", _short_commit)):
+            ours, theirs = ({told(run) for run in one.runs} for one in (group, baseline))
+            if ours != theirs:
+                yield (
+                    f"{group.label} and {baseline.label} were run on different {what}: {', '.join(sorted(ours))} and "
+                    f"{', '.join(sorted(theirs))}"
+                )
+
+
+def _precision(run: Run) -> str:
+    return str((run.config.get("runtime") or {}).get("precision", "?"))
+
+
+def _short_commit(run: Run) -> str:
+    return str(run.found.record.get("commit", "unknown"))[:12]

@@ -14,7 +14,9 @@ from korbert.study.contrasts import (
     NOTHING,
     ONE_PRETRAINING,
     ONE_SEED,
+    ONE_SIDED,
     QUESTIONS,
+    SAME_MODEL,
     SEEDS,
     SOME_FOLDS,
     Contrast,
@@ -30,6 +32,7 @@ from korbert.study.sheets import Cell, Sheet, without_empty_columns
 _SOURCES = {
     BOTH: "drawn are seeds and whole articles of questions together (multi-bootstrap)",
     QUESTIONS: "drawn are whole articles of questions; how seeds would move it is not known",
+    ONE_SIDED: "drawn are whole articles of questions and the seeds of the side that has several",
     SEEDS: "Student's t over seeds; how other test data would move it is not known",
     FOLDS: "Student's t over the folds of one seed",
     NOTHING: "one run: no interval",
@@ -40,6 +43,13 @@ _SAID = {
     ONE_PRETRAINING: "⚠ one pretraining seed",
     NO_SPREAD: "⚠ no spread to test against",
     SOME_FOLDS: "⚠ only on folds that all seeds have",
+    SAME_MODEL: "⚠ of one pretrained model",
+}
+_EXPLAINED = {
+    ONE_SEED: "One seed: no test. Another seed of the same settings may move the score by more than this difference.",
+    ONE_PRETRAINING: "One pretraining seed: no test. Seeds of fine-tuning alone were repeated, not what the arms "
+    "differ in; the interval lacks what another pretraining would do.",
+    SAME_MODEL: "Of one pretrained model: both sides began with the same weights, and the test holds for those.",
 }
 
 
@@ -89,7 +99,7 @@ def scores_sheet(scored: Scored) -> Sheet:
             row.append(Cell(interval + letter, note=_SOURCES[found.source]))
         seeds = list(group.units())
         row.append(Cell(str(len(group.runs)), len(group.runs)))
-        row.append(Cell(str(len(seeds)), len(seeds), note=listed(seeds)) if group.is_seeded() else Cell("–"))
+        row.append(_seeds(scored, group, seeds) if group.is_seeded() else Cell("–"))
         row += [Cell(_folds(group), len({run.fold for run in group.runs}))] if has_folds(table) else []
         rows.append(row)
     for measure in table.measures:
@@ -97,7 +107,7 @@ def scores_sheet(scored: Scored) -> Sheet:
     head += ["runs", "seeds", *(["folds"] if has_folds(table) else [])]
     notes = [f"Intervals{letter}: {_SOURCES[source]}." for source, letter in letters.items()]
     if any(found.spread is not None for found in scored.scores.values()):
-        notes += ["± is the sample standard deviation over seeds, or over folds where there is one seed."]
+        notes += ["± is the sample standard deviation over seeds."]
     if table.further:
         more = len(table.further) - _MOST_LISTED
         said = ", ".join(table.further[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
@@ -107,6 +117,13 @@ def scores_sheet(scored: Scored) -> Sheet:
     )
     texts = len(first) + len(table.columns)
     return without_empty_columns(Sheet(title_of(table), head, rows, [intro], notes, texts))
+
+
+def _seeds(scored: Scored, group: Group, seeds: Sequence[object]) -> Cell:
+    """How many there are, and how many of them the scores are of where that is fewer."""
+    used = min((scored.score(group, m).units for m in scored.table.measures), default=len(seeds))
+    text = str(len(seeds)) if used == len(seeds) else f"{used} of {len(seeds)}"
+    return Cell(text, used, note=listed(seeds))
 
 
 def _letters(sources: Sequence[str]) -> dict[str, str]:
@@ -154,7 +171,7 @@ def contrasts_sheet(scored: Scored) -> Sheet | None:
                 Cell(one.measure.shown(one.difference, "+") + one.marks, one.difference, note=_apart(table, one)),
                 Cell(_interval(one.low, one.high, one.measure, "+")),
                 Cell(_p(one.p), one.p), Cell(_p(one.corrected), one.corrected),
-                Cell("; ".join([one.source, *(_SAID[warning] for warning in one.warnings)])),
+                Cell("; ".join([one.source, *_said(one)])),
                 Cell(one.baseline.label, note=one.baseline.name),
             ]
         )  # fmt: skip
@@ -164,13 +181,10 @@ def contrasts_sheet(scored: Scored) -> Sheet | None:
     notes += [f"{source}: {text}." for source, text in _SOURCES.items() if source in used - {NOTHING}]
     if tested:
         notes.append(
-            f"Holm: corrected for all {tested} comparisons of this table. * below 0.05, ** below 0.01, *** below "
-            "0.001, after correction."
+            f"Holm: corrected for all {tested} comparisons of this table that are tested. * below 0.05, ** below 0.01, "
+            "*** below 0.001, after correction."
         )
-    if any(ONE_SEED in one.warnings for one in scored.contrasts):
-        notes.append("One seed: another seed of the same settings may move the score by more than this difference.")
-    if any(ONE_PRETRAINING in one.warnings for one in scored.contrasts):
-        notes.append("One pretraining seed: seeds of fine-tuning alone were repeated, not what the arms differ in.")
+    notes += [text for key, text in _EXPLAINED.items() if any(key in one.warnings for one in scored.contrasts)]
     head = ["runs", "measure", "difference", "95 % interval", "p", "p (Holm)", "from", "baseline"]
     return without_empty_columns(Sheet(f"Differences, {title_of(table)}", head, rows, notes=notes, texts=2))
 
@@ -184,6 +198,7 @@ def breakdown_sheet(table: Table, key: str, parts: Sequence[Part]) -> Sheet | No
         contrast, found = one.contrast, one.found
         measure = contrast.measure
         low, high = (None, None) if found is None else (found.low, found.high)
+        said = _said(contrast)
         exact = measure is EXACT
         rows.append(
             [
@@ -191,22 +206,28 @@ def breakdown_sheet(table: Table, key: str, parts: Sequence[Part]) -> Sheet | No
                 Cell(f"{one.questions:,}", one.questions), Cell(measure.shown(one.score), one.score),
                 Cell(measure.shown(one.difference, "+") + significance_marks(one.corrected), one.difference),
                 Cell(_interval(low, high, measure, "+")),
-                *(Cell(_p(p), p) for p in (None if found is None else found.p, one.corrected)),
+                *(Cell(_p(p), p) for p in (one.p, one.corrected)), Cell("; ".join(said)),
                 *(Cell(f"{share:.1f}", share) if exact else Cell("") for share in (one.mended, one.made)),
                 Cell(contrast.baseline.label, note=contrast.baseline.name),
             ]
         )  # fmt: skip
     head = ["runs", BREAKDOWNS[key], "measure", "questions", "baseline's", "difference", "95 % interval"]
-    head += ["p", "p (Holm)", "mended (%)", "made (%)", "baseline"]
-    notes = [
-        f"Holm: corrected for all {sum(one.corrected is not None for one in parts)} comparisons of this table; "
-        "intervals and warnings as in the table of differences.",
+    head += ["p", "p (Holm)", "to mind", "mended (%)", "made (%)", "baseline"]
+    tested = sum(one.corrected is not None for one in parts)
+    notes = [f"Holm: corrected for all {tested} comparisons of this table, and of no other one."] if tested else []
+    notes += [
+        "Intervals are drawn as in the table of differences; there is none for parts that chance moves in no way that "
+        "can be seen here.",
         "Mended: of the part's questions, the percentage that is exactly right in the row's runs and not in the "
         "baseline's, the mean over all pairs of runs; made: the reverse.",
     ]
     return without_empty_columns(
         Sheet(f"Differences by {BREAKDOWNS[key]}, {title_of(table)}", head, rows, notes=notes, texts=3)
     )
+
+
+def _said(contrast: Contrast) -> list[str]:
+    return [_SAID[warning] for warning in contrast.warnings]
 
 
 def _apart(table: Table, one: Contrast) -> str:

@@ -127,6 +127,8 @@ def _report(
     in_tables = {id(run) for table in tables for group in table.groups for run in group.runs}
     left_out = [run.name for run in runs if id(run) not in in_tables]
     remarks = [*described.remarks(tables, runs), *why_not]
+    if config.compared():
+        remarks += described.remarks_on_differences(scored)
     if unfinished := unfinished_runs(config.runs):
         remarks.append(f"begun and not finished, so not counted: {', '.join(unfinished)}")
     if left_out:
