@@ -17,6 +17,13 @@ _OF_TRAINING = {"step", "training_loss", "minutes"}
 _POINTS, _ROWS = 100, 10  # of a curve: kept and drawn, shown in the table
 _COLUMNS = 3  # of panels in a picture
 _MANY = 40  # records of one task, whose runs are lines of a table
+# An interval says how other articles would move this one model's score, and nothing of another seed's.
+_NAMES = {
+    "exact_match": "EM (%)",
+    "f1": "F1 (%)",
+    "exact_match_interval": "EM, 95 % over articles, this model",
+    "f1_interval": "F1, 95 % over articles, this model",
+}
 _MEMORY = "memory"  # a table of results that is drawn, and only shown in part
 
 
@@ -233,7 +240,7 @@ def cell_text(text: str) -> str:
 
 
 def _words(key: str) -> str:
-    return {"exact_match": "EM (%)", "f1": "F1 (%)"}.get(key, key.replace("_", " "))
+    return _NAMES.get(key, key.replace("_", " "))
 
 
 def _number(value: Any) -> str:
