@@ -25,7 +25,7 @@ def _open_zst(path: Path, mode: str) -> Any:
         else:
             from backports import zstd
     except ImportError:
-        raise KorbertError("reading .zst needs a package: pip install 'korbert[corpus]'") from None
+        raise KorbertError("reading .zst needs a package: pip install -e '.[corpus]'") from None
     return cast("Any", zstd).open(path, mode)
 
 

@@ -43,7 +43,7 @@ def find_browser() -> tuple[Path, Path] | str:
     try:
         import selenium  # noqa: F401
     except ImportError:
-        return "no browser tests without selenium: pip install 'korbert[dev]'"
+        return "no browser tests without selenium: pip install -e '.[dev]'"
     browser = next((path for name in _CHROMIUM if (path := shutil.which(name))), None)
     driver = shutil.which("chromedriver")
     if browser is None or driver is None:

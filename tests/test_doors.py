@@ -101,6 +101,12 @@ def test_answers_are_slices_of_the_context(finetuned: Path) -> None:
         reader.fill_mask("[MASK]은 왕이다.")
 
 
+def test_a_job_of_a_sweep_is_read_as_its_fine_tuning(finetuned: Path, tmp_path: Path) -> None:
+    (tmp_path / "finetune").symlink_to(finetuned.resolve())
+    given = ("한글은 누가 만들었나?", "세종은 조선의 임금으로, 한글을 만들었다.")
+    assert korbert.load(tmp_path).answer(*given) == korbert.load(finetuned).answer(*given)
+
+
 def test_fill_mask(pretrained: Path) -> None:
     reader = korbert.load(pretrained)
     places = reader.fill_mask("세종은 [MASK]의 제4대 국왕이며 [MASK]에 묻혔다.", top=3)
@@ -293,6 +299,9 @@ def test_tokenizer_door_and_wandb_offline(cache: Path, tmp_path: Path) -> None:
     ("name", "override", "named"),
     [
         ("pretrain", "train.lerning_rate=1", "lerning_rate"),
+        ("pretrain", "+train.step=5", "error: train.step: there is no such key; is train.steps meant?"),
+        ("pretrain", "+traim.steps=5", "error: traim: there is no such key; is train meant?"),
+        ("pipeline", "pretraining=['+train.step=5']", "train.step: there is no such key; is train.steps meant?"),
         ("pretrain", "tokenizer.vocab_size=many", "tokenizer.vocab_size"),
         ("pretrain", "tokenizer=sentencepeice", "sentencepeice"),
         ("pretrain", "entities.mode=everything", "entities.mode: 'everything'"),

@@ -113,6 +113,24 @@ def test_what_cannot_be_written_is_named(tmp_path: Path, number: int) -> None:
         raise OSError(number, "not this one", "other")
 
 
+@pytest.mark.parametrize("refused", [os.R_OK, os.X_OK], ids=["the file", "its folder"])
+def test_a_door_names_what_cannot_be_read(
+    refused: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by what may be done with it: the error is the same as that of a file that cannot be written."""
+    path = tmp_path / "corpus.txt"
+    path.write_text("글", "utf-8")
+
+    def task(_: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    for refuse, said in ((refused, "cannot be read (Permission denied)"), (os.W_OK, "cannot be written (")):
+        monkeypatch.setattr(os, "access", lambda _, mode, refuse=refuse: mode != refuse)
+        with pytest.raises(SystemExit):
+            run_door(task, OmegaConf.create({}))
+        assert f"error: {path}: file: {said}" in capsys.readouterr().err
+
+
 def test_a_door_names_a_folder_that_cannot_be_written(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,7 +93,7 @@ def test_runs_without_analysers_and_goes_on_where_it_was(repository: Path, prepa
     done = {path.parent.name for path in output.glob("*/record.json")}
     arms = ("none", "random", "both")
     assert done == {"check", *(f"pretrain-{arm}-seed1" for arm in arms), *(f"{arm}-fold0-seed1" for arm in arms)}
-    assert "korbert[hf]" in read_json(output / "failed-benchmark.json")["error"]  # and the rest went on
+    assert ".[hf]" in read_json(output / "failed-benchmark.json")["error"]  # and the rest went on
     table = (output / "study.md").read_text("utf-8")
     assert "failed: benchmark" in table
     for arm in arms:

@@ -10,6 +10,7 @@ from korbert.config import QuickstartConfig
 from korbert.errors import ConfigError, KorbertError
 from korbert.tasks import quickstart as module
 from korbert.tasks.own_folders import check_own, renew
+from korbert.training.interrupt import Interrupted
 
 MARKER = ".made"
 
@@ -37,7 +38,7 @@ def test_only_its_own_folder_is_emptied(tmp_path: Path) -> None:
     ("files", "is_own"),
     [
         ([], True),
-        ([".quickstart", "thesis.txt"], True),
+        ([".quickstart", "plain/x", "report.md"], True),
         (["tokenizer/x", "pretrain/x", "plain/x"], True),
         (["tokenizer/x", "pretrain/x", "plain/x", "report.md"], True),
         (["tokenizer/x", "pretrain/x"], False),
@@ -62,3 +63,28 @@ def test_the_quickstart_knows_its_folder(
     with pytest.raises(KorbertError, match="began" if is_own else "choose another folder"):
         module.quickstart(QuickstartConfig(str(folder)))
     assert sorted(folder.rglob("*")) == ([folder / ".quickstart"] if is_own else before)
+
+
+def test_a_quickstart_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is told to the command that it runs, too; what that has written stays, until a report is there."""
+    (tmp_path / ".quickstart").touch()
+    (tmp_path / "tokenizer").mkdir()
+    ended: list[str] = []
+
+    class Command:
+        returncode = 0
+
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def communicate(self) -> tuple[str, None]:
+            raise KeyboardInterrupt
+
+        def wait(self) -> None:
+            ended.append("waited for")
+
+    monkeypatch.setattr(module.subprocess, "Popen", Command)
+    with pytest.raises(Interrupted, match="stopped in 1/6"):
+        module.quickstart(QuickstartConfig(str(tmp_path)))
+    assert ended == ["waited for"]
+    assert (tmp_path / "tokenizer").is_dir()

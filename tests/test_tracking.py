@@ -311,5 +311,5 @@ def test_tensorboard_has_the_metrics_once_also_after_a_resume(tmp_path: Path) ->
 
 def test_missing_tensorboard_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(KorbertError, match=r"korbert\[tensorboard\]"):
+    with pytest.raises(KorbertError, match=r"'\.\[tensorboard\]'"):
         Tracker(tmp_path, TrackerConfig(kind="tensorboard"), {})

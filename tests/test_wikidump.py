@@ -153,7 +153,7 @@ def test_signs_of_no_character() -> None:
 def test_a_missing_parser_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     (tmp_path / "a.xml").write_text(dump(), "utf-8")
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(KorbertError, match=r"pip install 'korbert\[wiki\]'"):
+    with pytest.raises(KorbertError, match=r"pip install -e '\.\[wiki\]'"):
         list(map(extract, read_pages(tmp_path / "a.xml")))
 
 

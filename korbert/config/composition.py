@@ -8,8 +8,9 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from korbert.config.identity import outdone_lengths
 from korbert.config.places import refuse_place_of_init
 from korbert.config.sweeping import forget_failure, in_sweep, note_failure
-from korbert.errors import ConfigError, KorbertError, WriteError
+from korbert.errors import ConfigError, DataError, KorbertError, WriteError
 from korbert.files import raise_unwritable
 from korbert.redaction import redacted
 from korbert.study.results import main_score
@@ -47,7 +48,11 @@ def run_door(task: Callable[[Any], object], config: DictConfig) -> float | None:
             _set_place(config)
             _let_named_length_win(config, HydraConfig.get().overrides.task)
         return main_score(_told(task, typed(config)))
-    except (Interrupted, WriteError) as error:  # ends the sweep, too: other jobs would fail alike
+    except Interrupted as error:  # ends the sweep, too
+        place = f" with run_dir={config.run_dir}" if "run_dir" in config and not in_sweep() else ""
+        print(f"error: {redacted(str(error))}; the same command{place} goes on", file=sys.stderr)
+        sys.exit(1)
+    except WriteError as error:  # ends the sweep: other jobs would fail alike
         print(f"error: {redacted(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KorbertError as error:
@@ -67,12 +72,16 @@ def run_door(task: Callable[[Any], object], config: DictConfig) -> float | None:
 
 
 def _told(task: Callable[[Any], object], config: Any) -> object:
-    """What the task returns. Raises WriteError where a file or folder cannot be written."""
+    """What the task returns. Raises WriteError where a file or folder cannot be written, DataError: be read."""
     try:
         return task(config)
     except OSError as error:
         if error.filename is not None:
-            raise_unwritable(os.fsdecode(error.filename), error)
+            path = Path(os.fsdecode(error.filename))
+            is_hidden = not os.access(path.parent, os.X_OK) or (path.exists() and not os.access(path, os.R_OK))
+            if isinstance(error, PermissionError) and is_hidden:
+                raise DataError(path, "file", f"cannot be read ({error.strerror})") from error
+            raise_unwritable(path, error)
         raise
 
 
@@ -142,8 +151,25 @@ def _relative(folder: str) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def _unknown_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Keys that no schema has, each with the one that may have been meant."""
+    schema = OmegaConf.get_type(node)
+    known = [field.name for field in fields(schema)] if is_dataclass(schema) else None
+    for key in map(str, node):
+        if known is not None and key not in known:
+            meant = get_close_matches(key, known, n=1)
+            yield f"{prefix}{key}: there is no such key" + (f"; is {prefix}{meant[0]} meant?" if meant else "")
+        elif isinstance(child := node._get_node(key), DictConfig) and not (child._is_none() or child._is_missing()):
+            yield from _unknown_keys(child, f"{prefix}{key}.")
+
+
 def typed(config: DictConfig) -> Any:
-    """Turn a composed configuration into its dataclasses. Raises ConfigError naming a key without a value."""
+    """Turn a composed configuration into its dataclasses.
+
+    Raises ConfigError naming a key without a value, or one that was added (`+key=value`) and that nothing reads.
+    """
+    if unknown := list(_unknown_keys(config)):
+        raise ConfigError("; ".join(unknown))
     try:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:

@@ -128,7 +128,7 @@ def _parquet_records(path: Path) -> Iterator[Record]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise KorbertError("reading .parquet needs a package: pip install 'korbert[parquet]'") from None
+        raise KorbertError("reading .parquet needs a package: pip install -e '.[parquet]'") from None
     number = 0
     try:
         with parquet.ParquetFile(path) as file:

@@ -35,7 +35,7 @@ def library() -> str:
     try:
         import rensa  # noqa: F401
     except ImportError:
-        raise KorbertError("near duplicates need a package: pip install 'korbert[corpus]'") from None
+        raise KorbertError("near duplicates need a package: pip install -e '.[corpus]'") from None
     from importlib import metadata
 
     return f"rensa {metadata.version('rensa')}"

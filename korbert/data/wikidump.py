@@ -25,7 +25,7 @@ _NO_TEXT = frozenset((
     "score", "imagemap", "style", "script", "templatestyles", "mapframe", "graph",
 ))  # fmt: skip
 _LIST_MARKS = frozenset("*#:;")
-_NO_PARSER = "reading a MediaWiki dump needs packages: pip install 'korbert[wiki]'"
+_NO_PARSER = "reading a MediaWiki dump needs packages: pip install -e '.[wiki]'"
 # https://www.mediawiki.org/wiki/Help:Magic_words#Behavior_switches, and their Korean names; __init__ is text.
 _SWITCH = re.compile(
     r"__(?:(?:force|no)?toc|noeditsection|(?:no)?newsectionlink|nogallery|hiddencat|"

@@ -116,12 +116,19 @@ def score(group: Group, measure: Measure, folds: Sequence[int | None], answers: 
         drawn = bootstrap_mean(answered.scores[measure.key], answered.articles)
         source = QUESTIONS if drawn.one_seed else BOTH
         low, high = (drawn.low, drawn.high) if drawn.has_spread else (None, None)
-        return replace(found, low=low, high=high, source=source)
+        return _within(measure, replace(found, low=low, high=high, source=source))
     if len(group.runs) == 1 and source == NOTHING:
         return _own_interval(group.runs[0], measure, found)
-    if found.low is not None and found.low == found.high:  # seeds of the same score promise nothing
+    return _within(measure, found)
+
+
+def _within(measure: Measure, found: Score) -> Score:
+    """Without what cannot be: percentages below 0 or above 100, or certainty, where all runs have the same score."""
+    if found.low is None or found.high is None or found.low == found.high:
         return replace(found, low=None, high=None)
-    return found
+    if not measure.is_percentage:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(100.0, found.high))
 
 
 def _own_interval(run: Run, measure: Measure, found: Score) -> Score:

@@ -34,6 +34,11 @@ class Measure:
     digits: int | None = 2
     better: str = ""
 
+    @property
+    def is_percentage(self) -> bool:
+        """Whether it lies between 0 and 100."""
+        return self.title.endswith("(%)")
+
     def shown(self, value: float, sign: str = "") -> str:
         """A value for people to read. sign: "+" where a difference is."""
         text = f"{value:{sign}.4g}" if self.digits is None else f"{value:{sign}.{self.digits}f}"

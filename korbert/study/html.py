@@ -19,7 +19,7 @@ def fill_page(template: Path, **values: Any) -> str:
         from jinja2 import Environment, FileSystemLoader
         from markupsafe import Markup
     except ImportError:
-        raise KorbertError("a page needs jinja2: pip install 'korbert[report]'") from None
+        raise KorbertError("a page needs jinja2: pip install -e '.[report]'") from None
     loader = FileSystemLoader([template.parent, _SHARED])
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["markup"] = Markup

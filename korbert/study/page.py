@@ -90,7 +90,7 @@ def draw(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
-        raise KorbertError("drawing needs matplotlib: pip install 'korbert[report]'") from None
+        raise KorbertError("drawing needs matplotlib: pip install -e '.[report]'") from None
     many = _with_many(records)  # of these, a report draws the curves
     trained = [record for record in records if record["curve"] and record["task"] not in many]
     compared = [record for record in trained if len(_held_out(record)) > 1]

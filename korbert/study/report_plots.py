@@ -117,7 +117,7 @@ def forest_picture(scored: Scored, name: str) -> Picture | None:
     for place, one in enumerate(rows):
         clear = one.corrected is not None and one.corrected < 0.05
         gain = -one.difference if one.measure.better == "low" else one.difference
-        shade = color(0 if gain >= 0 else 3)
+        shade = "#666666" if gain == 0 else color(0 if gain > 0 else 3)
         if one.low is not None and one.high is not None:
             axes.plot([one.low, one.high], [place, place], color=shade, linewidth=2.2, alpha=1 if clear else 0.7)
         face = shade if clear else "none"

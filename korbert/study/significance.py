@@ -66,7 +66,7 @@ def special_functions() -> Any:
     try:
         from scipy import special
     except ImportError:
-        raise KorbertError("intervals over seeds need scipy: pip install 'korbert[report]'") from None
+        raise KorbertError("intervals over seeds need scipy: pip install -e '.[report]'") from None
     return special
 
 

@@ -23,7 +23,7 @@ def make_figure(width: float, height: float) -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise KorbertError("drawing needs matplotlib: pip install 'korbert[report]'") from None
+        raise KorbertError("drawing needs matplotlib: pip install -e '.[report]'") from None
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     axes = figure.add_subplot()
     axes.set_facecolor("none")

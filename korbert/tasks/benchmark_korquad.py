@@ -271,7 +271,7 @@ def their_model(sizes: ModelConfig, work: str, runtime: Runtime) -> Callable[[di
     try:
         from transformers import BertConfig, BertForQuestionAnswering
     except ImportError:
-        raise KorbertError("the benchmark compares with Hugging Face: pip install 'korbert[hf]'") from None
+        raise KorbertError("the benchmark compares with Hugging Face: pip install -e '.[hf]'") from None
     theirs = BertConfig(
         vocab_size=sizes.vocab_size, hidden_size=sizes.hidden_size, num_hidden_layers=sizes.num_layers,
         num_attention_heads=sizes.num_heads, intermediate_size=sizes.intermediate_size,

@@ -104,7 +104,7 @@ def hugging_face(tokenizer: SentencePieceTokenizer) -> Any:
         from tokenizers import Tokenizer, pre_tokenizers
         from transformers import PreTrainedTokenizerFast
     except ImportError:
-        raise KorbertError("the benchmark compares with Hugging Face: pip install 'korbert[hf]'") from None
+        raise KorbertError("the benchmark compares with Hugging Face: pip install -e '.[hf]'") from None
     made = Tokenizer(sentencepiece_model(tokenizer, with_special=False))
     made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     return PreTrainedTokenizerFast(tokenizer_object=made)

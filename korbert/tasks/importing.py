@@ -107,7 +107,7 @@ def _download(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise KorbertError("downloading a model needs packages: pip install 'korbert[hf]'") from None
+        raise KorbertError("downloading a model needs packages: pip install -e '.[hf]'") from None
     try:
         folder = Path(snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:  # no network, no such name, no permission

@@ -17,6 +17,7 @@ from korbert.errors import KorbertError
 from korbert.files import RECORD, read_json, write_text_atomically
 from korbert.metrics import score_predictions
 from korbert.tasks.own_folders import check_own, renew
+from korbert.training.interrupt import Interrupted
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SAMPLE = Path("data/sample")
@@ -32,7 +33,8 @@ def quickstart(config: QuickstartConfig) -> None:
     started = time.perf_counter()
     folder = Path(config.folder) if Path.cwd() == _REPOSITORY else Path(config.folder).absolute()
     check_own(folder, _MARKER, _is_older)
-    renew(folder, _MARKER)
+    if (folder / "report.md").exists() or not (folder / _MARKER).exists():
+        renew(folder, _MARKER)  # else it was stopped, and goes on
     tokenizer, pretrained = folder / "tokenizer", folder / "pretrain"
     _door(
         "1/6  Train a tokenizer on the sample corpus", "train_tokenizer",
@@ -67,15 +69,20 @@ def _door(title: str, name: str, *overrides: str, capture: bool = False) -> str:
     """Run an experiment script as a user would, showing its command; return what it printed if `capture`."""
     script = f"experiments/{name}.py"
     print(f"\n{title}\n$ python {shlex.join([script, *overrides])}", flush=True)
-    done = subprocess.run(
+    started = subprocess.Popen(
         [sys.executable, script, *overrides],
-        cwd=_REPOSITORY, stdout=subprocess.PIPE if capture else None, text=True, check=False,
+        cwd=_REPOSITORY, stdout=subprocess.PIPE if capture else None, text=True,
     )  # fmt: skip
-    if done.returncode:
-        raise KorbertError(f"the command above failed with status {done.returncode}")
+    try:
+        printed, _ = started.communicate()
+    except KeyboardInterrupt:  # which the command was told, too: it ends when its state is written
+        started.wait()
+        raise Interrupted(f"stopped in {title.partition(' ')[0]}") from None
+    if started.returncode:
+        raise KorbertError(f"the command above failed with status {started.returncode}")
     if capture:
-        print(done.stdout, end="", flush=True)
-    return done.stdout or ""
+        print(printed, end="", flush=True)
+    return printed or ""
 
 
 def _is_older(folder: Path) -> bool:

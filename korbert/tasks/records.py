@@ -104,7 +104,7 @@ def _write_parquet(path: Path, table: dict[str, list[Any]]) -> None:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise KorbertError("output=….parquet needs a package: pip install 'korbert[parquet]'") from None
+        raise KorbertError("output=….parquet needs a package: pip install -e '.[parquet]'") from None
     pyarrow.parquet.write_table(pyarrow.table({key: _one_type(column) for key, column in table.items()}), path)
 
 

@@ -28,7 +28,7 @@ def as_examples(dataset: KorquadDataset) -> Any:
     try:
         import datasets
     except ImportError:
-        raise KorbertError("the benchmark compares with run_qa: pip install 'korbert[benchmark]'") from None
+        raise KorbertError("the benchmark compares with run_qa: pip install -e '.[benchmark]'") from None
     datasets.disable_progress_bars()
     rows: Iterable[dict[str, Any]] = (
         {

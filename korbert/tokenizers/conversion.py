@@ -22,7 +22,7 @@ def as_fast_tokenizer(tokenizer: Tokenizer) -> Any:
         from tokenizers import processors
         from transformers import PreTrainedTokenizerFast
     except ImportError:
-        raise KorbertError("a Hugging Face tokenizer needs packages: pip install 'korbert[hf]'") from None
+        raise KorbertError("a Hugging Face tokenizer needs packages: pip install -e '.[hf]'") from None
     special = tokenizer.special
     names = {token: tokenizer.vocabulary[token] for token in special.ids.tolist()}
     if isinstance(tokenizer, HuggingFaceTokenizer):

@@ -314,7 +314,7 @@ def _tokenizers() -> Any:
     try:
         import tokenizers
     except ImportError:
-        raise KorbertError("a Hugging Face tokenizer needs a package: pip install 'korbert[hf]'") from None
+        raise KorbertError("a Hugging Face tokenizer needs a package: pip install -e '.[hf]'") from None
     return tokenizers
 
 

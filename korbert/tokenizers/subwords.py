@@ -118,7 +118,7 @@ class SentencePieceTokenizer(TrainedTokenizer):
                 raise KorbertError("no text to train a SentencePiece model on: the corpus is empty") from None
             reason = str(error).strip().splitlines()[-1]
             if largest := re.search(r"Vocabulary size too high .*<= (\d+)", reason):
-                reason = f"they fill {int(largest[1]) + _OFFSET} entries at most"
+                reason = f"they fill {int(largest[1]) + _OFFSET} entries at most, choose no more, or give more text"
             elif smallest := re.search(r"smaller than required_chars\. \d+ vs (\d+)", reason):
                 reason = (
                     f"their characters alone fill {int(smallest[1]) + _OFFSET}; a lower tokenizer.character_coverage "

@@ -13,7 +13,7 @@ from korbert.errors import KorbertError
 
 
 class Interrupted(KorbertError):
-    """The run was asked to stop, and stopped with its state saved."""
+    """A run was asked to stop, and stopped with its state saved; who ran it says which command goes on."""
 
 
 class StopAtOnce(Exception):

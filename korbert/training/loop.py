@@ -147,8 +147,7 @@ class Trainer(Generic[E]):
             raise self._interrupted()
 
     def _interrupted(self) -> Interrupted:
-        place = self.progress.describe()
-        return Interrupted(f"stopped at step {place}; the same command with run_dir={self.folder} goes on")
+        return Interrupted(f"stopped at step {self.progress.describe()} of {self.folder}")
 
     def _train_step(self, stop: StopSignal) -> None:
         """One optimizer step over `accumulation` batches, equal to that of one large batch.

@@ -157,7 +157,7 @@ class _TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise KorbertError("tracker=tensorboard needs a package: pip install 'korbert[tensorboard]'") from error
+            raise KorbertError("tracker=tensorboard needs a package: pip install -e '.[tensorboard]'") from error
         self._open, self._folder = SummaryWriter, str(folder / "tensorboard")
         self._writer = SummaryWriter(self._folder)
         self._writer.add_text("config", f"```\n{json.dumps(run_config, ensure_ascii=False, indent=2)}\n```")
