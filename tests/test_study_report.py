@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from korbert.data.korquad import read_predictions
 from korbert.errors import ConfigError, DataError
 from korbert.files import read_json, write_json_atomically
 from korbert.metrics import score_per_question
+from korbert.study.answers import Answers
 from korbert.study.collection import Found, find_records
 from korbert.study.contrasts import _over_folds, _whole_units, choose_baselines, score
 from korbert.study.grouping import Table, make_tables
 from korbert.study.lineage import _settings, describe_runs
 from korbert.study.multibootstrap import bootstrap_difference
+from korbert.study.report_plots import forest_picture
+from korbert.study.report_sheets import score_table
 from korbert.study.significance import holm, summarise
 
 EVIL = '<script>alert("1")</script>'
@@ -518,3 +522,17 @@ def test_committed_results_make_a_report(tmp_path: Path, monkeypatch: pytest.Mon
             assert f"| {record['results']['exact_match']:.2f} |" in files["md"]
             assert record["commit"][:12] in files["md"]
     assert Page(files["html"]).open == []
+
+
+@pytest.mark.filterwarnings("error:constrained_layout")
+@pytest.mark.parametrize("long", [False, True])
+def test_a_plot_has_room_beside_the_names_of_its_rows(study_runs: Path, long: bool) -> None:
+    """Rows that differ in much have names longer than the plot is wide: they stand above their lines."""
+    scored = score_table(tables_of(study_runs)[0], ["entities.mode:none"], Answers(None))
+    name = "finetune_korquad · sentencepiece · unigram · none · expressions-mecab · 256 · 0 · 2.0 · 0.0005 · muon · 2"
+    renamed = [replace(one, group=replace(one.group, label=name) if long else one.group) for one in scored.contrasts]
+    picture = forest_picture(replace(scored, contrasts=renamed), "forest")
+    assert picture is not None
+    places = [float(x) for x in re.findall(r'<use [^>]*x="([\d.]+)"', picture.svg)]
+    assert max(places) - min(places) > 100  # points and ticks stand apart
+    assert ("· muon" in picture.svg) == long

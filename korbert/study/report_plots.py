@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ _HELD_OUT = {
 }
 _FEW_POINTS = 30
 _MOST_NAMED = 14  # lines with a name each
+_LONGEST_BESIDE, _LONGEST_ABOVE = 40, 84  # characters of a name beside a plot, and of a line of it in the plot
 _BESIDE = 0.015  # of an axis, between points on one place
 
 
@@ -113,16 +115,6 @@ def forest_picture(scored: Scored, name: str) -> Picture | None:
     rows = list(scored.contrasts)
     if not rows:
         return None
-    figure, axes = make_figure(_WIDTH, 1.1 + 0.42 * len(rows))
-    for place, one in enumerate(rows):
-        clear = one.corrected is not None and one.corrected < 0.05
-        gain = -one.difference if one.measure.better == "low" else one.difference
-        shade = "#666666" if gain == 0 else color(0 if gain > 0 else 3)
-        if one.low is not None and one.high is not None:
-            axes.plot([one.low, one.high], [place, place], color=shade, linewidth=2.2, alpha=1 if clear else 0.7)
-        face = shade if clear else "none"
-        axes.plot([one.difference], [place], "o", color=shade, markerfacecolor=face, markersize=7)
-    axes.axvline(0, color="#000000", linewidth=0.8)
     several = len({one.measure.key for one in rows}) > 1
     bases = ", ".join(dict.fromkeys(one.baseline.label for one in rows))
     against = len({one.baseline.label for one in rows}) > len({one.group.label for one in rows})
@@ -132,8 +124,26 @@ def forest_picture(scored: Scored, name: str) -> Picture | None:
         + ("" if one.p is not None else " ⚠")
         for one in rows
     ]
-    axes.set_yticks(range(len(rows)), labels)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    is_long = max(map(len, labels)) > _LONGEST_BESIDE
+    lines = [textwrap.fill(label.replace("  ", " \u2003"), _LONGEST_ABOVE) if is_long else label for label in labels]
+    rows_of_text = max(line.count("\n") for line in lines) + 1 if is_long else 0
+    figure, axes = make_figure(_WIDTH, 1.1 + (0.42 + _LINE * rows_of_text) * len(rows))
+    for place, one in enumerate(rows):
+        clear = one.corrected is not None and one.corrected < 0.05
+        gain = -one.difference if one.measure.better == "low" else one.difference
+        shade = "#666666" if gain == 0 else color(0 if gain > 0 else 3)
+        if one.low is not None and one.high is not None:
+            axes.plot([one.low, one.high], [place, place], color=shade, linewidth=2.2, alpha=1 if clear else 0.7)
+        face = shade if clear else "none"
+        axes.plot([one.difference], [place], "o", color=shade, markerfacecolor=face, markersize=7)
+    axes.axvline(0, color="#000000", linewidth=0.8)
+    if is_long:  # beside the plot they would leave it no room
+        axes.set_yticks(range(len(rows)), [""] * len(rows))
+        for place, line in enumerate(lines):
+            axes.text(0, place - 0.15, line, transform=axes.get_yaxis_transform(), fontsize=8, va="bottom")
+    else:
+        axes.set_yticks(range(len(rows)), lines)
+    axes.set_ylim(len(rows) - 0.5, -0.5 - 0.4 * is_long)
     axes.grid(visible=False, axis="y")
     axes.set(xlabel="difference from the baseline")
     title = f"Differences from {bases}: {title_of(scored.table)}"
