@@ -68,6 +68,21 @@ def test_main_contrast_is_what_was_decided() -> None:
     assert set(axes("study_arms")["arm"]) == {path.stem for path in (CONF / "arm").glob("*.yaml")}
 
 
+def test_objectives_differ_in_what_is_learned_alone() -> None:
+    """The same model and heads: a step, masked words alone, and the pretraining of the other studies."""
+    made = axes("study_objective")
+    assert (made["arm"], made["fold"], made["seed"]) == (["none"], ["0"], list("12345"))
+    first = ["experiment=study_objective", "run_dir=x", "data.root=/data", "arm=none", "seed=1"]
+    none, masked, places = (
+        stages(compose_config("pipeline", [*first, f"pretraining={value}"]))[0] for value in made["pretraining"]
+    )
+    assert none.model == masked.model == places.model
+    assert none.model.matching_heads == 2
+    assert (none.train.steps, masked.train.epochs, places.train.epochs) == (1, 0.4, 0.4)
+    assert (masked.task.objectives(), places.task.objectives()) == (("mlm",), ("mlm", "selection"))
+    assert places == stages(compose_config("pipeline", ["experiment=study_main", *first[1:]]))[0]
+
+
 def test_damage_is_done_in_shares() -> None:
     """Entities left out and entities moved, each 10, 30 and 100 %; on the run's own questions."""
     (shares,) = axes("study_damage", "predict_korquad").values()
