@@ -147,13 +147,12 @@ def _occurrences(text: str, part: str) -> list[Span]:
 
 
 def load(run: Path | str, device: str = "cpu") -> Reader:
-    """Load a run's folder for use, or that of a job of `experiments/pipeline.py`, which has its model in `finetune`.
+    """Load a run folder for use; of a job of `experiments/pipeline.py`, the model that it ended with.
 
     The data folder of an annotator that needs one is KORBERT_DATA. Raises DataError where the run's folder is not a
     finished run, is damaged, its tokenizer is not the model's, or a file of the annotator is missing.
     """
-    stage = Path(run) / "finetune"
-    bundle = load_bundle(stage if stage.is_dir() and not (Path(run) / "model").exists() else run)
+    bundle = load_bundle(run)
     bundle.model.to(device)
     name = bundle.description.annotator.replace("{root}", os.environ.get("KORBERT_DATA", "{root}"))
     annotator = make_annotator(name)

@@ -103,6 +103,7 @@ def test_answers_are_slices_of_the_context(finetuned: Path) -> None:
 
 def test_a_job_of_a_sweep_is_read_as_its_fine_tuning(finetuned: Path, tmp_path: Path) -> None:
     (tmp_path / "finetune").symlink_to(finetuned.resolve())
+    write_json_atomically(tmp_path / "record.json", {"task": "pipeline", "stages": ["elsewhere", "finetune"]})
     given = ("한글은 누가 만들었나?", "세종은 조선의 임금으로, 한글을 만들었다.")
     assert korbert.load(tmp_path).answer(*given) == korbert.load(finetuned).answer(*given)
 

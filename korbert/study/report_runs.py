@@ -115,10 +115,15 @@ def _seed(run: Run) -> Cell:
     return Cell(f"{run.seed} (pretraining {run.pretraining_seed})", run.seed)
 
 
+def commit_of(run: Run) -> str:
+    """The first digits of the commit that it was made with."""
+    return str(run.found.record.get("commit", "unknown"))[:12]
+
+
 def _commit(run: Run) -> Cell:
     commit = str(run.found.record.get("commit", "unknown"))
     changed = "+changes" if commit.endswith("+changes") else ""
-    return Cell(commit[:12] + changed, code=True, note=commit)
+    return Cell(commit_of(run) + changed, code=True, note=commit)
 
 
 def _address(run: Run, folder: Path) -> str:
@@ -172,7 +177,7 @@ def remarks_on_differences(scored: Sequence[Scored]) -> Iterator[str]:
         for found in one.contrasts
     }
     for group, baseline in pairs.values():
-        for what, told in (("devices", device_of), ("precisions", _precision), ("commits", _short_commit)):
+        for what, told in (("devices", device_of), ("precisions", _precision), ("commits", commit_of)):
             ours, theirs = ({told(run) for run in one.runs} for one in (group, baseline))
             if ours != theirs:
                 yield (
@@ -183,7 +188,3 @@ def remarks_on_differences(scored: Sequence[Scored]) -> Iterator[str]:
 
 def _precision(run: Run) -> str:
     return str((run.config.get("runtime") or {}).get("precision", "?"))
-
-
-def _short_commit(run: Run) -> str:
-    return str(run.found.record.get("commit", "unknown"))[:12]

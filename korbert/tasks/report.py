@@ -178,7 +178,7 @@ def _example(table: Table) -> str:
 def _summary(runs: Sequence[Run]) -> str:
     records = [run.found.record for run in runs]
     dates = sorted({str(record.get("date", ""))[:10] for record in records} - {""})
-    commits = sorted({str(record.get("commit", "unknown"))[:12] for record in records})
+    commits = sorted({described.commit_of(run) for run in runs})
     devices = sorted({described.device_of(run) for run in runs})
     when = f"{dates[0]} to {dates[-1]}" if len(dates) > 1 else "".join(dates)
     return (

@@ -94,6 +94,8 @@ def task_of(folder: Path) -> dict[str, Any]:
 def load_bundle(run: Path | str, kind: str | tuple[str, ...] = _KINDS) -> Bundle:
     """Load the model of a run folder (or a model folder itself), if it is of that kind or of one of them.
 
+    A run of several stages has the model of its last one.
+
     Raises DataError where the run is not finished, something is missing or damaged, where the model was made with
     another tokenizer than the one in the folder, or is of another kind.
     """
@@ -105,6 +107,8 @@ def load_bundle(run: Path | str, kind: str | tuple[str, ...] = _KINDS) -> Bundle
         )  # fmt: skip
     folder = folder / "model" if (folder / "model" / "model.json").exists() else folder
     path = folder / "model.json"
+    if not path.exists() and (folder / RECORD).is_file() and (stages := read_json(folder / RECORD).get("stages")):
+        return load_bundle(folder / stages[-1], kind)
     raw = read_json(path)
     if raw.get("format") != FORMAT or raw.get("kind") not in _KINDS:
         found = f"format {raw.get('format')}, kind {raw.get('kind')}"
