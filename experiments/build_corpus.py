@@ -14,6 +14,6 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     # Not above: worker processes import this file, and have no use for torch, which takes them seconds and 200 MB.
-    import korbert.config  # noqa: F401, the schemas of conf/
+    from korbert.config import start  # which also registers the schemas of conf/
 
-    main()
+    start(main)

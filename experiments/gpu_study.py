@@ -5,7 +5,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from korbert.config import run_door
+from korbert.config import run_door, start
 from korbert.tasks.gpu_study import gpu_study
 
 
@@ -16,4 +16,4 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     sys.argv[1:] = [f"stage={word}" if word in ("prepare", "run") else word for word in sys.argv[1:]]
-    main()
+    start(main)

@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from korbert.config import run_door
+from korbert.config import run_door, start
 from korbert.tasks.pipeline import run_pipeline
 
 
@@ -13,4 +13,4 @@ def main(config: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

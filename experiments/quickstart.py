@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from korbert.config import run_door
+from korbert.config import run_door, start
 from korbert.tasks.quickstart import quickstart
 
 
@@ -13,4 +13,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

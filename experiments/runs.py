@@ -5,7 +5,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from korbert.config import run_door
+from korbert.config import run_door, start
 from korbert.tasks.records import as_overrides, look_at_runs
 
 
@@ -16,4 +16,4 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     sys.argv[1:] = as_overrides(sys.argv[1:])
-    main()
+    start(main)

@@ -194,8 +194,9 @@ def test_what_is_no_tokenizer(tmp_path: Path) -> None:
         open_published(tmp_path)
     for name, content, message in (
         ("tokenizer.json", "{}", "is no tokenizer of Hugging Face's"),
-        ("x.model", "nothing", "not a SentencePiece model"),
         ("vocab.txt", "가\n나\n", "an entry for what is unknown"),
+        ("vocab.txt", "[UNK]\n▁가\n나\n", r"entries with ▁: wanted SentencePiece's \.model beside it"),
+        ("x.model", "nothing", "not a SentencePiece model"),
         ("x.bin", "", "wanted a folder, tokenizer.json"),
     ):
         (tmp_path / name).write_text(content, "utf-8")

@@ -34,6 +34,7 @@ RANGES = [
     ("pretrain", "tokenizer.character_coverage", ["nan", "0", "1.1"], ["0.98", "1"]),
     ("pretrain", "tokenizer.train_characters", ["0"], ["1"]),
     ("pretrain", "init", ["''", "' '"], ["x", "null"]),
+    ("pretrain", "entities.store", ["annotations.sqlite"], ["null"]),
     ("pretrain", "task.short_share", ["nan", "-0.1", "1.1"], ["0", "1"]),
     ("pretrain", "task.validation_examples", ["0", "-3"], ["1"]),
     ("pretrain", "task.masking.mask_share", ["nan"], ["0"]),

@@ -1,6 +1,7 @@
 """Typed schemas under the Hydra YAML in `conf/`: a typo in a key or a value of the wrong type fails at once."""
 
 from korbert.config.base import BaseConfig, RunConfig
+from korbert.config.commandline import start
 from korbert.config.comparisons import AnnotatorsConfig, BenchmarkCase, BenchmarkConfig, CompareConfig, DownstreamConfig
 from korbert.config.composition import as_override, as_overrides, compose_config, run_door, typed
 from korbert.config.corpora import BuildCorpusConfig
@@ -95,5 +96,6 @@ __all__ = [
     "expand_roots",
     "refuse_place_of_init",
     "run_door",
+    "start",
     "typed",
 ]

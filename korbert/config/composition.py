@@ -124,10 +124,11 @@ def as_overrides(group: str, values: Any) -> list[str]:
 
 def as_override(key: str, value: Any) -> str:
     """`key=value` for text, numbers or a list of them; text that could be more to Hydra than text is quoted."""
-    return f"{key}={_quoted(value)}"
+    return f"{key}={quoted(value)}"
 
 
-def _quoted(value: Any) -> str:
+def quoted(value: Any) -> str:
+    """A value as Hydra reads it; text that could be more than text is in quotation marks."""
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
     if isinstance(value, str):
@@ -135,7 +136,7 @@ def _quoted(value: Any) -> str:
         inside = re.sub(r"(\\*)('|\Z)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value)
         return f"'{inside}'"
     if isinstance(value, list):
-        return f"[{','.join(map(_quoted, value))}]"
+        return f"[{','.join(map(quoted, value))}]"
     return json.dumps(value)
 
 

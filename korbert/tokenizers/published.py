@@ -278,11 +278,14 @@ def open_published(path: Path, lowercase: bool = False) -> PublishedTokenizer:
         return _opened_model(path, training)
     if path.suffix != ".txt":
         raise DataError(path, "file", "wanted a folder, tokenizer.json, vocab.txt or a SentencePiece .model")
+    entries = _entries(path)
+    if any(token.startswith(WORD_START) and token[1:2].isalpha() for token in entries):  # as WordPiece all is unknown
+        raise DataError(path, "vocabulary", f"has entries with {WORD_START}: wanted SentencePiece's .model beside it")
     config = path.with_name("tokenizer_config.json")
     if config.is_file():
         lowercase = bool(read_json(config).get("do_lower_case", lowercase))
     try:
-        return HuggingFaceTokenizer.from_vocabulary(_entries(path), lowercase, training)
+        return HuggingFaceTokenizer.from_vocabulary(entries, lowercase, training)
     except KorbertError as error:
         raise DataError(path, "vocabulary", str(error)) from None
 
