@@ -201,7 +201,8 @@ def test_a_signal_to_one_rank_stops_all_and_the_run_goes_on(tmp_path: Path, repo
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
             "experiments/pretrain.py", "model=tiny", "model.hidden_size=32", "model.num_layers=1", "tokenizer=syllable",
             "tokenizer.vocab_size=1000", "entities=none", "train.steps=40", "train.batch_size=4",
-            "train.accumulation=2", "train.log_every=1", "runtime.workers=1", f"data.cache={cache}",
+            "train.accumulation=2", "train.log_every=1", "runtime.workers=1", "runtime.loader_workers=2",
+            f"data.cache={cache}",
             f"run_dir={tmp_path / run}",
         ]  # fmt: skip
 

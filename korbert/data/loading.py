@@ -124,8 +124,9 @@ class BatchLoader(Generic[E]):
 
 
 def _quiet_worker(number: int) -> None:
-    """One thread a worker, and Ctrl-C for the main process alone."""
+    """One thread a worker; Ctrl-C, and a signal to stop that all processes get, are for the main process alone."""
     import signal
 
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.SIG_IGN)
