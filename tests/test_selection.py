@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from doors import REPOSITORY
+from hydra import initialize_config_dir
 from models import CONFIG, MODERN, shaken
 
+from korbert.config import compose_config
 from korbert.data.batching import collate_pretraining
 from korbert.data.masking import MaskingConfig
 from korbert.data.pretraining import PretrainingExample
@@ -18,7 +21,8 @@ from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.encoding import EntityMode
 from korbert.errors import ConfigError
 from korbert.model import IGNORE_INDEX, PretrainingModel
-from korbert.tokenizers import SpecialTokens, Tokenizer
+from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
+from korbert.tokenizers import SpecialTokens, Tokenizer, load_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPECIAL = SpecialTokens()
@@ -199,6 +203,38 @@ def test_words_before_a_josa_are_asked_for(corpus: tuple[ShardedCorpus, Tokenize
         assert SPECIAL.mask in question or not contains(question, ids[a : b + 2]) or len(example.asked[0].answers) > 1
     assert {"은", "는", "이", "의", "을"} <= set(followed)
     assert not {"습", "했"} & set(followed)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["syllable", "byte_bpe", "subcharacter_bpe", "subcharacter_wordpiece", "morpheme_mecab_tagged", "mecab_bpe_tagged"],
+)
+def test_words_are_asked_for_whatever_a_josa_is_written_as(tmp_path: Path, name: str) -> None:
+    shards, tokenizer = prepared(tmp_path, name)
+    data = make((shards, tokenizer), EntityMode.NONE, 200, echo=1.0, words=1.0, drop=0.0)
+    made = [example for example in data.examples(0, 60) if example.asked]
+    assert len(made) > 40
+    for example in made:
+        ids = shown(example)
+        for a, b in example.asked[0].answers:
+            assert tokenizer.begins_word[ids[a]]  # type: ignore[attr-defined]
+            behind = tokenizer.decode(ids[b + 1 : b + 2]).removeprefix("##")  # a word's own tag is the word's
+            assert behind.startswith(tuple("은는이가을를의에으로와과도부까들보"))
+
+
+@pytest.mark.parametrize("name", ["jamo", "word"])
+def test_words_are_not_asked_for_without_a_word(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"task\.selection\.words.*no token of this tokenizer is a josa"):
+        make(prepared(tmp_path, name), EntityMode.NONE, echo=1.0, words=1.0)
+
+
+def prepared(cache: Path, name: str) -> tuple[ShardedCorpus, Tokenizer]:
+    """The sample's text as tokens of that tokenizer."""
+    wanted = [f"tokenizer={name}", "tokenizer.vocab_size=1500", "entities=none", f"data.cache={cache}", "run_dir=x"]
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        config = compose_config("pretrain", [*wanted, f"corpus.files=[{REPOSITORY}/data/sample/corpus.txt]"])
+    folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
+    return prepare_shards(folder, config.entities, config.corpus, config.data, 1), load_tokenizer(folder)
 
 
 def test_questions_inside_a_passage(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:

@@ -95,7 +95,9 @@ class SelectionPassages(Passages):
         self._asked_masking = self.masking if rate is None else replace(self.masking, rate=rate)
         tokenizer: Tokenizer = args[1]
         self._begins_word = tokenizer.begins_word
-        self._is_josa = np.array([token in _JOSA for token in tokenizer.vocabulary])
+        texts = [tokenizer.decode([i]).removeprefix("##") for i in range(len(tokenizer))]
+        self._is_josa = np.array([text in _JOSA for text in texts]) & ~self._begins_word
+        self._is_silent = np.array([not text for text in texts]) & ~self._begins_word  # a part of speech, as a token
         if self.corpus.manifest.annotator == "none" and selection.needs_entities:
             raise ConfigError(
                 "task.selection asks for entities: choose an annotator, e.g. entities=mecab, or ask for words alone, "
@@ -103,6 +105,11 @@ class SelectionPassages(Passages):
             )
         if selection.words > 0 and not self._begins_word.any():
             raise ConfigError("task.selection.words: no token of this tokenizer is one for the start of a word")
+        if selection.words > 0 and not self._is_josa.any():
+            raise ConfigError(
+                "task.selection.words asks for words before a josa, and no token of this tokenizer is a josa, as those "
+                "of jamo and of whole words never are"
+            )
         if self.max_length < selection.question_length + 16:
             raise ConfigError(
                 f"task.selection.question_length={selection.question_length} leaves too little of "
@@ -162,9 +169,10 @@ class SelectionPassages(Passages):
         edges = np.flatnonzero(self._begins_word[ids] | is_special | np.roll(is_special, 1))
         words = []
         for a, b in itertools.pairwise([*edges.tolist(), len(ids)]):  # where no word begins there is none
-            end = b
-            while end > a and self._is_josa[ids[end - 1]]:
-                end -= 1
+            end = place = b
+            while place > a and (self._is_josa[ids[place - 1]] or self._is_silent[ids[place - 1]]):
+                place -= 1
+                end = place if self._is_josa[ids[place]] else end
             if a < end < b and self._begins_word[ids[a]]:
                 words.append((a, end))
         return words
