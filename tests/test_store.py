@@ -117,6 +117,27 @@ def test_several_processes_share_a_cache(tmp_path: Path) -> None:
     assert (one.made, two.made) == (100, 50)
 
 
+def opened_at_once(path: Path, barrier: Any, failed: Any) -> None:
+    for number in range(25):
+        barrier.wait(60)
+        try:
+            AnnotationFile(path / f"{number}.sqlite", "x", "one").close()
+        except DataError as error:
+            failed.put(str(error))
+
+
+def test_processes_that_make_a_cache_at_the_same_time(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    barrier, failed = fork.Barrier(4), fork.Queue()
+    processes = [fork.Process(target=opened_at_once, args=(tmp_path, barrier, failed)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert failed.empty(), failed.get()
+
+
 def test_a_cache_outlives_threads_and_forks(tmp_path: Path) -> None:
     cached = with_cache(Counting(), tmp_path)
     cached.annotate("가나")

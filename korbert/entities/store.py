@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -26,6 +27,7 @@ from korbert.text import AnnotatedText, Span
 FORMAT = 2
 _MOST_AT_ONCE = 500  # keys in one question to the data base
 _PATIENCE = 60.0  # seconds to wait for another process that writes
+_GLANCE = 0.01  # seconds until looking again
 _DIGITS = 8  # of an entry's checksum
 # In SQLite's messages.
 _READ_ONLY = ("readonly database", "unable to open")
@@ -153,7 +155,16 @@ def _writable(path: Path, whose: tuple[int, str, str]) -> sqlite3.Connection:
         raise_unwritable(path, error)
         raise
     connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-    connection.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {_TABLES}")
+    begun = time.monotonic()
+    while True:
+        try:
+            connection.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {_TABLES}")
+            break
+        except sqlite3.OperationalError as error:
+            # For another process that also turns the new file into one with a log, SQLite itself does not wait.
+            if "locked" not in str(error) or time.monotonic() - begun > _PATIENCE:
+                raise
+            time.sleep(_GLANCE)
     connection.execute("INSERT INTO annotator SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM annotator)", whose)
     return connection
 
