@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from models import CONFIG, shaken
 
 from korbert import prediction
 from korbert.data.batching import collate_windows
-from korbert.data.decoding import Candidate, DecodingConfig, Logits, _top, decode_answers
+from korbert.data.decoding import Candidate, DecodingConfig, Logits, _Found, _top, _without_josa, decode_answers
 from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.data.letters import letter_numbers, token_letters
 from korbert.data.windows import Window, WindowConfig, WindowMaker
@@ -22,6 +23,7 @@ from korbert.encoding import EntityMode
 from korbert.entities import make_annotator
 from korbert.metrics import exact_match
 from korbert.model import IGNORE_INDEX, SpanModel
+from korbert.morphology import Analyser, Morpheme, make_analyser
 from korbert.prediction import window_logits
 from korbert.text import trim
 from korbert.tokenizers import Pretokenizer, Tokenizer, WordPieceTokenizer, WordTokenizer
@@ -400,3 +402,29 @@ def test_particles_are_left_out_of_answers(syllables: Tokenizer, context: str, t
     assert len({(c.start, c.end) for c in found}) == len(found)  # what became the same counts once
     plain = decode_answers([window], [Logits(start, end)], DecodingConfig())[""]
     assert plain[0].text == token
+
+
+def test_particles_of_decomposed_text_are_left_out() -> None:
+    context = unicodedata.normalize("NFD", "그는 서울에서 왔다")
+    start = context.index(unicodedata.normalize("NFD", "서울"))
+    end = context.index(" ", start)
+    found = _Found(np.array([0]), np.array([start]), np.array([end]), np.array([1.0]))
+    (place,) = _without_josa(found, [context], make_analyser("mecab")).tolist()
+    assert unicodedata.normalize("NFC", context[start:place]) == "서울"
+
+
+def test_a_particle_before_the_end_takes_nothing_away() -> None:
+    """As with analysers that leave out 위하 and 아, which 위해 lacks."""
+
+    class Lossy(Analyser):
+        def _start(self, module: object) -> object:
+            return module
+
+        def parse(self, text: str) -> str:
+            return text
+
+        def _analyse(self, text: str) -> list[Morpheme]:
+            return [Morpheme(0, 1, "NNG"), Morpheme(1, 2, "JKO")]
+
+    found = _Found(np.array([0, 0]), np.array([0, 0]), np.array([5, 2]), np.array([2.0, 1.0]))
+    assert _without_josa(found, ["왕을 위해"], Lossy()).tolist() == [5, 1]

@@ -21,7 +21,7 @@ from korbert.entities import (
 )
 from korbert.errors import ConfigError, KorbertError
 from korbert.morphology import ANALYSERS, Analyser, Morpheme, align_morphemes, kiwi, make_analyser
-from korbert.morphology.base import cut_long
+from korbert.morphology.base import RememberingAnalyser, cut_long
 from korbert.text import Normalizer, blank_mask, trim
 
 TEXTS = st.text(
@@ -373,3 +373,8 @@ def test_unaligned_forms_are_counted_by_the_analyser() -> None:
     assert fake.analyse("세종은") == [Morpheme(0, 2, "NNP")]
     assert fake.analyse(" ") == []
     assert fake.unaligned == 1
+    remembering = RememberingAnalyser(fake)  # counts its own texts, each once
+    for text in ("세종은", "세종이", "세종은"):
+        assert remembering.analyse(text) == [Morpheme(0, 2, "NNP")]
+        fake.analyse("세종도")
+    assert (remembering.found, remembering.unaligned) == (2, 2)

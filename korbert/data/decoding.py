@@ -22,11 +22,12 @@ import numpy.typing as npt
 from korbert.data.windows import Window
 from korbert.errors import ConfigError, check_range
 from korbert.morphology import PARTICLE_TAGS, Analyser, make_analyser
-from korbert.text import blank_mask, trim
+from korbert.text import Normalizer, blank_mask, trim
 
 FloatArray = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 _BLOCK = 1024  # windows at a time
+_NORMALIZER = Normalizer("NFC")
 _MOST = 1_000_000  # answers, and tokens of one; no text has as many
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -145,7 +146,7 @@ def decode_answers(
         parts.append(_decode(windows[block], questions[block], given[block], config, allowed))
     found = _Found(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     if config.trim_josa is not None:
-        found = found._replace(end=_without_josa(found, contexts, make_analyser(config.trim_josa, "trim_josa")))
+        found = found._replace(end=_without_josa(found, contexts, _josa_analyser(config.trim_josa)))
     best = _n_best(found, config.n_best)
     edges = np.searchsorted(best.question, np.arange(len(contexts) + 1)).tolist()
     starts, ends, scores = (column.tolist() for column in best[1:])
@@ -281,22 +282,38 @@ def _without_blanks(windows: Sequence[Window], row: Indices, begin: Indices, sto
 
 
 def _without_josa(found: _Found, contexts: Sequence[str], analyser: Analyser) -> Indices:
-    """Ends of the candidates before the particles there; something else is always left."""
+    """Ends of the candidates before the particles there; something else is always left.
+
+    One that stops before the candidate does is not at its end: some analysers leave out forms that the text lacks.
+    """
     ends = found.end.copy()
     order = np.argsort(found.question, kind="stable")
-    analysed: dict[str, tuple[list[int], list[bool]]] = {}
+    analysed: dict[str, tuple[list[int], list[int], list[bool]]] = {}
     for index in order.tolist():
         context = contexts[found.question[index]]
         if context not in analysed:
-            morphemes = analyser.analyse(context)
-            is_particle = [morpheme.tag.startswith(PARTICLE_TAGS) for morpheme in morphemes]
-            analysed[context] = ([morpheme.start for morpheme in morphemes], is_particle)
-        starts, is_particle = analysed[context]
+            analysed[context] = _morphemes(context, analyser)
+        starts, stops, is_particle = analysed[context]
         last = bisect.bisect_left(starts, int(ends[index])) - 1
-        while last > 0 and is_particle[last] and starts[last] > found.start[index]:
+        while last > 0 and is_particle[last] and starts[last] > found.start[index] and stops[last] >= ends[index]:
             ends[index] = trim(context, int(found.start[index]), starts[last])[1]
             last -= 1
     return ends
+
+
+def _morphemes(context: str, analyser: Analyser) -> tuple[list[int], list[int], list[bool]]:
+    """Where each morpheme starts and stops, and whether it is a particle; analysed in NFC, as everywhere."""
+    normal = _NORMALIZER(context)
+    found = analyser.analyse(normal.text)
+    starts = [int(normal.starts[morpheme.start]) for morpheme in found]
+    stops = [int(normal.ends[morpheme.end - 1]) for morpheme in found]
+    return starts, stops, [morpheme.tag.startswith(PARTICLE_TAGS) for morpheme in found]
+
+
+@functools.lru_cache(maxsize=2)
+def _josa_analyser(name: str) -> Analyser:
+    """Started once: some take seconds to start."""
+    return make_analyser(name, "trim_josa")
 
 
 def _with_most_context(windows: Sequence[Window], questions: Indices) -> list[npt.NDArray[np.bool_]]:

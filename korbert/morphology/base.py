@@ -106,8 +106,9 @@ class RememberingAnalyser(Analyser):
 
     def _analyse(self, text: str) -> list[Morpheme]:
         if text not in self._found:
+            before = self.analyser.unaligned  # the other one may have been at work on its own
             self._found[text] = self.analyser.analyse(text)
-            self.unaligned = self.analyser.unaligned
+            self.unaligned += self.analyser.unaligned - before
         return self._found[text]
 
 
