@@ -22,12 +22,13 @@ from korbert.errors import KorbertError
 from korbert.model import PretrainingModel, SpanModel
 from korbert.prediction import predict
 from korbert.study.calibration import confidence
-from korbert.text import AnnotatedText, Span, span_edges
+from korbert.text import WORD_START, AnnotatedText, Span, span_edges
 from korbert.tokenizers import SpecialTokens
 from korbert.training.bundle import Bundle, load_bundle, warn_of_other_annotator
 from korbert.training.runtime import Runtime
 
 _BATCH = 16  # windows at a time
+_WORD_SIGNS = (WORD_START, "Ġ")  # as tokens of their own, ours and those of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,10 @@ class Reader:
         """
         model, tokenizer = self.bundle.model, self.bundle.tokenizer
         if not isinstance(model, PretrainingModel):
-            raise KorbertError(f"{self.bundle.folder} was fine-tuned for questions; fill_mask needs a pretraining run")
+            raise KorbertError(
+                f"{self.bundle.folder}: fill_mask needs a pretraining whose encoder has a masked-LM head; this "
+                "model was fine-tuned, or told replaced tokens"
+            )
         if not mask or mask not in text:
             raise KorbertError(f"fill_mask: {mask!r} does not occur in the text")
         special = tokenizer.special
@@ -139,6 +143,11 @@ class Reader:
             inside = np.flatnonzero((encoding.starts < place.end) & (encoding.ends > place.start))
             token_ids[inside[0]] = self.bundle.tokenizer.special.mask
             keep[inside[1:]] = False
+            # The sign of a word's start is part of what the mask hides, also where it is a token of its own.
+            before = max(0, inside[0] - 1)
+            begins_word = place.start == 0 or text[place.start - 1].isspace()
+            if begins_word and self.bundle.tokenizer.vocabulary[encoding.token_ids[before]] in _WORD_SIGNS:
+                keep[before] = False
         return replace(encoding, token_ids=token_ids).take(np.flatnonzero(keep).astype(np.int32))
 
 

@@ -120,6 +120,13 @@ def test_fill_mask(pretrained: Path) -> None:
     assert reader.fill_mask("세종은 ___의 왕이다.", mask="___", top=1) == reader.fill_mask(
         "세종은 [MASK]의 왕이다.", top=1
     )
+    special = reader.bundle.tokenizer.special
+    for text in ("훈민정음은 {} 만들었다.", "{}은 왕이다.", "대왕{} 왕"):  # however the mask is written
+        ids = [reader._masked(text.format(mask), mask).token_ids.tolist() for mask in ("[MASK]", "___", "가나다", "⟨⟩")]
+        assert all(found == ids[0] for found in ids)
+        before = reader.bundle.tokenizer.encode(text.partition("{}")[0]).ids.tolist()
+        tokens = [token for token in ids[0] if token not in (special.ent, special.ent_end)]
+        assert tokens[: len(before) + 1] == [*before, special.mask]  # and no sign of a word's start in front of it
     description = reader.bundle.description
     for limit, marked in ((None, 4), (2, 2), (0, 0)):
         limited = replace(description, entities=replace(description.entities, max_entities=limit))
@@ -447,6 +454,8 @@ def test_a_fine_tuned_model_answers_again(finetuned: Path, tmp_path: Path) -> No
     assert read_json(tmp_path / "short" / "predictions.json") != before
     done = run_door(*call, f"run_dir={tmp_path / 'wrong'}", "+decoding.nbest=1", ok=False)
     assert "decoding.nbest: unknown, wanted some of n_best" in done.stderr
+    done = run_door(*call, f"run_dir={tmp_path / 'known'}", "task.test=data/sample/KorQuAD_sample_train.json", ok=False)
+    assert re.search(r"task\.test=\S+: run=\S+ was trained on \d+ of its questions", done.stderr)
     folded = tmp_path / "folded"
     shutil.copytree(finetuned, folded)
     config = read_json(folded / "config.json")

@@ -11,7 +11,7 @@ from typing import Any
 from korbert.config import DamageConfig, PredictConfig, expand_root
 from korbert.data.batching import collate_windows
 from korbert.data.decoding import DecodingConfig
-from korbert.data.korquad import fold_split, write_predictions
+from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, write_predictions
 from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.entities import DamagedAnnotator, EntityAnnotator, make_annotator, with_cache
 from korbert.errors import ConfigError
@@ -39,6 +39,7 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     dataset = scored_questions(config.task, config.data)
     if config.task.fold is not None:
         dataset = fold_split(dataset, config.task.fold)[1]
+    _refuse_known(config, bundle, dataset)
     runtime = make_runtime(config.runtime)
     decoding = (description.decoding or DecodingConfig()).changed(config.decoding)
     annotator = annotator_of(config, bundle)
@@ -103,3 +104,22 @@ def _settle_questions(config: PredictConfig, bundle: Bundle) -> None:
             f"task.fold={task.fold}: run={config.run} was trained on all folds but {used['fold']}; a score on "
             f"the others means nothing; give task.fold={used['fold']}"
         )
+
+
+def _refuse_known(config: PredictConfig, bundle: Bundle, dataset: KorquadDataset) -> None:
+    """Raise ConfigError for questions that the model was trained on, as far as the files of these are here."""
+    used = task_of(bundle.folder)
+    root = config.data.root
+    names = [*used.get("train", ()), *([used["test"]] if used.get("fold") is not None else [])]
+    for name in names:
+        path = Path(name.replace("{root}", root) if root else name)
+        if not path.is_file():
+            continue
+        learned = read_korquad(path)
+        if used["fold"] is not None and name == names[-1]:
+            learned = fold_split(learned, used["fold"])[0]
+        if shared := learned.gold().keys() & dataset.gold().keys():
+            raise ConfigError(
+                f"task.test={config.task.test}: run={config.run} was trained on {len(shared)} of its questions "
+                f"(in {path}), e.g. {min(shared)!r}; a score on them means nothing"
+            )
