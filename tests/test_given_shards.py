@@ -87,3 +87,12 @@ def test_where_the_annotator_cannot_be_made_nobody_can_tell(
         assert len(given(tmp_path, tokenizer, shards, f"gazetteer:{tmp_path / 'names.txt'}")) == 1
     assert "is not known here" in caplog.text
     assert "names.txt" in caplog.text
+
+
+def test_they_are_read_whole(tmp_path: Path, tokenizer: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shards = shards_of(tmp_path, tokenizer, "none", cut=False)
+    corpus = CorpusConfig(files=[], shards=str(shards), max_documents=1)
+    data = DataConfig(cache=str(tmp_path / "cache"))
+    with caplog.at_level(logging.WARNING):
+        prepare_shards(tokenizer, EntitiesConfig(annotator="none", mode="none"), corpus, data, workers=1)
+    assert "corpus.max_documents=1: not used, corpus.shards is read whole" in caplog.text

@@ -34,7 +34,7 @@ RANGES = [
     ("pretrain", "tokenizer.character_coverage", ["nan", "0", "1.1"], ["0.98", "1"]),
     ("pretrain", "tokenizer.train_characters", ["0"], ["1"]),
     ("pretrain", "init", ["''", "' '"], ["x", "null"]),
-    ("pretrain", "entities.store", ["annotations.sqlite"], ["null"]),
+    *((door, "entities.store", ["x.sqlite"], ["null"]) for door in ("pretrain", "pipeline", "build_corpus")),
     ("pretrain", "task.short_share", ["nan", "-0.1", "1.1"], ["0", "1"]),
     ("pretrain", "task.validation_examples", ["0", "-3"], ["1"]),
     ("pretrain", "task.masking.mask_share", ["nan"], ["0"]),

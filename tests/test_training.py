@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import signal
 from pathlib import Path
@@ -251,6 +252,14 @@ def test_stop_before_an_evaluation(tmp_path: Path) -> None:
     send_signal(trainer, step=4)
     with pytest.raises(Interrupted, match=r"stopped at step 5/13"):
         trainer.run()
+
+
+def test_evaluations_without_anything_to_evaluate_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        make_trainer(tmp_path)
+        assert "evaluate_every" not in caplog.text
+        make_trainer(tmp_path, evaluate_every=5)
+    assert "train.evaluate_every=5: not used, nothing is held out to evaluate on" in caplog.text
 
 
 def test_accumulated_step_equals_the_large_batch(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ class BuildCorpusConfig(RunConfig):
         check_range("parts", self.parts, 1)
         check_range("part", self.part, 0, self.parts, below=True)
         check_range("wait", self.wait, 0)
+        self.entities.refuse_store()
 
 
 SCHEMAS["build_corpus_schema"] = BuildCorpusConfig

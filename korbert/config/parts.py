@@ -91,6 +91,14 @@ class EntitiesConfig:
         except ValueError as error:
             raise ConfigError(f"entities.{error}") from None
 
+    def refuse_store(self) -> None:
+        """Raise ConfigError for a store where it would not be read."""
+        if self.store is not None:
+            raise ConfigError(
+                f"entities.store={self.store}: it is for fine-tuning; text for pretraining is annotated when its token "
+                "shards are made: make them where the analyser is (experiments/build_corpus.py), and give corpus.shards"
+            )
+
     def _entity_mode(self) -> EntityMode:
         try:
             mode = EntityMode(self.mode)

@@ -37,6 +37,7 @@ class PipelineConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_seed("pretraining_seed", self.pretraining_seed)
+        self.entities.refuse_store()
         if self.until not in (None, "pretraining"):
             raise ConfigError(f"until: {self.until!r} is unknown, wanted pretraining or null")
 

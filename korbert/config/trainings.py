@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from korbert.config.base import BaseConfig
 from korbert.config.parts import CorpusConfig, EntitiesConfig, ModelSize, TokenizerConfig, check_given
 from korbert.config.tasks import KorquadTask, PretrainingTask, TaggingTask
-from korbert.errors import ConfigError, check_range
+from korbert.errors import check_range
 
 
 @dataclass
@@ -24,11 +24,7 @@ class PretrainConfig(BaseConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_given("init", self.init, "the folder of a pretraining run, or null")
-        if self.entities.store is not None:
-            raise ConfigError(
-                f"entities.store={self.entities.store}: pretraining reads entities from token shards; make them with "
-                "experiments/build_corpus.py where the analyser is, and give corpus.shards"
-            )
+        self.entities.refuse_store()
 
 
 @dataclass

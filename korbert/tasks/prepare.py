@@ -220,6 +220,8 @@ def prepare_shards(
     cut = given.mode.cuts
     tokenizer = load_tokenizer(tokenizer_folder)
     if corpus.shards is not None:
+        if corpus.max_documents is not None:
+            log.warning("corpus.max_documents=%d: not used, corpus.shards is read whole", corpus.max_documents)
         return _given_shards(Path(corpus.shards), entities, tokenizer, data)
     files = corpus_files(corpus, data)
     cache = Path(data.cache)

@@ -84,6 +84,8 @@ class Trainer(Generic[E]):
         self.folder, self.tracker = folder, tracker
         self.fixed_config = json.loads(json.dumps(fixed_config))
         self.evaluate, self.metric = evaluate, metric
+        if evaluate is None and config.evaluate_every and self.ranks.is_first:
+            log.warning("train.evaluate_every=%d: not used, nothing is held out to evaluate on", config.evaluate_every)
         self.progress = Progress(config, config.total_steps(lambda: loader.stream.batches_per_epoch))
         self.optimizers = make_optimizers(self.model, config.optimizer)
         self.unlogged: dict[str, Any] = {}  # sums over the "steps" since the last line of metrics
