@@ -25,7 +25,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from korbert.config import BuildCorpusConfig, expand_root, run_door
+from korbert.config import BuildCorpusConfig, expand_root, run_door, start
 from korbert.data.corpus import read_raw, split_sentences, to_record
 from korbert.entities import make_annotator
 from korbert.errors import KorbertError
@@ -201,4 +201,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -31,7 +31,7 @@ from kills import Whole, kill_round, undisturbed
 from nursery import Nursery
 from omegaconf import DictConfig
 
-from korbert.config import RunConfig, run_door
+from korbert.config import RunConfig, run_door, start
 from korbert.errors import KorbertError
 from korbert.files import append_json, appended_json
 from korbert.tasks.runs import finish_run, start_run
@@ -234,4 +234,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

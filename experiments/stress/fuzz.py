@@ -20,7 +20,7 @@ import targets
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from korbert.config import RunConfig, run_door
+from korbert.config import RunConfig, run_door, start
 from korbert.errors import KorbertError
 from korbert.files import write_text_atomically
 from korbert.tasks.runs import finish_run, start_run
@@ -122,4 +122,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -23,7 +23,7 @@ import loads
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from korbert.config import RunConfig, run_door
+from korbert.config import RunConfig, run_door, start
 from korbert.errors import KorbertError
 from korbert.tasks.runs import finish_run, kept, start_run
 
@@ -149,4 +149,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)
