@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,8 @@ from test_layout import examples
 from torch.nn import functional as F
 
 from korbert.data.batching import collate_pretraining
-from korbert.model import ReplacedTokenModel, SpanModel
+from korbert.model import PretrainingModel, ReplacedTokenModel, SpanModel
+from korbert.tasks.pretrain import _start_from
 from korbert.training.bundle import copy_shared
 from korbert.training.optimizer import make_optimizers
 from korbert.training.settings import OptimizerConfig
@@ -100,3 +104,25 @@ def test_the_encoder_goes_on_to_fine_tuning() -> None:
     copy_shared(source, target)
     for name, value in target.encoder.state_dict().items():
         assert torch.equal(value, source.encoder.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now"), [(ReplacedTokenModel, PretrainingModel), (PretrainingModel, ReplacedTokenModel)]
+)
+def test_the_head_that_reads_a_generator_is_not_taken_for_the_encoder_s(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, earlier: Any, now: Any
+) -> None:
+    tokenizer = SimpleNamespace(fingerprint="x")
+    for begun in (earlier, now):
+        source, target = shaken(begun(CONFIG)), shaken(now(CONFIG))
+        for model in (source, target):
+            torch.nn.init.normal_(model.mlm.bias)
+        fresh = {name: value.clone() for name, value in target.state_dict().items()}
+        bundle = SimpleNamespace(model=source, tokenizer=tokenizer, description=SimpleNamespace(model=CONFIG))
+        monkeypatch.setattr("korbert.tasks.pretrain.load_bundle", lambda run, kind, bundle=bundle: bundle)
+        _start_from("runs/x", target, CONFIG, tokenizer)
+        for name, value in target.state_dict().items():
+            other = begun is not now and name.startswith("mlm.")
+            assert torch.equal(value, fresh[name] if other else source.state_dict().get(name, fresh[name])), name
+        assert ("begins anew" in caplog.text) == (begun is not now)
+        caplog.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hydra import initialize_config_dir
 from models import shaken
 from torch import Tensor
 
-from korbert.config import ExportConfig, FinetuneConfig, compose_config
+from korbert.config import ExportConfig, FinetuneConfig, ModelSize, compose_config
 from korbert.data.batching import Batch, SpanBatch, collate_windows
 from korbert.data.decoding import DecodingConfig, decode_answers
 from korbert.data.korquad import read_korquad
@@ -23,12 +24,13 @@ from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError, KorbertError
-from korbert.model import ModelConfig, Padded, PretrainingModel, SpanModel, TaggerModel
+from korbert.model import ModelConfig, Padded, PretrainingModel, ReplacedTokenModel, SpanModel, TaggerModel
 from korbert.model.foreign import from_transformers
 from korbert.prediction import window_logits
 from korbert.tasks.exporting import export_model
-from korbert.tasks.importing import import_model
-from korbert.tasks.starting import starting_point
+from korbert.tasks.importing import import_model, read_weights
+from korbert.tasks.starting import model_sizes, starting_point
+from korbert.text import WORD_START
 from korbert.tokenizers import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, WordPieceTokenizer
 from korbert.training.bundle import Description, load_bundle, write_description
 from korbert.training.runtime import Runtime
@@ -40,24 +42,26 @@ SMALL = {
     "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96,
     "max_position_embeddings": 130,
 }  # fmt: skip
-FAMILIES = ["bert", "roberta", "electra", "electra-small", "bert-old"]
+FAMILIES = ["bert", "roberta", "roberta-pad0", "roberta-pad3", "xlm-roberta", "electra", "electra-small", "bert-old"]
 
 
 @pytest.fixture(scope="module")
 def vocabulary(sample: Path) -> list[str]:
     lines = (sample / "corpus.txt").read_text("utf-8").splitlines()
     trained = WordPieceTokenizer.train(lines, 1400)
-    pieces = [token for token in trained.vocabulary if not token.startswith("[")]
+    pieces = [token for token in trained.vocabulary if not token.startswith("[") and token != WORD_START]
+    pieces = [p[1:] if p.startswith(WORD_START) else f"##{p}" for p in pieces]  # as BERT writes them
     return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces]
 
 
-def theirs(family: str, head: str, rows: int) -> Any:
+def theirs(family: str, head: str, rows: int, **more: Any) -> Any:
     """A model of the family with weights far from zero."""
     torch.manual_seed(3)
-    name = {"bert": "Bert", "roberta": "Roberta", "electra": "Electra"}[family.split("-")[0]]
-    options: dict[str, Any] = {"vocab_size": rows, "pad_token_id": 0, **SMALL}
-    if family == "roberta":
-        options |= {"type_vocab_size": 1, "max_position_embeddings": 132, "pad_token_id": 1}
+    name = {"bert": "Bert", "roberta": "Roberta", "xlm": "XLMRoberta", "electra": "Electra"}[family.split("-")[0]]
+    options: dict[str, Any] = {"vocab_size": rows, "pad_token_id": 0, **SMALL, **more}
+    if "roberta" in family:
+        pad_id = int(family.partition("-pad")[2] or 1)
+        options |= {"type_vocab_size": 1, "max_position_embeddings": 131 + pad_id, "pad_token_id": pad_id}
     if family == "electra-small":
         options["embedding_size"] = 24
     if family == "electra":
@@ -91,11 +95,6 @@ def inputs(rows: int, segments: int = 2) -> tuple[dict[str, Tensor], Batch]:
     return {"input_ids": ids, "token_type_ids": types, "attention_mask": mask.long()}, batch
 
 
-def position_ids(family: str, mask: Tensor) -> dict[str, Tensor]:
-    """RoBERTa makes its positions from what is not padding; ids below are random, so they are given."""
-    return {"position_ids": (torch.arange(mask.shape[1]) + 2).expand_as(mask)} if family == "roberta" else {}
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_span_models_come_in(family: str, vocabulary: list[str], tmp_path: Path) -> None:
     """Hidden states and span logits within 1e-5, entity embedding zero, markers without effect on anything else."""
@@ -113,11 +112,11 @@ def test_span_models_come_in(family: str, vocabulary: list[str], tmp_path: Path)
     assert bundle.tokenizer.vocabulary[special.ent] == "[ENT]"
     assert special.ent == len(vocabulary)
     assert len(ours.encoder.embeddings.token.weight) >= len(bundle.tokenizer)
-    given, batch = inputs(len(vocabulary), 1 if family == "roberta" else 2)
-    ones = dataclasses.replace(batch, segment_ids=torch.ones_like(batch.segment_ids)) if family == "roberta" else batch
+    given, batch = inputs(len(vocabulary), 1 if "roberta" in family else 2)
+    ones = dataclasses.replace(batch, segment_ids=torch.ones_like(batch.segment_ids)) if "roberta" in family else batch
     entities = dataclasses.replace(ones, entity_ids=torch.ones_like(batch.entity_ids))  # zero rows: no effect
     with torch.no_grad():
-        expected = model(**given, **position_ids(family, given["attention_mask"]))
+        expected = model(**given)
         hidden = ours.encode(entities)
         start, end = ours.span(hidden, batch.layout, torch.ones_like(batch.token_ids, dtype=torch.bool))
     attended = batch.layout.attention_mask  # type: ignore[union-attr]
@@ -128,17 +127,21 @@ def test_span_models_come_in(family: str, vocabulary: list[str], tmp_path: Path)
     assert import_model(str(source), tmp_path / "cache") == bundle.folder
 
 
-@pytest.mark.parametrize(("family", "head"), [("bert", "PreTraining"), ("bert", "MaskedLM"), ("roberta", "MaskedLM")])
+@pytest.mark.parametrize(
+    ("family", "head"),
+    [("bert", "PreTraining"), ("bert", "MaskedLM"), ("bert-old", "MaskedLM"), ("roberta", "MaskedLM"),
+     ("roberta-pad0", "MaskedLM"), ("xlm-roberta", "MaskedLM")],
+)  # fmt: skip
 def test_pretraining_models_come_in(family: str, head: str, vocabulary: list[str], tmp_path: Path) -> None:
     """Vocabulary logits, and next sentence with its two classes turned round."""
     model = theirs(family, head, len(vocabulary))
     source = saved(model, family, vocabulary, tmp_path / "hf")
     ours = load_bundle(import_model(str(source), tmp_path / "cache")).model
     assert isinstance(ours, PretrainingModel)
-    given, batch = inputs(len(vocabulary), 1 if family == "roberta" else 2)
+    given, batch = inputs(len(vocabulary), 1 if "roberta" in family else 2)
     places = torch.nonzero(batch.layout.attention_mask.flatten()).flatten()  # type: ignore[union-attr]
     with torch.no_grad():
-        expected = model(**given, **position_ids(family, given["attention_mask"]))
+        expected = model(**given)
         hidden = ours.encode(batch)
         logits = ours.mlm_logits(hidden, places)
     reference = expected.prediction_logits if head == "PreTraining" else expected.logits
@@ -149,6 +152,47 @@ def test_pretraining_models_come_in(family: str, head: str, vocabulary: list[str
         assert (ours.nsp(hidden[:, 0]) - turned).abs().max() < 1e-5
     else:
         assert ours.nsp is None
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.parametrize("own", ["weight", "bias", "missing", "none"])
+def test_a_head_with_output_weights_of_its_own_stays_out(
+    family: str, own: str, vocabulary: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a word on it, and the encoder is the same; one that is tied in fact comes in, whatever config.json says."""
+    model = theirs(family, "MaskedLM", len(vocabulary), tie_word_embeddings=False)
+    head = model.cls.predictions if family == "bert" else model.lm_head
+    with torch.no_grad():
+        if own != "weight":
+            head.decoder.weight.copy_(model.get_input_embeddings().weight)
+        head.decoder.bias = torch.nn.Parameter(head.bias + (own == "bias"))
+    source = saved(model, family, vocabulary, tmp_path / "hf")
+    if own == "missing":  # and then the configuration decides
+        weights = read_weights(source / "model.safetensors")
+        save_tensors(source / "model.safetensors", {k: v for k, v in weights.items() if ".decoder." not in k}, {})
+    bundle = load_bundle(import_model(str(source), tmp_path / "cache"))
+    assert bundle.description.kind == ("pretraining" if own == "none" else "encoder")
+    assert ("the masked-LM head is left out" in caplog.text) == (own != "none")
+    given, batch = inputs(len(vocabulary), 1)
+    attended = batch.layout.attention_mask  # type: ignore[union-attr]
+    with torch.no_grad():
+        expected = model(**given, output_hidden_states=True)
+        hidden = bundle.model.encoder(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.layout)
+        assert (hidden - expected.hidden_states[-1])[attended].abs().max() < 1e-5
+        if own == "none":
+            places = torch.nonzero(attended.flatten()).flatten()
+            logits = bundle.model.mlm_logits(hidden, places)[:, : len(vocabulary)]  # type: ignore[union-attr, operator]
+            assert (logits - expected.logits.flatten(0, 1)[places]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "roberta-pad0"])
+def test_other_padding_than_the_tokenizer_s_is_said(
+    family: str, vocabulary: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Token 0 is the tokenizer's; of a RoBERTa whose own is 1, texts with token 1 have other positions."""
+    source = saved(theirs(family, "MaskedLM", len(vocabulary)), family, vocabulary, tmp_path / "hf")
+    import_model(str(source), tmp_path / "cache")
+    assert ("pad_token_id=1 is [UNK] in the tokenizer" in caplog.text) == (family == "roberta")
 
 
 def test_a_bare_encoder_can_be_fine_tuned_from(vocabulary: list[str], tmp_path: Path) -> None:
@@ -174,7 +218,7 @@ def test_predictions_of_an_imported_model_are_the_original_s(
     fast = transformers.BertTokenizerFast(str(source / "vocab.txt"), do_lower_case=False, strip_accents=False)
     dev = read_korquad(data_root / "korquad" / "KorQuAD_v1.0_dev.json")
     articles = next(n for n in range(1, 141) if len(dev.subset(range(n))) >= 200)
-    window = WindowConfig(120, 32, 32)
+    window = WindowConfig(120, 32, 72)
     maker = WindowMaker(bundle.tokenizer, make_annotator("mecab"), EntityMode.NONE, window)
     windows, _ = maker.dataset(dev.subset(range(articles)))
     ids = list(dict.fromkeys(w.question_id for w in windows))[:200]
@@ -237,6 +281,7 @@ def test_what_cannot_come_in_is_named(vocabulary: list[str], tmp_path: Path) -> 
     attempt("hidden_act: 'relu' is not supported", hidden_act="relu")
     attempt("position_embedding_type: 'relative_key' is not supported", position_embedding_type="relative_key")
     attempt("a decoder is not an encoder", is_decoder=True)
+    attempt("pad_token_id: None is not supported", model_type="roberta", pad_token_id=None)
     attempt(r"no weight bert\.encoder\.layer\.3", num_hidden_layers=4)
     attempt(r"shape \(48, 96\), but config\.json says \(48, 64\)", intermediate_size=64)
     (source / "config.json").write_text(json.dumps(config))
@@ -286,13 +331,14 @@ def a_run(
         len(tokenizer), 48, 3, 4, 96, max_positions=64, entity_types=entities.entity_types, **options
     )  # fmt: skip
     torch.manual_seed(1)
-    made = {"span": SpanModel, "pretraining": PretrainingModel}
+    made = {"span": SpanModel, "pretraining": PretrainingModel, "detection": ReplacedTokenModel}
     model: Any = TaggerModel(sizes, 3) if kind == "tagger" else made[kind](sizes)
+    objectives = {"pretraining": ("mlm", "nsp"), "detection": ReplacedTokenModel.objectives}
     shaken(model, 2, 0.05)
     tokenizer.save(folder / "tok")
     description = Description(
-        kind, sizes, "none" if entities.mode is EntityMode.NONE else "mecab", entities, 64,
-        objectives=("mlm", "nsp") if kind == "pretraining" else (),
+        "pretraining" if kind == "detection" else kind, sizes,
+        "none" if entities.mode is EntityMode.NONE else "mecab", entities, 64, objectives=objectives.get(kind, ()),
         tags=("O", "B-X", "I-X") if kind == "tagger" else (),
     )  # fmt: skip
     write_description(folder / "model", description, folder / "tok")
@@ -369,6 +415,92 @@ def test_models_go_out(
             assert (again.encode(batch) - ours.encode(batch))[attended].abs().max() < 1e-5  # type: ignore[union-attr, operator]
 
 
+@pytest.mark.parametrize(
+    ("entities", "options"), [(PLAIN, {}), (AWARE, {}), (PLAIN, MODERN)], ids=["bert", "entities", "modern"]
+)
+def test_of_a_detector_of_replaced_tokens_the_encoder_goes_out(
+    entities: EntityInput,
+    options: dict[str, Any],
+    pieces: dict[str, Tokenizer],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its masked-LM head reads the generator; on the encoder's hidden states it would say nothing."""
+    ours, _ = a_run(tmp_path / "run", pieces["unigram"], "detection", entities, **options)
+    target = export_model(ExportConfig(str(tmp_path / "run"), str(tmp_path / "out")))
+    is_plain = entities is PLAIN and not options
+    described = json.loads((target / "config.json").read_text())
+    assert described["architectures"] == ["BertModel" if is_plain else "KorbertModel"]
+    theirs, _ = as_its_readme_says(target)
+    assert theirs.state_dict().keys() <= {
+        name.removeprefix("bert.") for name in read_weights(target / "model.safetensors")
+    }
+    given, batch = inputs(len(pieces["unigram"]))
+    attended = batch.layout.attention_mask  # type: ignore[union-attr]
+    with torch.no_grad():
+        hidden = ours.encoder(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.layout)
+        assert (hidden - theirs(**given).last_hidden_state)[attended].abs().max() < 1e-5
+    for words in (caplog.text, (target / "README.md").read_text("utf-8")):
+        assert "The encoder alone: it has learned to tell replaced tokens" in words
+
+
+QUESTION, CONTEXT = "세종의 이름은 무엇인가?", "세종은 조선의 왕이다. 이름은 도이다."
+
+
+@pytest.mark.parametrize("head", ["QuestionAnswering", "MaskedLM"])
+@pytest.mark.parametrize("family", ["roberta", "roberta-pad0", "bert"])
+def test_a_model_that_came_in_goes_out(family: str, head: str, vocabulary: list[str], tmp_path: Path) -> None:
+    """The same logits from the original and from the export, which is called with all that its tokenizer gives."""
+    model = theirs(family, head, len(vocabulary))
+    words, pad_id = list(vocabulary), model.config.pad_token_id
+    words[0], words[pad_id] = words[pad_id], words[0]  # RoBERTa counts no positions for its padding
+    source = saved(model, family, words, tmp_path / "hf")
+    run = import_model(str(source), tmp_path / "cache")
+    exported, tokenizer = as_its_readme_says(export_model(ExportConfig(str(run), str(tmp_path / "out"))))
+    given = tokenizer([QUESTION, "왕"], [CONTEXT, CONTEXT], return_tensors="pt", padding=True)
+    assert set(given["token_type_ids"].flatten().tolist()) == {0, 1}
+    attended = given["attention_mask"].bool()
+    with torch.no_grad():
+        made = exported(**given)
+        if "roberta" in family:
+            given["token_type_ids"].zero_()  # it has one
+        expected = model(**given)
+    for name in ("start_logits", "end_logits") if head == "QuestionAnswering" else ("logits",):
+        one, other = made[name][attended], expected[name][attended]
+        assert (one[..., : len(vocabulary)] - other).abs().max() < 1e-5
+        assert other.std() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("entities", "options"), [(PLAIN, {}), (AWARE, {}), (PLAIN, MODERN)], ids=["bert", "entities", "modern"]
+)
+def test_one_type_of_segment_goes_out(
+    entities: EntityInput, options: dict[str, Any], pieces: dict[str, Tokenizer], tmp_path: Path
+) -> None:
+    """Its tokenizer says 1 for the second text all the same, and the model has to read that."""
+    ours, _ = a_run(tmp_path / "run", pieces["unigram"], "span", entities, segment_types=1, **options)
+    exported, tokenizer = as_its_readme_says(
+        export_model(ExportConfig(str(tmp_path / "run"), str(tmp_path / "out")))
+    )  # fmt: skip
+    given = tokenizer(QUESTION, CONTEXT, return_tensors="pt")
+    ids, types = given["input_ids"], given["token_type_ids"]
+    assert types.any()
+    every = torch.ones_like(ids, dtype=torch.bool)
+    with torch.no_grad():
+        made = exported(**given)
+        start, end = ours.span(ours.encoder(ids, types, torch.zeros_like(ids), Padded(every)), Padded(every), every)
+    assert (made.start_logits - start).abs().max() < 1e-5
+    assert (made.end_logits - end).abs().max() < 1e-5
+
+
+def as_its_readme_says(folder: Path) -> tuple[Any, Any]:
+    """Model and tokenizer of an export, loaded by the very lines of its README."""
+    (lines,) = re.findall("```python\n(.*?)```", (folder / "README.md").read_text("utf-8"), re.DOTALL)
+    names: dict[str, Any] = {"folder": folder}
+    exec(lines, names)
+    return names["model"].eval(), names["tokenizer"]
+
+
 def ids0() -> Tensor:
     return torch.zeros(3, dtype=torch.int64)
 
@@ -387,6 +519,7 @@ def test_tokenizers_go_out(name: str, pieces: dict[str, Tokenizer], tmp_path: Pa
     if name == "characters":
         assert "`korbert_tokenizer/` alone" in (target / "README.md").read_text("utf-8")
         assert not (target / "tokenizer.json").exists()
+        assert "AutoTokenizer" not in (target / "README.md").read_text("utf-8")
         return
     fast = transformers.AutoTokenizer.from_pretrained(target)
     lines = [line for line in (sample / "corpus.txt").read_text("utf-8").splitlines() if line]
@@ -430,6 +563,18 @@ def test_imported_models_are_fine_tuned_with_entities(
     bundle = load_bundle(tmp_path / "run")
     assert bundle.description.entities.mode is EntityMode.BOTH
     assert bundle.model.config.letters == 8
+
+
+@pytest.mark.parametrize("dropout", [None, 0.4])
+def test_dropout_is_taken_with_and_without_a_pretrained_model(
+    dropout: float | None, pieces: dict[str, Tokenizer], tmp_path: Path
+) -> None:
+    a_run(tmp_path / "run", pieces["unigram"], "pretraining", PLAIN, hidden_dropout=0.2)
+    sizes = ModelSize(48, 3, 4, 96, hidden_dropout=0.2)
+    fresh = FinetuneConfig(run_dir="x", model=sizes, tokenizer_path="y", dropout=dropout)
+    tuned = FinetuneConfig(run_dir="x", init=str(tmp_path / "run"), dropout=dropout)
+    for config, pretrained in ((fresh, None), (tuned, load_bundle(tmp_path / "run"))):
+        assert model_sizes(config, pretrained, 1200).hidden_dropout == (0.2 if dropout is None else dropout)
 
 
 def test_weights_by_name_alone_are_not_enough() -> None:

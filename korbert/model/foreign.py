@@ -16,7 +16,6 @@ from korbert.model.config import ModelConfig
 
 Tensors = dict[str, Tensor]
 _FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
-_ROBERTA_OFFSET = 2  # RoBERTa's first two positions are for padding
 # Our layer's parts → transformers'.
 _LAYER = {
     "attention.out": "attention.output.dense",
@@ -34,15 +33,20 @@ _HEADS = {
     "span.scores": ("qa_outputs",),
 }
 _BIAS = ("cls.predictions.bias", "lm_head.bias")
+_DECODERS = ("cls.predictions.decoder", "lm_head.decoder")  # the same as embeddings and bias, where they are tied
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A checkpoint in korbert's terms: sizes, weights by korbert's names, and which heads are among them."""
+    """A checkpoint in korbert's terms: sizes, weights by korbert's names, and which heads are among them.
+
+    remarks: what korbert does not compute, and therefore is not among them.
+    """
 
     sizes: ModelConfig
     weights: Tensors
     heads: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def from_transformers(config: Mapping[str, Any], tensors: Mapping[str, Tensor], vocab_size: int) -> Imported:
@@ -61,7 +65,7 @@ def from_transformers(config: Mapping[str, Any], tensors: Mapping[str, Tensor], 
     if config.get("is_decoder") or config.get("add_cross_attention"):
         raise ValueError("is_decoder: a decoder is not an encoder")
     reader = _Reader(_modern_names(tensors), "electra" if family == "electra" else str(family).removeprefix("xlm-"))
-    offset = _ROBERTA_OFFSET if "roberta" in str(family) else 0
+    offset = _first_position(config)
     embedding_size = int(config.get("embedding_size") or config["hidden_size"])
     rows = max(vocab_size, int(config["vocab_size"]))
     sizes = ModelConfig(
@@ -82,11 +86,21 @@ def from_transformers(config: Mapping[str, Any], tensors: Mapping[str, Tensor], 
     table = weights["encoder.embeddings.token.weight"]
     weights["encoder.embeddings.token.weight"] = _with_rows(table, rows)
     weights["encoder.embeddings.entity.weight"] = table.new_zeros(sizes.entity_types + 1, table.shape[1])
-    heads = reader.heads(weights)
+    heads = reader.heads(weights, bool(config.get("tie_word_embeddings", True)))
     if "mlm" in heads:
         bias = weights["mlm.bias"]
         weights["mlm.bias"] = torch.cat([bias, bias.new_zeros(rows - len(bias))])
-    return Imported(sizes, weights, heads)
+    return Imported(sizes, weights, heads, tuple(reader.remarks))
+
+
+def _first_position(config: Mapping[str, Any]) -> int:
+    """The row of a text's first position in the table: RoBERTa's positions begin behind the id of its padding."""
+    if "roberta" not in config["model_type"]:
+        return 0
+    pad_id = config.get("pad_token_id", 1)
+    if not isinstance(pad_id, int) or pad_id < 0:
+        raise ValueError(f"pad_token_id: {pad_id!r} is not supported, wanted 0 or more: positions begin behind it")
+    return pad_id + 1
 
 
 def _modern_names(tensors: Mapping[str, Tensor]) -> Tensors:
@@ -106,6 +120,7 @@ class _Reader:
 
     def __init__(self, tensors: Tensors, family: str) -> None:
         self.tensors, self.family = tensors, family
+        self.remarks: list[str] = []
 
     def __call__(self, name: str) -> Tensor:
         for full in (f"{self.family}.{name}", name):
@@ -132,8 +147,11 @@ class _Reader:
                 weights |= {f"{ours}.{a}.{kind}": self(f"{theirs}.{b}.{kind}") for a, b in _LAYER.items()}
         return weights
 
-    def heads(self, weights: Tensors) -> tuple[str, ...]:
-        """Add the heads that are whole to `weights`; their names."""
+    def heads(self, weights: Tensors, says_tied: bool) -> tuple[str, ...]:
+        """Add the heads that are whole, and that korbert computes, to `weights`; their names.
+
+        says_tied: whether, by its configuration, the checkpoint's masked-LM head ends in the word embeddings.
+        """
         found: dict[str, Tensors] = {"mlm": {}, "nsp": {}, "span": {}}
         for ours, names in _HEADS.items():
             for name in names:
@@ -144,12 +162,29 @@ class _Reader:
             if name in self.tensors:
                 found["mlm"]["mlm.bias"] = self.tensors[name]
         whole = tuple(head for head, count in (("mlm", 5), ("nsp", 4), ("span", 2)) if len(found[head]) == count)
+        if "mlm" in whole and not self._is_tied(found["mlm"]["mlm.bias"], says_tied):
+            whole = tuple(head for head in whole if head != "mlm")
+            self.remarks.append(
+                "the masked-LM head is left out: its output weights or their bias are its own "
+                "(tie_word_embeddings=false), and korbert's output weights are always the token embeddings"
+            )
         for head in whole:
             weights.update(found[head])
         if "nsp" in whole:  # theirs: 0 = next; ours: 1 = next
             for kind in ("weight", "bias"):
                 weights[f"nsp.decision.{kind}"] = weights[f"nsp.decision.{kind}"].flip(0)
         return whole
+
+    def _is_tied(self, bias: Tensor, says_tied: bool) -> bool:
+        """Whether the masked-LM head ends in the word embeddings and `bias`: what is in the file decides, if it is."""
+        shared = {"weight": self("embeddings.word_embeddings.weight"), "bias": bias}
+        own = {
+            kind: self.tensors[f"{name}.{kind}"]
+            for name in _DECODERS
+            for kind in shared
+            if f"{name}.{kind}" in self.tensors
+        }
+        return (says_tied or "weight" in own) and all(torch.equal(own[kind], shared[kind]) for kind in own)
 
 
 def is_plain(sizes: ModelConfig) -> bool:
@@ -161,7 +196,8 @@ def is_plain(sizes: ModelConfig) -> bool:
 def to_bert(sizes: ModelConfig, weights: Mapping[str, Tensor], pad_id: int) -> tuple[dict[str, Any], Tensors]:
     """A plain model's configuration and weights as transformers' BERT has them; the entity table is left out.
 
-    Raises ValueError for a model that is not plain.
+    A model with one type of segment gets it twice: tokenizers say 1 for a second text. Raises ValueError for a model
+    that is not plain.
     """
     if not is_plain(sizes):
         raise ValueError("transformers' BERT does not compute this model")
@@ -169,7 +205,7 @@ def to_bert(sizes: ModelConfig, weights: Mapping[str, Tensor], pad_id: int) -> t
         "model_type": "bert", "vocab_size": sizes.vocab_size, "hidden_size": sizes.hidden_size,
         "num_hidden_layers": sizes.num_layers, "num_attention_heads": sizes.num_heads,
         "intermediate_size": sizes.intermediate_size, "hidden_act": "gelu",
-        "max_position_embeddings": sizes.max_positions, "type_vocab_size": sizes.segment_types,
+        "max_position_embeddings": sizes.max_positions, "type_vocab_size": max(2, sizes.segment_types),
         "hidden_dropout_prob": sizes.hidden_dropout, "attention_probs_dropout_prob": sizes.attention_dropout,
         "layer_norm_eps": sizes.layer_norm_eps, "initializer_range": sizes.initializer_range, "pad_token_id": pad_id,
     }  # fmt: skip
@@ -187,6 +223,8 @@ def to_bert(sizes: ModelConfig, weights: Mapping[str, Tensor], pad_id: int) -> t
             out[f"{_HEADS[part][0]}.{kind}"] = value.flip(0) if part == "nsp.decision" else value
         elif rest.startswith("embeddings."):
             part, kind = rest.split(".")[1:]
+            if part == "segment" and len(value) == 1:
+                value = value.expand(2, -1)
             if part != "entity":
                 out[f"bert.embeddings.{names[part]}.{kind}"] = value
         else:

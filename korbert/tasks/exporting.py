@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from korbert.config import ExportConfig
 from korbert.encoding import EntityMode
 from korbert.errors import ConfigError, KorbertError
 from korbert.files import write_json_atomically, write_text_atomically
+from korbert.model import EncoderModel, ReplacedTokenModel
 from korbert.model.foreign import is_plain, to_bert
 from korbert.tokenizers.conversion import as_fast_tokenizer
-from korbert.training.bundle import Bundle, load_bundle
+from korbert.training.bundle import Bundle, copy_shared, load_bundle
 from korbert.training.state import save_tensors
 
 _MODELING = Path(__file__).resolve().parents[1] / "export" / "modeling_korbert.py"
@@ -37,7 +38,8 @@ def export_model(config: ExportConfig) -> Path:
     target = Path(config.folder)
     if target.exists() and any(target.iterdir()):
         raise ConfigError(f"folder={target}: there is something already; choose another one")
-    bundle = load_bundle(config.run)
+    loaded = load_bundle(config.run)
+    bundle = _without_generator(loaded)
     target.mkdir(parents=True, exist_ok=True)
     reads_entities = bundle.description.entities.mode is not EntityMode.NONE
     if is_plain(bundle.model.config) and not reads_entities:
@@ -47,6 +49,12 @@ def export_model(config: ExportConfig) -> Path:
         shutil.copy(_MODELING, target / _MODELING.name)
     save_tensors(target / "model.safetensors", tensors, None)
     notes = _write_tokenizer(bundle, target)
+    if bundle is not loaded:
+        notes.append(
+            "The encoder alone: it has learned to tell replaced tokens from original ones, and the masked-LM head is "
+            "that of the generator which replaced them."
+        )
+        log.warning("%s: %s", config.run, notes[-1])
     if bundle.model.config.letters:
         notes.append("The letter head, which finds edges of answers inside of tokens, is not part of this export.")
     if reads_entities:
@@ -57,9 +65,19 @@ def export_model(config: ExportConfig) -> Path:
             "korbert.encoding.encode makes both from a text."
         )
     write_json_atomically(target / "config.json", described)
-    write_text_atomically(target / "README.md", _readme(bundle, described, notes))
+    has_tokenizer = (target / "tokenizer.json").is_file()
+    write_text_atomically(target / "README.md", _readme(bundle, described, notes, has_tokenizer))
     log.info("%s: %s; load it with %s", target, described["architectures"][0], _call(bundle, described))
     return target
+
+
+def _without_generator(bundle: Bundle) -> Bundle:
+    """A model that detects replaced tokens as an encoder alone: its masked-LM head fits the generator; others as is."""
+    if not isinstance(bundle.model, ReplacedTokenModel):
+        return bundle
+    encoder = EncoderModel(bundle.model.config).eval()
+    copy_shared(bundle.model, encoder)
+    return replace(bundle, description=replace(bundle.description, kind="encoder", objectives=()), model=encoder)
 
 
 def _as_bert(bundle: Bundle) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -115,14 +133,17 @@ def _call(bundle: Bundle, described: dict[str, Any]) -> str:
     auto = _CLASSES[bundle.description.kind][2]
     if described["architectures"] == ["BertForPreTraining"]:
         auto = "AutoModelForPreTraining"
-    trust = ", trust_remote_code=True" if "auto_map" in described else ""
-    return f"transformers.{auto}.from_pretrained(folder{trust})"
+    more = ", trust_remote_code=True" if "auto_map" in described else ""
+    if described["architectures"] == ["BertModel"]:
+        more = ", add_pooling_layer=False"  # there are no weights of one, and random ones are of no use
+    return f"transformers.{auto}.from_pretrained(folder{more})"
 
 
-def _readme(bundle: Bundle, described: dict[str, Any], notes: list[str]) -> str:
+def _readme(bundle: Bundle, described: dict[str, Any], notes: list[str], has_tokenizer: bool) -> str:
     lines = [
-        f"# {described['architectures'][0]}", "", f"A {bundle.description.kind} model of korbert's, for transformers:",
-        "", "```python", "import transformers", f"model = {_call(bundle, described)}",
-        "tokenizer = transformers.AutoTokenizer.from_pretrained(folder)", "```", "",
+        f"# {described['architectures'][0]}", "",
+        f"A model of korbert's ({bundle.description.kind}), for transformers:", "", "```python", "import transformers",
+        f"model = {_call(bundle, described)}",
+        *(["tokenizer = transformers.AutoTokenizer.from_pretrained(folder)"] if has_tokenizer else []), "```", "",
     ]  # fmt: skip
     return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"

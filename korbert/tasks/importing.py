@@ -21,6 +21,7 @@ from korbert.tokenizers import Tokenizer, open_published
 from korbert.training.bundle import Description, load_bundle, make_model, write_description
 from korbert.training.state import load_tensors, save_tensors
 
+_CONVERSION = 2  # of from_transformers: what an earlier one made may be another model
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _FILES = ["config.json", "tokenizer*", "vocab.txt", "special_tokens_map.json", "*.model", *_WEIGHTS]
 _HUB_NAME = re.compile(r"(?!.*\.\.)[\w.-]+(/[\w.-]+)?")
@@ -44,7 +45,7 @@ def import_model(source: str, cache: Path) -> Path:
     if weights is None:
         raise DataError(folder, "weights", f"wanted {' or '.join(_WEIGHTS)} in one file")
     tokenizer = open_published(folder)
-    key = f"{checksum(weights)[:12]}-{checksum(folder / 'config.json')[:4]}-{tokenizer.fingerprint[:8]}"
+    key = f"{checksum(weights)[:12]}-{checksum(folder / 'config.json')[:4]}-{tokenizer.fingerprint[:8]}-{_CONVERSION}"
     name = re.sub(r"[^\w.-]+", "-", source.rstrip("/").split("/")[-1])
     target = cache / "models" / f"{name}-{key}"
     if not (target / "model.safetensors").exists():
@@ -52,9 +53,22 @@ def import_model(source: str, cache: Path) -> Path:
             imported = from_transformers(config, read_weights(weights), len(tokenizer))
         except ValueError as error:
             raise DataError(folder / "config.json", "model", str(error)) from None
+        for remark in (*imported.remarks, *_other_padding(config, tokenizer)):
+            log.warning("%s: %s", source, remark)
         _write(target, imported, tokenizer, source)
     log.info("model: %s, from %s", target, source)
     return target
+
+
+def _other_padding(config: dict[str, Any], tokenizer: Tokenizer) -> list[str]:
+    """A word on RoBERTa's where the padding of model and tokenizer differ: it counts no position for its own."""
+    pad_id = config.get("pad_token_id", 1)
+    if "roberta" not in config["model_type"] or pad_id == tokenizer.special.pad or pad_id >= len(tokenizer):
+        return []
+    return [
+        f"config.json's pad_token_id={pad_id} is {tokenizer.vocabulary[pad_id]} in the tokenizer; in texts with it "
+        "transformers counts the positions in another way than korbert"
+    ]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -115,7 +115,11 @@ def _start_from(run: str, model: nn.Module, sizes: ModelConfig, tokenizer: Token
     for key in sorted(here.keys() - free):
         if there[key] != here[key]:
             raise ConfigError(f"init={run}: its model.{key} is {there[key]}, that of this run {here[key]}")
-    copy_shared(earlier.model, model)
+    if isinstance(earlier.model, ReplacedTokenModel) == isinstance(model, ReplacedTokenModel):
+        copy_shared(earlier.model, model)
+    else:  # of the one the masked-LM head reads a generator, of the other the encoder
+        copy_shared(earlier.model, model, but="mlm.")
+        log.warning("init=%s: only one of the two models replaces tokens; the masked-LM head begins anew", run)
     log.info("weights: from %s", run)
 
 

@@ -41,15 +41,16 @@ def starting_point(config: FromPretrained) -> tuple[Bundle | None, Path]:
 def model_sizes(
     config: FromPretrained, pretrained: Bundle | None, vocab_size: int, entity_types: int | None = None
 ) -> ModelConfig:
-    """The pretrained model's sizes, with another dropout where one is given, or those of `config.model`.
+    """The pretrained model's sizes, or those of `config.model`, with another dropout where one is given.
 
     entity_types: how many the entity table has at least.
     """
     if pretrained is None:
         assert config.model is not None
-        return config.model.model_config(vocab_size, entity_types or 1)
-    sizes = pretrained.description.model
-    sizes = replace(sizes, entity_types=max(sizes.entity_types, entity_types or 1))
+        sizes = config.model.model_config(vocab_size, entity_types or 1)
+    else:
+        sizes = pretrained.description.model
+        sizes = replace(sizes, entity_types=max(sizes.entity_types, entity_types or 1))
     if config.dropout is None:
         return sizes
     try:

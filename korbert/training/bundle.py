@@ -185,12 +185,13 @@ def warn_of_other_annotator(bundle: Bundle, annotator: EntityAnnotator) -> None:
         )  # fmt: skip
 
 
-def copy_shared(source: nn.Module, target: nn.Module) -> None:
+def copy_shared(source: nn.Module, target: nn.Module, but: str | None = None) -> None:
     """Give `target` the weights of every part that `source` has under the same name: encoder, and span head if any.
 
+    but: the beginning of names that are left out.
     Types that the source's entity table does not have begin as its last one, which is for entities of any type.
     """
-    weights = source.state_dict()
+    weights = {name: value for name, value in source.state_dict().items() if but is None or not name.startswith(but)}
     for name, value in target.state_dict().items():
         if name.endswith("embeddings.entity.weight") and name in weights and len(weights[name]) < len(value):
             missing = len(value) - len(weights[name])
