@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,15 @@ from hypothesis import strategies as st
 
 from korbert.encoding import Encoding, EntityInput, EntityMode, balanced, encode, encode_all
 from korbert.entities import make_annotator
-from korbert.text import AnnotatedText, Span
-from korbert.tokenizers import Pretokenizer, SpecialTokens, Tokenizer, WordPieceTokenizer
+from korbert.text import AnnotatedText, IntArray, Span
+from korbert.tokenizers import Pretokenizer, SpecialTokens, Tokenizer, WordPieceTokenizer, open_published
 from korbert.tokenizers.lookup import CharacterTokenizer
 from korbert.tokenizers.subwords import SentencePieceTokenizer
 
 SPECIAL = SpecialTokens()
 ENT, ENT_END = SPECIAL.ent, SPECIAL.ent_end
 NAMES = ["subwords", "syllables", "jamo", "bytes", "tagged"]
+PUBLISHED = ["wordpiece", "vocab", "uncased", "byte_bpe", "metaspace", "words", "model", "model_bytes"]
 TEXT = AnnotatedText("세종(世宗)은 조선의 왕이다.", (Span(0, 2), Span(3, 5), Span(8, 10)))
 
 
@@ -33,6 +36,20 @@ def tokenizers(sample: Path) -> dict[str, Tokenizer]:
         "bytes": SentencePieceTokenizer.train(corpus, 1000, pretokenizer=Pretokenizer(symbols="bytes")),
         "tagged": WordPieceTokenizer.train(corpus, 1000, pretokenizer=Pretokenizer("mecab", tags=True)),
     }
+
+
+@pytest.fixture(scope="module")
+def every(
+    tokenizers: dict[str, Tokenizer], sample: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Tokenizer]:
+    """Those and tokenizers of other libraries."""
+    pytest.importorskip("tokenizers")
+    from test_published import MAKE
+
+    assert list(MAKE) == PUBLISHED
+    corpus = (sample / "corpus.txt").read_text("utf-8").split("\n")
+    made = {name: make(corpus, tmp_path_factory.mktemp(name)) for name, make in MAKE.items()}
+    return tokenizers | {name: open_published(path) for name, path in made.items()}
 
 
 def printed(encoding: Encoding, text: str, special: SpecialTokens = SPECIAL) -> list[str]:
@@ -160,23 +177,72 @@ def test_every_mention_decodes_back(tokenizers: dict[str, Tokenizer], name: str,
     assert both.entity_ids.tolist() == inside.tolist()
 
 
-@pytest.mark.parametrize("name", NAMES)
+# What an entity or the text beside one may be: expansions, signs that are one with the letter before, pictures.
+CHUNKS = [
+    "세종", "世宗", "은", "1420년", "㈜", "½", "ｶﾞ", "ﬁ", "´", "(", ".", "b", "é", "e\u0301", "😀", "👨\u200d👩", "李",
+    *(unicodedata.normalize("NFD", word) for word in ("세종", "한글", "왕이다")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@settings(max_examples=150, deadline=None)
+@given(
+    parts=st.lists(st.tuples(st.sampled_from(CHUNKS), st.booleans(), st.sampled_from(["", "", " ", "\n", " \u3000"]))),
+    lead=st.sampled_from(["", " "]),
+)
+@example(parts=[("세종", True, " "), ("世宗", False, ""), ("은", False, "")], lead="")
+@example(parts=[("세종", True, " "), ("世宗", True, " ")], lead=" ")
+@example(parts=[("b", True, ""), ("㈜", True, ""), ("세종", False, "")], lead="")
+def test_mentions_are_exact(
+    every: dict[str, Tokenizer], name: str, parts: list[tuple[str, bool, str]], lead: str
+) -> None:
+    """Between its markers stand a mention's characters, all of them and no others, and tokens say no more and no less.
+
+    White space before the next word, as a token of its own, is that word's.
+    """
+    tokenizer, text, spans = every[name], lead, []
+    for chunk, is_entity, space in parts:
+        spans += [Span(len(text), len(text) + len(chunk))] if is_entity else []
+        text += chunk + space
+    encoding = encode(AnnotatedText(text, tuple(spans)), tokenizer)
+    special = tokenizer.special
+    opened, closed = (np.flatnonzero(encoding.token_ids == token).tolist() for token in (special.ent, special.ent_end))
+    assert len(opened) == len(closed) == len(spans)
+    for span, a, b in zip(spans, opened, closed, strict=True):
+        inside = encoding.take(slice(a + 1, b))
+        assert (inside.starts[0], inside.ends[-1]) == (span.start, span.end)
+        assert (inside.starts[1:] == inside.ends[:-1]).all()
+        assert inside.starts[0] < inside.ends[0]
+        said, alone = (said_by(tokenizer, ids) for ids in (inside.token_ids, tokenizer.encode(span.of(text)).ids))
+        if said is not None and alone is not None:
+            assert said == alone
+
+
+def said_by(tokenizer: Tokenizer, ids: IntArray) -> str | None:
+    """The symbols of tokens, without signs of where words start; None with unknown ones among them."""
+    if tokenizer.special.unk in ids:
+        return None
+    return re.sub("##|[▁Ġ]", "", "".join(tokenizer.vocabulary[token] for token in ids))
+
+
+@pytest.mark.parametrize("name", [*NAMES, *PUBLISHED])
 @settings(max_examples=200, deadline=None)
 @given(annotated=annotated_texts(), cut=st.booleans())
 @example(annotated=AnnotatedText("한e\u0301나", (Span(1, 2),)), cut=True)
 @example(annotated=AnnotatedText("\u1112\u1161\u11ab나", (Span(0, 1), Span(2, 4))), cut=True)
 def test_no_marker_stands_in_a_character(
-    tokenizers: dict[str, Tokenizer], name: str, annotated: AnnotatedText, cut: bool
+    every: dict[str, Tokenizer], name: str, annotated: AnnotatedText, cut: bool
 ) -> None:
     """An entity that ends in one has all of it: bytes and jamo of a character stay together."""
-    encoding = encode(annotated, tokenizers[name], cut=cut)
-    is_marker = (encoding.token_ids == ENT) | (encoding.token_ids == ENT_END)
+    special = every[name].special
+    encoding = encode(annotated, every[name], cut=cut)
+    is_marker = (encoding.token_ids == special.ent) | (encoding.token_ids == special.ent_end)
     numbers = np.cumsum(~is_marker)  # of tokens up to each place
     tokens = encoding.take(np.flatnonzero(~is_marker))
     for number in numbers[is_marker].tolist():
         if 0 < number < len(tokens):
             goes_on = tokens.starts[number] == tokens.ends[number] == tokens.ends[number - 1]
-            assert not goes_on, printed(encoding, annotated.text)
+            assert not goes_on, printed(encoding, annotated.text, special)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -201,15 +267,15 @@ def test_modes_agree_on_the_tokens(tokenizers: dict[str, Tokenizer], name: str, 
         assert all(e.token_ids.tolist() == plain.ids.tolist() for e in encodings.values())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "words", "model_bytes"])
 @settings(max_examples=100, deadline=None)
 @given(texts=st.lists(annotated_texts(), max_size=4), cut=st.booleans())
 @example(
     texts=[AnnotatedText("㈜세종은", (Span(0, 3),)), AnnotatedText(""), AnnotatedText("종은", (Span(0, 1),))], cut=True
 )
-def test_many_texts_at_once(tokenizers: dict[str, Tokenizer], name: str, texts: list[AnnotatedText], cut: bool) -> None:
+def test_many_texts_at_once(every: dict[str, Tokenizer], name: str, texts: list[AnnotatedText], cut: bool) -> None:
     """They are what each of them is alone, end to end."""
-    tokenizer = tokenizers[name]
+    tokenizer = every[name]
     whole, lengths = encode_all(texts, tokenizer, cut)
     each = [encode(text, tokenizer, EntityInput(typed=True), cut=cut) for text in texts]
     assert lengths.tolist() == list(map(len, each))

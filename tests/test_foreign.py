@@ -32,6 +32,7 @@ from korbert.tasks.importing import import_model, read_weights
 from korbert.tasks.starting import model_sizes, starting_point
 from korbert.text import WORD_START
 from korbert.tokenizers import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, WordPieceTokenizer
+from korbert.tokenizers.conversion import as_fast_tokenizer
 from korbert.training.bundle import Description, load_bundle, write_description
 from korbert.training.runtime import Runtime
 from korbert.training.state import save_tensors
@@ -532,6 +533,26 @@ def test_tokenizers_go_out(name: str, pieces: dict[str, Tokenizer], tmp_path: Pa
         len(pair["input_ids"]) - pair["input_ids"].index(special.sep) - 1
     )
     assert fast.mask_token_id == special.mask
+
+
+@pytest.mark.parametrize("byte_fallback", [False, True])
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+def test_unknown_characters_go_out(model_type: str, byte_fallback: bool, sample: Path, tmp_path: Path) -> None:
+    """As their bytes where the tokenizer has them, else a run of them as one token; what reads as a byte is letters."""
+    lines = [line for line in (sample / "corpus.txt").read_text("utf-8").splitlines() if line]
+    options: dict[str, Any] = {"model_type": model_type, "byte_fallback": byte_fallback, "character_coverage": 0.98}
+    tokenizer = SentencePieceTokenizer.train(lines, 1200, **options)
+    as_fast_tokenizer(tokenizer).save_pretrained(tmp_path)
+    fast = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    texts = ["龘", "세종龘龘은 龘", "웹 龘 세종", "😀은 😀😀", "<0xEA>은 a<0x41> <0xZZ>", "é<", "세종은 왕이다."]
+    for text in texts:
+        ids = fast(text, add_special_tokens=False)["input_ids"]
+        assert ids == tokenizer.encode_ids(text).tolist(), text
+        assert (tokenizer.special.unk in ids) == (not byte_fallback and text != texts[-1]), text
+        if byte_fallback:
+            assert fast.decode(ids) == text
+    same = [fast(line, add_special_tokens=False)["input_ids"] == tokenizer.encode_ids(line).tolist() for line in lines]
+    assert np.mean(same) > (0.99 if model_type == "unigram" else 0.9)  # as above
 
 
 def test_exports_leave_what_is_there_alone(pieces: dict[str, Tokenizer], tmp_path: Path) -> None:

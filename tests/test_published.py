@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,15 @@ def vocab(corpus: list[str], path: Path) -> Path:
     return path / "vocab.txt"
 
 
+def uncased(corpus: list[str], path: Path) -> Path:
+    """As multilingual BERT's: accents go, which takes syllables apart into letters."""
+    backend = tokenizers.BertWordPieceTokenizer(lowercase=True)
+    backend.train_from_iterator(corpus, 1500, show_progress=False)
+    backend.save_model(str(path))
+    (path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    return path / "vocab.txt"
+
+
 def byte_bpe(corpus: list[str], path: Path) -> Path:
     backend = tokenizers.ByteLevelBPETokenizer(add_prefix_space=True)
     backend.train_from_iterator(
@@ -53,19 +65,42 @@ def metaspace(corpus: list[str], path: Path) -> Path:
     return path / "tokenizer.json"
 
 
-def model(corpus: list[str], path: Path) -> Path:
+def words(corpus: list[str], path: Path) -> Path:
+    """As XLM-R's: the sign of a word's start has the span of its first character, also as a token of its own."""
+    backend = tokenizers.Tokenizer(tokenizers.models.Unigram())
+    backend.normalizer = tokenizers.normalizers.NFKC()
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        [tokenizers.pre_tokenizers.WhitespaceSplit(), tokenizers.pre_tokenizers.Metaspace()]
+    )
+    backend.decoder = tokenizers.decoders.Metaspace()
+    trainer = tokenizers.trainers.UnigramTrainer(
+        vocab_size=1500, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
+    )
+    backend.train_from_iterator(corpus, trainer)
+    backend.save(str(path / "tokenizer.json"))
+    return path / "tokenizer.json"
+
+
+def model(corpus: list[str], path: Path, *, vocab_size: int = 1500, **options: Any) -> Path:
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(corpus), model_prefix=str(path / "m"), vocab_size=1500, minloglevel=2
+        sentence_iterator=iter(corpus), model_prefix=str(path / "m"), vocab_size=vocab_size, minloglevel=2, **options
     )
     return path / "m.model"
+
+
+def model_bytes(corpus: list[str], path: Path) -> Path:
+    return model(corpus, path, byte_fallback=True, character_coverage=0.98)
 
 
 MAKE: dict[str, Callable[[list[str], Path], Path]] = {
     "wordpiece": wordpiece,
     "vocab": vocab,
+    "uncased": uncased,
     "byte_bpe": byte_bpe,
     "metaspace": metaspace,
+    "words": words,
     "model": model,
+    "model_bytes": model_bytes,
 }
 
 
@@ -92,8 +127,13 @@ def check_spans(text: str, tokens: Any) -> None:
     if len(starts):
         assert starts[0] >= 0
         assert ends[-1] <= len(text)
-    for start, end in zip(starts, ends, strict=True):
+    before = 0
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         assert text[start:end] == text[start:end].strip()
+        if start == end and not 0 < end == before:  # white space; else the rest of a character
+            assert not text[:end].strip() or text[end - 1].isspace()
+            assert not text[end:].strip() or not text[end].isspace()
+        before = end
 
 
 @pytest.mark.parametrize("kind", MAKE)
@@ -126,11 +166,11 @@ def test_spans_and_cuts_on_any_text(
 def test_ids_are_the_librarys(
     opened: dict[str, Tokenizer], files: dict[str, Path], corpus: list[str], kind: str
 ) -> None:
-    if kind == "model":
+    if kind.startswith("model"):
         processor = sentencepiece.SentencePieceProcessor(model_file=str(files[kind]))
         theirs = [processor.encode(text) for text in corpus]
-    elif kind == "vocab":
-        backend = tokenizers.BertWordPieceTokenizer(str(files[kind]), lowercase=False)
+    elif kind in ("vocab", "uncased"):
+        backend = tokenizers.BertWordPieceTokenizer(str(files[kind]), lowercase=kind == "uncased")
         theirs = [backend.encode(text, add_special_tokens=False).ids for text in corpus]
     else:
         path = files[kind] / "tokenizer.json" if files[kind].is_dir() else files[kind]
@@ -146,13 +186,93 @@ def test_cut_parts_are_the_best_entries(opened: dict[str, Tokenizer], corpus: li
     text = corpus[1]
     tokens = tokenizer.encode(text, range(len(text)))
     assert (tokens.ends - tokens.starts <= 1).all()
-    if kind != "byte_bpe":
-        said = [tokenizer.vocabulary[i].removeprefix("##").removeprefix("▁") for i in tokens.ids]
-        held = [text[a:b] for a, b in zip(tokens.starts, tokens.ends, strict=True)]
-        assert [s for s, i in zip(said, tokens.ids, strict=True) if i != tokenizer.special.unk] == [
-            h for h, i in zip(held, tokens.ids, strict=True) if i != tokenizer.special.unk
-        ]
     assert tokenizer.special.unk not in tokens.ids
+    if kind in ("byte_bpe", "model_bytes"):
+        return
+    said = [tokenizer.vocabulary[i].removeprefix("##").removeprefix("▁") for i in tokens.ids]
+    held = [text[a:b] for a, b in zip(tokens.starts, tokens.ends, strict=True)]
+    if kind == "uncased":  # the first letter of a syllable has all of it
+        begins = [*np.flatnonzero(tokens.starts < tokens.ends).tolist(), len(said)]
+        said = ["".join(said[a:b]) for a, b in itertools.pairwise(begins)]
+        held = [unicodedata.normalize("NFD", text).lower() for text in held if text]
+    assert said == held
+
+
+def shown(tokenizer: Tokenizer, text: str, boundaries: tuple[int, ...] = ()) -> list[tuple[str, int, int]]:
+    tokens = tokenizer.encode(text, boundaries)
+    entries = [tokenizer.vocabulary[i] for i in tokens.ids]
+    return list(zip(entries, tokens.starts.tolist(), tokens.ends.tolist(), strict=True))
+
+
+def test_the_first_token_of_a_character_has_it(opened: dict[str, Tokenizer]) -> None:
+    """And the others are empty behind it, whole and where the token before is cut."""
+    for kind in ("metaspace", "words", "model", "model_bytes"):
+        for cuts in ((), (1, 2)):
+            tokens = shown(opened[kind], "가㈜ 은", cuts)
+            assert [token for token in tokens if token[2] == 2] == [("(", 1, 2), ("주", 2, 2), (")", 2, 2)], kind
+    assert shown(opened["model_bytes"], "은 龘")[-4:] == [
+        ("▁", 2, 2), ("<0xE9>", 2, 3), ("<0xBE>", 3, 3), ("<0x98>", 3, 3),
+    ]  # fmt: skip
+    syllables = [unicodedata.normalize("NFD", syllable) for syllable in "세종은"]
+    tokens = shown(opened["uncased"], "세종은", (1, 2))
+    begins = [i for i, (_, start, end) in enumerate(tokens) if start < end]
+    assert [tokens[i][1:] for i in begins] == [(0, 1), (1, 2), (2, 3)]
+    parts = itertools.pairwise([*begins, len(tokens)])
+    assert ["".join(entry.removeprefix("##") for entry, _, _ in tokens[a:b]) for a, b in parts] == syllables
+
+
+def expanding(path: Path, kind: str) -> Tokenizer:
+    """With tokens that hold parts of ㈜, which becomes three characters, and of what stands beside it."""
+    pieces = ["가(", "주)나", "다"]
+    if kind == "model":
+        options = {"model_type": "bpe", "add_dummy_prefix": False, "split_by_unicode_script": False}
+        return open_published(model(pieces * 50, path, vocab_size=12, **options))
+    pieces += ["가", "나", "(", "주", ")"]
+    backend = tokenizers.Tokenizer(tokenizers.models.Unigram([("[UNK]", -9.0), *((p, -1.0) for p in pieces)], unk_id=0))
+    backend.normalizer = tokenizers.normalizers.NFKC()
+    backend.save(str(path / "tokenizer.json"))
+    return open_published(path / "tokenizer.json")
+
+
+@pytest.mark.parametrize("kind", ["metaspace", "model"])
+def test_tokens_that_share_a_character_are_cut_together(kind: str, tmp_path: Path) -> None:
+    """Nothing of a character is lost, or said twice."""
+    tokenizer = expanding(tmp_path, kind)
+    assert shown(tokenizer, "가㈜나다") == [("가(", 0, 2), ("주)나", 2, 3), ("다", 3, 4)]
+    first, middle, last = [("가", 0, 1)], [("(", 1, 2), ("주", 2, 2), (")", 2, 2)], [("나", 2, 3), ("다", 3, 4)]
+    assert shown(tokenizer, "가㈜나다", (1, 2)) == first + middle + last
+    assert shown(tokenizer, "가㈜나다", (1,)) == [*first, ("(", 1, 2), ("주)나", 2, 3), ("다", 3, 4)]
+    assert shown(tokenizer, "가㈜나다", (2,)) == [("가(", 0, 2), *middle[1:], *last]
+    assert shown(tokenizer, "가㈜나다", (3,)) == shown(tokenizer, "가㈜나다")
+
+
+def test_a_sign_alone_stands_before_its_word(opened: dict[str, Tokenizer]) -> None:
+    """Not behind the word before, nor does it have a character of its word; at the end of a text behind all of it."""
+    for kind in ("metaspace", "words", "model", "model_bytes"):
+        tokens = shown(opened[kind], "세종 \n世宗 \n")
+        assert [token for token in tokens if token[0] == "▁"][:1] == [("▁", 4, 4)], kind
+        assert [token[1:] for token in tokens if token[1] < 5 <= token[2]] == [(4, 5)], kind
+        assert tokens[-1] == ("▁", 8, 8) or tokens[-1][2] == 6, kind
+    assert shown(opened["byte_bpe"], "龘")[:2] == [("Ġ", 0, 0), ("é", 0, 1)]
+    assert shown(opened["byte_bpe"], "은\n世")[-4:-2] == [("Ċ", 2, 2), ("ä", 2, 3)]
+    assert shown(opened["byte_bpe"], "은\n")[-1] == ("Ċ", 2, 2)
+
+
+@pytest.mark.parametrize("kind", ["metaspace", "words", "model", "model_bytes"])
+def test_letters_of_a_syllable_are_as_the_syllable(opened: dict[str, Tokenizer], corpus: list[str], kind: str) -> None:
+    """Its token has all of them, and a cut behind them is one behind the syllable."""
+    encoded = []
+    for form in ("NFC", "NFD"):
+        letters = [unicodedata.normalize(form, letter) for letter in unicodedata.normalize("NFC", corpus[1])]
+        edges = list(itertools.accumulate(map(len, letters)))
+        text = "".join(letters)
+        tokens = opened[kind].encode(text, edges[::3])
+        place = {edge: i for i, edge in enumerate([0, *edges])}
+        starts, ends = ([place[at] for at in side.tolist()] for side in (tokens.starts, tokens.ends))
+        encoded.append((tokens.ids.tolist(), starts, ends))
+        covered = "".join(text[start:end] for start, end in zip(tokens.starts, tokens.ends, strict=True))
+        assert covered == text.replace(" ", "")
+    assert encoded[0] == encoded[1]
 
 
 @pytest.mark.parametrize("kind", MAKE)
@@ -164,7 +284,7 @@ def test_folder_round_trip(opened: dict[str, Tokenizer], corpus: list[str], kind
         tokenizer.fingerprint, tokenizer.vocabulary, tokenizer.special,
     )  # fmt: skip
     assert again.encode(corpus[1]).ids.tolist() == tokenizer.encode(corpus[1]).ids.tolist()
-    assert again.decode(again.encode("한글은 글자다").ids) == "한글은 글자다"
+    assert unicodedata.normalize("NFC", again.decode(again.encode("한글은 글자다").ids)) == "한글은 글자다"
 
 
 def test_special_tokens_are_found_or_added(opened: dict[str, Tokenizer]) -> None:

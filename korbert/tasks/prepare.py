@@ -231,6 +231,7 @@ def prepare_shards(
     identity = [contents, corpus.max_documents, tokenizer.fingerprint, annotator.fingerprint, NORMALISATION]
     # Older shards, without types or units, still serve where neither is wanted.
     wanted = ["whole"] if not cut and entities.annotator != "none" else []
+    wanted += [tokenizer.rules] if tokenizer.rules else []
     wanted += ["typed"] * given.typed + ([f"units:{units_identity(units)}"] if units else [])
     key = digest([*identity, *wanted])
     folder = cache / "shards" / f"{re.sub('[^a-z]+', '-', entities.annotator)[:_LONGEST_NAME]}-{key}"

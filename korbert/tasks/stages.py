@@ -39,7 +39,8 @@ def shared_folder(config: PretrainConfig, tokenizer: Tokenizer, root: Path) -> P
 
     That is the configuration, and the contents of what it names: tokenizer, text, annotator.
     """
-    fixed = fixed_pretraining(config, tokenizer=tokenizer.fingerprint, normalisation=str(NORMALISATION))
+    rules = f"{NORMALISATION}{tokenizer.rules}"
+    fixed = fixed_pretraining(config, tokenizer=tokenizer.fingerprint, normalisation=rules)
     if config.init is not None:
         fixed["init"] = list(input_files({"init": config.init}, config.data).values()) or config.init
     if config.corpus.shards is not None:

@@ -78,6 +78,7 @@ class Tokenizer(ABC):
     """Text ↔ token ids with exact spans, saved as a folder."""
 
     kind: ClassVar[str]
+    rules: ClassVar[str] = ""  # another one where new code gives other tokens for the same fingerprint
 
     def __init__(self, vocabulary: Sequence[str], special: SpecialTokens, training: dict[str, Any]) -> None:
         """Take the entries in id order; `training` is kept for the record only."""
@@ -92,7 +93,7 @@ class Tokenizer(ABC):
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change whenever any text could be encoded differently by the same code.
 
-        What is kept of encoded text also goes by `korbert.text.NORMALISATION`.
+        What is kept of encoded text also goes by `rules` and `korbert.text.NORMALISATION`.
         """
         described = json.dumps(self._description(), sort_keys=True, ensure_ascii=False).encode()
         return hashlib.sha256(described + b"\0" + self._payload()).hexdigest()[:16]

@@ -48,7 +48,7 @@ def as_fast_tokenizer(tokenizer: Tokenizer) -> Any:
 
 
 def _from_sentencepiece(tokenizer: SentencePieceTokenizer) -> Any:
-    from tokenizers import Regex, normalizers, pre_tokenizers
+    from tokenizers import Regex, decoders, normalizers, pre_tokenizers
     from tokenizers import Tokenizer as Backend
 
     model = sentencepiece_model(tokenizer)
@@ -59,7 +59,18 @@ def _from_sentencepiece(tokenizer: SentencePieceTokenizer) -> Any:
     steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     made.normalizer = normalizers.Sequence(steps)
     made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    made.decoder = decoders.Metaspace(prepend_scheme="always")
+    if _has_bytes(tokenizer):
+        # Six letters that read as the name of a byte, as in "<0x41>", are letters.
+        letters = pre_tokenizers.Split(Regex("<(?=0x[0-9A-F]{2}>)"), "merged_with_previous")
+        made.pre_tokenizer = pre_tokenizers.Sequence([made.pre_tokenizer, letters])
+        made.decoder = decoders.Sequence([decoders.ByteFallback(), made.decoder])
     return made
+
+
+def _has_bytes(tokenizer: SentencePieceTokenizer) -> bool:
+    """Whether an unknown character becomes its bytes."""
+    return bool(tokenizer.training.get("byte_fallback"))
 
 
 def sentencepiece_model(tokenizer: SentencePieceTokenizer, with_special: bool = True) -> Any:
@@ -76,7 +87,7 @@ def sentencepiece_model(tokenizer: SentencePieceTokenizer, with_special: bool = 
         scores = {**dict.fromkeys(own, -1e9), **dict(list(scores.items())[1:])}
     unknown = tokenizer.special.unk if with_special else 0
     if tokenizer.training["model_type"] == "unigram":
-        return models.Unigram(list(scores.items()), unk_id=unknown)
+        return models.Unigram(list(scores.items()), unk_id=unknown, byte_fallback=_has_bytes(tokenizer))
     # A merge for every way to put a piece together from two; the best piece first, as SentencePiece does.
     ranked = sorted(scores, key=lambda piece: -scores[piece])
     merges = [
@@ -86,4 +97,6 @@ def sentencepiece_model(tokenizer: SentencePieceTokenizer, with_special: bool = 
         if piece[:cut] in scores and piece[cut:] in scores
     ]
     vocabulary = {piece: i for i, piece in enumerate(scores)}
-    return models.BPE(vocabulary, merges, unk_token=list(scores)[unknown], fuse_unk=True)
+    return models.BPE(
+        vocabulary, merges, unk_token=list(scores)[unknown], fuse_unk=True, byte_fallback=_has_bytes(tokenizer)
+    )

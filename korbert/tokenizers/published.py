@@ -2,13 +2,14 @@
 
 Ids are those of the original library on the whole text. It also says where tokens stand; spans are tidied here: no
 white space, no overlap where a character is split over tokens. Where a token crosses a forced boundary, its parts are
-looked up in the vocabulary, the longest known entry first.
+looked up in the vocabulary, the longest known entry first; tokens that share a character are cut together.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import unicodedata
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -36,10 +37,14 @@ _ROLES: tuple[tuple[str, ...], ...] = (
     ("[ENT]",),
     ("[/ENT]",),
 )
+_Row = tuple[int, int, int]  # a token's id, start and end
+_BoolArray = npt.NDArray[np.bool_]
 
 
 class PublishedTokenizer(Tokenizer):
     """A tokenizer that was trained elsewhere. Special tokens that it lacks are added behind its vocabulary."""
+
+    rules = "spans-2"
 
     def __init__(self, vocabulary: Sequence[str], training: dict[str, Any]) -> None:
         """Take the original vocabulary in id order."""
@@ -60,34 +65,67 @@ class PublishedTokenizer(Tokenizer):
         """Tokenize as the original does; a token that crosses one of `boundaries` is cut there."""
         text = LONE_SURROGATE.sub("\ufffd", text)  # the libraries cannot take lone surrogates
         ids, starts, ends = self._encode(text)
-        starts, ends = _tidied(text, starts, ends)
+        is_blank = np.array([char.isspace() for char in text], dtype=np.bool_)
+        # The sign of a word's start as a token of its own shares the word's first character in some libraries: it is
+        # the white space before it. Where there is none, the sign is of the character itself, as "´" is " \u0301".
+        at = np.flatnonzero((ids[:-1] == self._sign) & (starts[1:] < ends[:-1]))
+        at = at[np.append(True, is_blank)[starts[at]]]
+        ends[at] = starts[at]
+        starts, ends = _visible(is_blank, starts, ends)
+        ends = self._with_marks(text, is_blank, starts, ends)
         places = np.unique(np.fromiter(boundaries, dtype=np.int32))
         crossed = np.searchsorted(places, starts, side="right") < np.searchsorted(places, ends, side="left")
         # Some vocabularies have their special tokens among the pieces of text; text is never one of them.
         crossed |= self.special.among(ids) & (ids != self.special.unk)
-        if not crossed.any():
-            return Tokens(ids, starts, ends)
-        rows: list[tuple[int, int, int]] = []
-        for token, start, end, is_crossed in zip(ids.tolist(), starts.tolist(), ends.tolist(), crossed, strict=True):
-            if not is_crossed:
-                rows.append((token, start, end))
-                continue
-            inside = places[place_of(places, start, "right") : place_of(places, end, "left")]
-            edges = [start, *inside.tolist(), end]
-            for a, b in itertools.pairwise(edges):
-                rows += self._part(text, a, b, bool(self.begins_word[token]) and a == start)
-        table = np.array(rows, dtype=np.int32)
-        return Tokens(table[:, 0], *_tidied(text, table[:, 1], table[:, 2]))
+        if crossed.any():
+            rows = list(zip(ids.tolist(), starts.tolist(), ends.tolist(), strict=True))
+            # A token may hold the end of one character and the next one: all that share characters are cut as one.
+            firsts = np.flatnonzero(np.append(True, starts[1:] >= np.maximum.accumulate(ends)[:-1]))
+            runs = itertools.pairwise([*firsts.tolist(), len(rows)])
+            cut: list[_Row] = []
+            for (first, last), is_crossed in zip(runs, np.logical_or.reduceat(crossed, firsts), strict=True):
+                cut += self._parts(text, rows[first:last], places) if is_crossed else rows[first:last]
+            ids, starts, ends = np.array(cut, dtype=np.int32).T
+            starts, ends = _visible(is_blank, starts, ends)
+        return Tokens(ids, *_apart(is_blank, starts, ends))
 
-    def _part(self, text: str, start: int, end: int, begins_word: bool) -> list[tuple[int, int, int]]:
-        """Tokens (id, start, end) of a part of a token."""
+    def _with_marks(self, text: str, is_blank: _BoolArray, starts: IntArray, ends: IntArray) -> IntArray:
+        """Ends of visible spans, each behind what is one with its last character but no token's in the library's spans.
+
+        Hugging Face's gives a syllable that normalisation composes the span of its first letter, and a letter whose
+        accent is taken off its own. What is left out, as invisible characters are, stays nobody's.
+        """
+        change = np.zeros(len(text) + 1, dtype=np.int64)
+        np.add.at(change, starts, 1)
+        np.add.at(change, ends, -1)
+        is_free = (change.cumsum()[:-1] == 0) & ~is_blank
+        for place in np.flatnonzero(is_free).tolist():
+            is_free[place] = unicodedata.category(text[place])[0] == "M" or self._normalized(text[place]) != ""
+        return np.where(starts < ends, _following(is_free)[ends], ends).astype(np.int32)
+
+    def _parts(self, text: str, rows: Sequence[_Row], places: IntArray) -> list[_Row]:
+        """Tokens that share characters, cut at the `places` inside."""
+        token, start, _ = rows[0]
+        end = max(row[2] for row in rows)
+        inside = places[place_of(places, start, "right") : place_of(places, end, "left")]
+        parts: list[_Row] = []
+        for a, b in itertools.pairwise([start, *inside.tolist(), end]):
+            parts += self._part(text, a, b, bool(self.begins_word[token]) and a == start)
+        return parts
+
+    def _part(self, text: str, start: int, end: int, begins_word: bool) -> list[_Row]:
+        """Tokens of a part of tokens; those of one character share it."""
         normal = self._normalized(text[start:end])
         symbols, firsts = self._symbols(normal)
         if not symbols:
             return [(self.special.unk, start, end)]
+        numbers = np.arange(end - start + 1)
+        if len(normal) != end - start:  # how many characters each beginning of the part becomes
+            numbers = np.array([len(self._normalized(text[start : start + n])) for n in numbers])
+            numbers = np.maximum.accumulate(np.minimum(numbers, len(normal)))
+        before = firsts[numbers]  # symbols before each character, and of all of them
         rows = []
-        at = 0
-        previous = start
+        at = first = 0
         while at < len(symbols):
             for stop in range(min(len(symbols), at + self._longest), at, -1):
                 token = self._find(symbols[at:stop], begins_word and at == 0)
@@ -95,12 +133,11 @@ class PublishedTokenizer(Tokenizer):
                     break
             else:
                 token, stop = self.special.unk, len(symbols)
-            # Characters that begin before `stop`; where normalisation changed their number, the last token has them.
-            characters = int(np.searchsorted(firsts[:-1], stop, side="left"))
-            after = start + characters if len(normal) == end - start else start
-            after = end if stop == len(symbols) else after
-            rows.append((token, previous, after))
-            at, previous = stop, after
+            ended = int(before[1:].searchsorted(stop, "right"))  # characters without a symbol behind the token
+            begun = int(before[:-1].searchsorted(stop, "left"))
+            last = end - start if stop == len(symbols) else max(ended, begun)
+            rows.append((token, start + first, start + last))
+            at, first = stop, ended
         return rows
 
     def _find(self, symbols: str, begins_word: bool) -> int | None:
@@ -109,13 +146,18 @@ class PublishedTokenizer(Tokenizer):
         return self._known.get(self._entry(symbols, False)) if found is None and begins_word else found
 
     @cached_property
-    def begins_word(self) -> npt.NDArray[np.bool_]:
+    def begins_word(self) -> _BoolArray:
         """Whether each entry is one for the start of a word, (V,)."""
         return np.array([self._begins_word(token) for token in self.vocabulary])
 
+    @cached_property
+    def _sign(self) -> int:
+        """The entry that says that a word starts, and nothing else; -1 where there is none."""
+        return self._known.get(self._entry("", True), -1)
+
     @abstractmethod
     def _encode(self, text: str) -> tuple[IntArray, IntArray, IntArray]:
-        """Ids and the original library's spans of characters."""
+        """Ids and the original library's spans, arrays of their own; tokens of one character all have its span."""
 
     @abstractmethod
     def _normalized(self, text: str) -> str: ...
@@ -169,10 +211,6 @@ class HuggingFaceTokenizer(PublishedTokenizer):
         found = self._backend.encode(text, add_special_tokens=False)
         ids = np.array(found.ids, dtype=np.int32)
         starts, ends = np.array(found.offsets, dtype=np.int32).reshape(-1, 2).T
-        # The sign of a word's start as a token of its own is said to have the word's first character too.
-        alone = np.flatnonzero((ids[:-1] == self._known.get(WORD_START, -1)) & (starts[1:] < ends[:-1]))
-        ends = ends.copy()
-        ends[alone] = starts[alone]
         return ids, starts, ends
 
     def _normalized(self, text: str) -> str:
@@ -220,12 +258,26 @@ class PublishedSentencePiece(PublishedTokenizer):
         super().__init__(self._order, training)
         known = {piece: i for i, piece in enumerate(self._order)}
         self._ids = np.array([known.get(piece, self.special.unk) for piece in pieces], dtype=np.int32)
+        self._is_byte = np.array([self._processor.is_byte(i) for i in range(len(pieces))], dtype=np.bool_)
+        # <0x80> to <0xBF>: the bytes of a character in UTF-8 but its first one.
+        self._goes_on = self._is_byte & [piece[3:4] in "89AB" for piece in pieces]
         self._is_reordered = order is not None
 
     def _encode(self, text: str) -> tuple[IntArray, IntArray, IntArray]:
         found = self._processor.encode(text, return_type="offset_mapping")
-        offsets = np.array(found["offsets"], dtype=np.int32).reshape(-1, 2)
-        return self._ids[np.array(found["ids"], dtype=np.int64)], offsets[:, 0], offsets[:, 1]
+        numbers = np.array(found["ids"], dtype=np.int64)
+        # The library's own spans give a character that becomes several to the last token: what tokens have of the
+        # normalised text says more. Of a character's bytes the first has it, and the others share it.
+        _, places = self._processor.normalize(text, with_offsets=True)
+        lengths = np.array([len(piece) for piece in found["pieces"]], dtype=np.int64)
+        goes_on = self._goes_on[numbers]
+        lengths[self._is_byte[numbers]] = 1
+        lengths[goes_on] = 0
+        lasts = np.cumsum(lengths)
+        origins = np.array(places, dtype=np.int32)
+        starts = origins[lasts - lengths - goes_on]
+        following = origins.searchsorted(origins[lasts - 1], "right")
+        return self._ids[numbers], starts, np.append(origins, origins[-1:])[following]
 
     def _normalized(self, text: str) -> str:
         return self._processor.normalize(text).strip().strip(WORD_START)
@@ -321,17 +373,28 @@ def _tokenizers() -> Any:
     return tokenizers
 
 
-def _tidied(text: str, starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
-    """Spans without white space at their ends and without overlap: a shared character belongs to its first token."""
-    blank = np.array([char.isspace() for char in text] + [False])
-    skipped = np.arange(len(text) + 1)
-    for i in np.flatnonzero(blank)[::-1]:
-        skipped[i] = skipped[i + 1]  # the first character from i on that is not white space
-    kept = np.arange(len(text) + 1)
-    for i in np.flatnonzero(blank) + 1:
-        kept[i] = kept[i - 1]  # the end of the last one before i
-    ends = np.maximum.accumulate(np.maximum(kept[ends], 0)) if len(ends) else ends
-    if len(ends):
-        starts = np.maximum(starts, np.concatenate([np.zeros(1, dtype=np.int32), ends[:-1]]))
-    starts = np.minimum(skipped[starts], ends)
-    return starts.astype(np.int32), ends.astype(np.int32)
+def _visible(is_blank: _BoolArray, starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
+    """Spans without white space at their ends; one of nothing else is empty, where the next character begins.
+
+    It is not empty at the end of the character before: what stands there is the rest of that character.
+    """
+    following = _following(is_blank)
+    places = np.arange(1, len(is_blank) + 1)
+    kept = np.append(0, np.maximum.accumulate(np.where(is_blank, 0, places)))  # the end of the last character before
+    begins = following[starts]
+    return begins.astype(np.int32), np.where(begins >= ends, begins, kept[ends]).astype(np.int32)
+
+
+def _apart(is_blank: _BoolArray, starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
+    """Visible spans without overlap: a shared character belongs to its first token."""
+    if not len(ends):
+        return starts, ends
+    ends = np.maximum.accumulate(ends)
+    starts = np.maximum(starts, np.append(np.int32(0), ends[:-1]))
+    return np.minimum(_following(is_blank)[starts], ends).astype(np.int32), ends
+
+
+def _following(is_passed: _BoolArray) -> npt.NDArray[np.int64]:
+    """Of each place the first one from there on that is not passed over, (length + 1,)."""
+    places = np.append(np.where(is_passed, len(is_passed), np.arange(len(is_passed))), len(is_passed))
+    return np.minimum.accumulate(places[::-1])[::-1]
