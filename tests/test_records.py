@@ -274,6 +274,14 @@ def test_the_door(store: Path) -> None:
 # ---- what a record says of cost, and to a search ----
 
 
+def test_a_command_names_no_place_of_a_machine(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(repository / "experiments" / "report.py"), f"runs=[{tmp_path}/runs/a]"])
+    assert make_record("report", {}, {})["command"].endswith(" experiments/report.py 'runs=[runs/a]'")
+
+
 def test_costs_are_measured_and_added() -> None:
     meter = Meter()
     block = mmap.mmap(-1, 80_000_000)  # given back when it is closed, whatever malloc keeps

@@ -129,9 +129,10 @@ def commit() -> str:
 
 
 def _relative(arguments: list[str]) -> list[str]:
-    """The command line with paths below the working directory as relative ones."""
+    """The command line with paths below the working directory as relative ones, and the door's below the checkout."""
     here = f"{Path.cwd()}/"
-    return [argument.replace(here, "") for argument in arguments]
+    door, *rest = (argument.replace(here, "") for argument in arguments)
+    return [door.removeprefix(f"{Path(__file__).resolve().parents[2]}/"), *rest]
 
 
 def _processor() -> str:
