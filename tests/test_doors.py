@@ -97,7 +97,7 @@ def test_answers_are_slices_of_the_context(finetuned: Path) -> None:
     for question, text in (("", context), ("누구인가?", " \n")):
         with pytest.raises(KorbertError, match="wanted text"):
             reader.answer(question, text)
-    with pytest.raises(KorbertError, match="needs a pretraining run"):
+    with pytest.raises(KorbertError, match="this model was fine-tuned"):
         reader.fill_mask("[MASK]은 왕이다.")
 
 
