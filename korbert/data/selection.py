@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from korbert.data.masking import mask_tokens
 from korbert.data.pretraining import (
@@ -93,11 +95,8 @@ class SelectionPassages(Passages):
         self.selection = selection
         rate = selection.masking_rate
         self._asked_masking = self.masking if rate is None else replace(self.masking, rate=rate)
-        tokenizer: Tokenizer = args[1]
-        self._begins_word = tokenizer.begins_word
-        texts = [tokenizer.decode([i]).removeprefix("##") for i in range(len(tokenizer))]
-        self._is_josa = np.array([text in _JOSA for text in texts]) & ~self._begins_word
-        self._is_silent = np.array([not text for text in texts]) & ~self._begins_word  # a part of speech, as a token
+        self._tokenizer: Tokenizer = args[1]
+        self._begins_word = self._tokenizer.begins_word
         if self.corpus.manifest.annotator == "none" and selection.needs_entities:
             raise ConfigError(
                 "task.selection asks for entities: choose an annotator, e.g. entities=mecab, or ask for words alone, "
@@ -105,7 +104,7 @@ class SelectionPassages(Passages):
             )
         if selection.words > 0 and not self._begins_word.any():
             raise ConfigError("task.selection.words: no token of this tokenizer is one for the start of a word")
-        if selection.words > 0 and not self._is_josa.any():
+        if selection.words > 0 and not self._endings[0].any():
             raise ConfigError(
                 "task.selection.words asks for words before a josa, and no token of this tokenizer is a josa, as those "
                 "of jamo and of whole words never are"
@@ -115,6 +114,15 @@ class SelectionPassages(Passages):
                 f"task.selection.question_length={selection.question_length} leaves too little of "
                 f"max_length={self.max_length} for the passage"
             )
+
+    @cached_property
+    def _endings(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Entries that are a josa, and those that say nothing, as a part of speech does, inside words, (V,) each."""
+        texts = [self._tokenizer.decode([i]).removeprefix("##") for i in range(len(self._tokenizer))]
+        return (
+            np.array([text in _JOSA for text in texts]) & ~self._begins_word,
+            np.array([not text for text in texts]) & ~self._begins_word,
+        )
 
     def epoch(self, number: int) -> PlannedEpoch:
         """Plan rows (document, first token, last token), short enough to be asked about."""
@@ -167,12 +175,13 @@ class SelectionPassages(Passages):
         """Runs of tokens from the beginning of a word to its josa: nouns, nearly always."""
         is_special = self.special.among(ids)
         edges = np.flatnonzero(self._begins_word[ids] | is_special | np.roll(is_special, 1))
+        is_josa, is_silent = self._endings
         words = []
         for a, b in itertools.pairwise([*edges.tolist(), len(ids)]):  # where no word begins there is none
             end = place = b
-            while place > a and (self._is_josa[ids[place - 1]] or self._is_silent[ids[place - 1]]):
+            while place > a and (is_josa[ids[place - 1]] or is_silent[ids[place - 1]]):
                 place -= 1
-                end = place if self._is_josa[ids[place]] else end
+                end = place if is_josa[ids[place]] else end
             if a < end < b and self._begins_word[ids[a]]:
                 words.append((a, end))
         return words

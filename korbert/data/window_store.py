@@ -65,14 +65,7 @@ def window_key(maker: WindowMaker, dataset: KorquadDataset) -> str:
     ]
     entities = {**asdict(maker.entities), "mode": maker.entities.mode.value}
     annotator = maker.annotator.fingerprint if maker.entities.mode.cuts else "none"  # nobody asks it otherwise
-    parts = [
-        FORMAT,
-        content,
-        maker.tokenizer.fingerprint + maker.tokenizer.rules,
-        annotator,
-        entities,
-        asdict(maker.config),
-    ]
+    parts = [FORMAT, content, maker.tokenizer.identity, annotator, entities, asdict(maker.config)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

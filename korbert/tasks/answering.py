@@ -33,13 +33,14 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     Raises ConfigError for questions that the model was trained on, DataError for a run without a fine-tuned model.
     """
     bundle = load_bundle(config.run, kind="span")
-    _settle_questions(config, bundle)
+    used = task_of(bundle.folder)
+    _settle_questions(config, used)
     model, description = bundle.model, bundle.description
     assert isinstance(model, SpanModel)
     dataset = scored_questions(config.task, config.data)
     if config.task.fold is not None:
         dataset = fold_split(dataset, config.task.fold)[1]
-    _refuse_known(config, bundle, dataset)
+    _refuse_known(config, used, dataset)
     runtime = make_runtime(config.runtime)
     decoding = (description.decoding or DecodingConfig()).changed(config.decoding)
     annotator = annotator_of(config, bundle)
@@ -82,13 +83,12 @@ def annotator_of(config: PredictConfig, bundle: Bundle) -> EntityAnnotator:
     return DamagedAnnotator(annotator, **asdict(config.damage), seed=config.seed)
 
 
-def _settle_questions(config: PredictConfig, bundle: Bundle) -> None:
-    """Fill in the run's own questions where they are asked for.
+def _settle_questions(config: PredictConfig, used: dict[str, Any]) -> None:
+    """Fill in the run's own questions, of its settings `used`, where they are asked for.
 
     Raises ConfigError where the run does not say them, and for folds that a model has seen: one that was
     cross-validated on a file has seen all of it but its own fold.
     """
-    used = task_of(bundle.folder)
     task = config.task
     if task.test == _OWN:
         if "test" not in used:
@@ -106,18 +106,17 @@ def _settle_questions(config: PredictConfig, bundle: Bundle) -> None:
         )
 
 
-def _refuse_known(config: PredictConfig, bundle: Bundle, dataset: KorquadDataset) -> None:
+def _refuse_known(config: PredictConfig, used: dict[str, Any], dataset: KorquadDataset) -> None:
     """Raise ConfigError for questions that the model was trained on, as far as the files of these are here."""
-    used = task_of(bundle.folder)
+    learned_from = [(name, None) for name in used.get("train", ())]
+    if used.get("fold") is not None:
+        learned_from.append((used["test"], used["fold"]))
     root = config.data.root
-    names = [*used.get("train", ()), *([used["test"]] if used.get("fold") is not None else [])]
-    for name in names:
+    for name, fold in learned_from:
         path = Path(name.replace("{root}", root) if root else name)
         if not path.is_file():
             continue
-        learned = read_korquad(path)
-        if used["fold"] is not None and name == names[-1]:
-            learned = fold_split(learned, used["fold"])[0]
+        learned = read_korquad(path) if fold is None else fold_split(read_korquad(path), fold)[0]
         if shared := learned.gold().keys() & dataset.gold().keys():
             raise ConfigError(
                 f"task.test={config.task.test}: run={config.run} was trained on {len(shared)} of its questions "

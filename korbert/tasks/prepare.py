@@ -228,10 +228,9 @@ def prepare_shards(
     annotator_name = expand_root(entities.annotator, data)
     annotator = make_annotator(annotator_name, cache=cache)
     contents = corpus_identity(files, Path(data.cache))
-    identity = [contents, corpus.max_documents, tokenizer.fingerprint, annotator.fingerprint, NORMALISATION]
+    identity = [contents, corpus.max_documents, tokenizer.identity, annotator.fingerprint, NORMALISATION]
     # Older shards, without types or units, still serve where neither is wanted.
     wanted = ["whole"] if not cut and entities.annotator != "none" else []
-    wanted += [tokenizer.rules] if tokenizer.rules else []
     wanted += ["typed"] * given.typed + ([f"units:{units_identity(units)}"] if units else [])
     key = digest([*identity, *wanted])
     folder = cache / "shards" / f"{re.sub('[^a-z]+', '-', entities.annotator)[:_LONGEST_NAME]}-{key}"

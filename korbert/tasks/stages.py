@@ -39,8 +39,7 @@ def shared_folder(config: PretrainConfig, tokenizer: Tokenizer, root: Path) -> P
 
     That is the configuration, and the contents of what it names: tokenizer, text, annotator.
     """
-    rules = f"{NORMALISATION}{tokenizer.rules}"
-    fixed = fixed_pretraining(config, tokenizer=tokenizer.fingerprint, normalisation=rules)
+    fixed = fixed_pretraining(config, tokenizer=tokenizer.identity, normalisation=str(NORMALISATION))
     if config.init is not None:
         fixed["init"] = list(input_files({"init": config.init}, config.data).values()) or config.init
     if config.corpus.shards is not None:

@@ -93,10 +93,15 @@ class Tokenizer(ABC):
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change whenever any text could be encoded differently by the same code.
 
-        What is kept of encoded text also goes by `rules` and `korbert.text.NORMALISATION`.
+        What is kept of encoded text goes by `identity` and `korbert.text.NORMALISATION`.
         """
         described = json.dumps(self._description(), sort_keys=True, ensure_ascii=False).encode()
         return hashlib.sha256(described + b"\0" + self._payload()).hexdigest()[:16]
+
+    @property
+    def identity(self) -> str:
+        """The fingerprint with the `rules` of the code."""
+        return self.fingerprint + self.rules
 
     @abstractmethod
     def encode(self, text: str, boundaries: Iterable[int] = ()) -> Tokens:
