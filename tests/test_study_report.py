@@ -471,6 +471,22 @@ def test_nothing_to_report(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="baseline: wanted key:value"):
         report(tmp_path / "report", tmp_path, baseline=[3])
     assert not (tmp_path / "report").exists()
+    for number in range(9):
+        finetuned(tmp_path / f"more{number}", 0.5, f"train.optimizer.learning_rate={number + 1}e-4")
+    with pytest.raises(ConfigError, match=r"focus=nobody: .*; and \d+ more$"):
+        report(tmp_path / "report", tmp_path, focus="nobody")
+
+
+def test_a_baseline_is_named_by_the_one_name_of_its_runs(tmp_path: Path) -> None:
+    """The same run made again elsewhere, on another commit, say: two records of one name are one group."""
+    places = [tmp_path / "here", tmp_path / "there"]
+    for chance, place in enumerate(places):
+        finetuned(place / "best", 0.5, chance=chance)
+    finetuned(tmp_path / "here" / "other", 0.4, "train.optimizer.learning_rate=3e-4")
+    assert "Difference" in report(tmp_path / "report", *places, baseline="best")["md"]
+    (tmp_path / "there" / "best").rename(tmp_path / "there" / "second")
+    with pytest.raises(ConfigError, match="baseline=best: no group of runs is that"):
+        report(tmp_path / "report", *places, baseline="best")
 
 
 # ---- tokenizers ----

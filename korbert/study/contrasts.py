@@ -22,6 +22,7 @@ ONE_SEED, ONE_PRETRAINING, NO_SPREAD = "one seed", "one pretraining seed", "no s
 _UNTESTED = {ONE_SEED, ONE_PRETRAINING, NO_SPREAD}
 # What a test is restricted to.
 SOME_FOLDS, SAME_MODEL = "some folds only", "one pretrained model"
+_NAMED = 8  # how many groups a message names
 _MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
@@ -140,7 +141,7 @@ def _own_interval(run: Run, measure: Measure, found: Score) -> Score:
 
 
 def choose_baselines(table: Table, wanted: Sequence[str]) -> list[tuple[Group, Group]]:
-    """Pairs of a group and its baseline. wanted: `key:value`, all of which it has; or its name, or its one run's.
+    """Pairs of a group and its baseline. wanted: `key:value`, all of which it has; or its name, or that of all its runs.
 
     Where several groups fit, each other one is compared with the one that shares most of its settings; one that shares
     as much with two of them is left out. [] where nothing fits.
@@ -159,7 +160,8 @@ def choose_baselines(table: Table, wanted: Sequence[str]) -> list[tuple[Group, G
 
 
 def _fits(group: Group, wanted: Sequence[str]) -> bool:
-    names = {group.name, group.label} | ({group.runs[0].name} if len(group.runs) == 1 else set())
+    runs = {run.name for run in group.runs}
+    names = {group.name, group.label} | (runs if len(runs) == 1 else set())
     return all(part in names or _has(group, part) for part in wanted)
 
 
@@ -176,8 +178,11 @@ def _has(group: Group, part: str) -> bool:
 def check_baseline(tables: Sequence[Table], wanted: Sequence[str], key: str = "baseline") -> None:
     """Raises ConfigError where no group of any table is the baseline. key: what it is called in the configuration."""
     if not any(_fits(group, wanted) for table in tables for group in table.groups):
-        names = "; ".join(dict.fromkeys(group.name for table in tables for group in table.groups))
-        raise ConfigError(f"{key}={', '.join(wanted)}: no group of runs is that; there are: {names}")
+        names = list(dict.fromkeys(group.name for table in tables for group in table.groups))
+        more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        raise ConfigError(
+            f"{key}={', '.join(wanted)}: no group of runs is that; there are: {'; '.join(names[:_NAMED])}{more}"
+        )
 
 
 def contrasts(table: Table, wanted: Sequence[str], answers: Answers | None, turned: bool = False) -> list[Contrast]:
