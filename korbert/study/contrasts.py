@@ -141,7 +141,7 @@ def _own_interval(run: Run, measure: Measure, found: Score) -> Score:
 
 
 def choose_baselines(table: Table, wanted: Sequence[str]) -> list[tuple[Group, Group]]:
-    """Pairs of a group and its baseline. wanted: `key:value`, all of which it has; or its name, or that of all its runs.
+    """Pairs of a group and its baseline. wanted: `key:value`, all of which it has; or its name, or its runs' only one.
 
     Where several groups fit, each other one is compared with the one that shares most of its settings; one that shares
     as much with two of them is left out. [] where nothing fits.
