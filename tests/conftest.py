@@ -19,7 +19,8 @@ from korbert.demo import DemoServer
 from korbert.encoding import EntityMode
 from korbert.files import write_json_atomically
 from korbert.tasks.demo import prepare_demo
-from korbert.tokenizers import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
+from korbert.text import WORD_START
+from korbert.tokenizers import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, WordPieceTokenizer, load_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -55,6 +56,16 @@ def data_root() -> Path:
 @pytest.fixture(scope="session")
 def sample() -> Path:
     return REPOSITORY / "data" / "sample"
+
+
+@pytest.fixture(scope="session")
+def vocabulary(sample: Path) -> list[str]:
+    """WordPiece's, as BERT writes it."""
+    lines = (sample / "corpus.txt").read_text("utf-8").splitlines()
+    trained = WordPieceTokenizer.train(lines, 1400)
+    pieces = [token for token in trained.vocabulary if not token.startswith("[") and token != WORD_START]
+    pieces = [p[1:] if p.startswith(WORD_START) else f"##{p}" for p in pieces]
+    return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces]
 
 
 @pytest.fixture(scope="session")
