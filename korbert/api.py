@@ -72,7 +72,9 @@ class Reader:
         """
         model, description = self.bundle.model, self.bundle.description
         if not isinstance(model, SpanModel):
-            raise KorbertError(f"{self.bundle.folder} is a pretraining model; answering needs a fine-tuned one")
+            raise KorbertError(
+                f"{self.bundle.folder}: wanted a model that was fine-tuned to answer (span), found {description.kind}"
+            )
         for name, text in (("question", question), ("context", context)):
             if not any(map(str.isalnum, text)):
                 raise KorbertError(f"{name}: wanted text, got {text!r}")
@@ -94,7 +96,8 @@ class Reader:
         """Propose tokens for every `mask` in `text`: a list of the `top` most probable ones for each place.
 
         `mask` is a marker of this call alone; in any other text "[MASK]" is six ordinary characters. Raises
-        KorbertError where the model has no masked-LM head, where `mask` is not in `text`, or where text is too long.
+        KorbertError where the model has no masked-LM head, where `mask` is not in `text`, where text is too long, or
+        `top` below 1.
         """
         model, tokenizer = self.bundle.model, self.bundle.tokenizer
         if not isinstance(model, PretrainingModel):
@@ -102,6 +105,8 @@ class Reader:
                 f"{self.bundle.folder}: fill_mask needs a pretraining whose encoder has a masked-LM head; this "
                 "model was fine-tuned, or told replaced tokens"
             )
+        if top < 1:
+            raise KorbertError(f"fill_mask: top={top}: wanted 1 or more")
         if not mask or mask not in text:
             raise KorbertError(f"fill_mask: {mask!r} does not occur in the text")
         special = tokenizer.special
@@ -109,8 +114,8 @@ class Reader:
         if text.count(mask) > room:
             raise KorbertError(f"fill_mask: {text.count(mask)} masks are too many for {room} positions")
         encoding = self._masked(text, mask)
-        if len(encoding) + 3 > room:
-            raise KorbertError(f"fill_mask: {len(encoding)} tokens are too many for {room} positions")
+        if len(encoding) + 2 > room:
+            raise KorbertError(f"fill_mask: {len(encoding)} tokens, [CLS] and [SEP] are too many for {room} positions")
         inputs = single_segment(stretch(encoding), special)
         batch = Batch(**encoder_inputs([inputs], special.pad, sharing=self._sharing)[0]).to(self.device)
         with torch.inference_mode():

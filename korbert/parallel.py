@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ from korbert.errors import KorbertError
 
 T = TypeVar("T")
 R = TypeVar("R")
+_OTHER_FILES = 512  # that a process may have open: libraries, sockets, workers' pipes
 _CHUNK = 32  # items sent to a worker at a time
 _work: Callable[[Any], Any] | None = None
 _failure: Exception | None = None
@@ -124,6 +126,15 @@ def megabytes() -> tuple[float, float]:
             1024**2 if sys.platform == "darwin" else 1024
         )
     return round(now, 1), round(most, 1)
+
+
+def allow_open_files(count: int) -> None:
+    """Raise this process's own limit of open files, where it can be, for `count` more of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _OTHER_FILES if hard == resource.RLIM_INFINITY else min(hard, count + _OTHER_FILES)
+    if soft not in (resource.RLIM_INFINITY, -1) and wanted > soft:
+        with contextlib.suppress(ValueError, OSError):  # macOS has a limit that it does not tell
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _work_on(chunk: list[Any]) -> list[Any]:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from korbert.data.batching import Batch
 from korbert.encoding import EntityInput, EntityMode
-from korbert.model import ModelConfig, Padded, PretrainingModel, ReplacedTokenModel, SpanModel, TaggerModel
+from korbert.model import ModelConfig, Padded, ReplacedTokenModel
 from korbert.tokenizers import Tokenizer
-from korbert.training.bundle import Description, write_description
+from korbert.training.bundle import Description, make_model, write_description
 from korbert.training.state import save_tensors
 
 transformers = pytest.importorskip("transformers")
@@ -70,23 +70,26 @@ def inputs(rows: int, segments: int = 2) -> tuple[dict[str, Tensor], Batch]:
 
 
 def a_run(
-    folder: Path, tokenizer: Tokenizer, kind: str, entities: EntityInput, **options: Any
+    folder: Path,
+    tokenizer: Tokenizer,
+    kind: str,
+    entities: EntityInput,
+    objectives: tuple[str, ...] = (),
+    **options: Any,
 ) -> tuple[Any, ModelConfig]:
-    """A model folder with weights far from zero."""
+    """A model folder with weights far from zero. objectives: of a pretraining, else the usual ones."""
     sizes = ModelConfig(
         len(tokenizer), 48, 3, 4, 96, max_positions=64, entity_types=entities.entity_types, **options
     )  # fmt: skip
-    torch.manual_seed(1)
-    made = {"span": SpanModel, "pretraining": PretrainingModel, "detection": ReplacedTokenModel}
-    model: Any = TaggerModel(sizes, 3) if kind == "tagger" else made[kind](sizes)
-    objectives = {"pretraining": ("mlm", "nsp"), "detection": ReplacedTokenModel.objectives}
-    shaken(model, 2, 0.05)
+    usual = {"pretraining": ("mlm", "nsp"), "detection": ReplacedTokenModel.objectives}
     tokenizer.save(folder / "tok")
     description = Description(
         "pretraining" if kind == "detection" else kind, sizes,
-        "none" if entities.mode is EntityMode.NONE else "mecab", entities, 64, objectives=objectives.get(kind, ()),
+        "none" if entities.mode is EntityMode.NONE else "mecab", entities, 64, objectives or usual.get(kind, ()),
         tags=("O", "B-X", "I-X") if kind == "tagger" else (),
     )  # fmt: skip
+    torch.manual_seed(1)
+    model = shaken(make_model(description), 2, 0.05)
     write_description(folder / "model", description, folder / "tok")
     save_tensors(folder / "model" / "model.safetensors", model.state_dict(), {"step": 1})
     return model, sizes

@@ -44,6 +44,14 @@ def test_figures_measured_elsewhere(
     assert found.f1 == pytest.approx(f1, abs=0.05)
 
 
+def test_of_several_answers_one_has_to_fit_as_a_whole() -> None:
+    context = "가나다 라마바"
+    question = Question("0", "?", (Answer("가나", 0), Answer("마바", 5)))
+    data = KorquadDataset((Article("제목", (Paragraph(context, (question,)),)),), "1.0", Path("x.json"))
+    found = ceiling(data, WordTokenizer.train([context], 50))
+    assert (found.start_at_boundary, found.end_at_boundary, found.at_boundary) == (100.0, 100.0, 0.0)
+
+
 def test_by_hand() -> None:
     context = "세종은 《훈민정음》을 만들었다."
     data = dataset(context, ("세종", 0), ("훈민정음", 5), ("만들었다.", 12))

@@ -185,6 +185,20 @@ def test_most_context_by_hand(syllables: Tokenizer) -> None:
         assert strict.score == (20.0 if room[1] > room[0] else 18.0)
 
 
+def test_most_context_of_tokens_of_one_character(syllables: Tokenizer) -> None:
+    """The empty rest of an expanded character begins where the token behind it does, with the same id, perhaps."""
+    context = "넓이 3㎢2만 명"
+    tokenizer = CharacterTokenizer.train([f"km2만 명넓이3? {context}"] * 3, 100)
+    maker = WindowMaker(tokenizer, make_annotator("none"), EntityMode.NONE, WindowConfig(40, 8, 4))
+    (window,) = maker.question("뭐?", context)
+    start, end = np.zeros((2, len(window)), dtype=np.float32)
+    (begin,) = np.flatnonzero((window.starts == 5) & (window.ends == 6)) + window.context_start
+    start[begin], end[begin + 1] = 9, 9
+    for flag in (False, True):
+        best = decode_answers([window], [Logits(start, end)], DecodingConfig(max_context=flag))[""][0]
+        assert best == Candidate("2만", 5, 7, 18.0)
+
+
 @pytest.mark.parametrize("context", ["", " \n"])
 @pytest.mark.parametrize("max_context", [False, True])
 def test_without_a_context_there_is_no_answer(syllables: Tokenizer, context: str, max_context: bool) -> None:

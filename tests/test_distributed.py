@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -12,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from korbert.errors import ConfigError
 from korbert.tasks.finetune import finetune_korquad
 from korbert.tasks.pretrain import pretrain
 from korbert.training.distributed import Ranks, joined
+from korbert.training.interrupt import Interrupted
 from korbert.training.state import load_tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -184,6 +186,39 @@ class TwoRanks(Ranks):
 
     def exchange(self, value: Any) -> list[Any]:
         return ["runs/other", value]
+
+
+class WithAnother(Ranks):
+    """The first of two, the other of which does nothing but agree; a signal comes while messages of a step travel."""
+
+    signals: ClassVar[list[int]] = []
+
+    def exchange(self, value: Any) -> list[Any]:
+        if isinstance(value, tuple) and len(self.signals) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if isinstance(value, tuple):
+            self.signals.append(1)
+        return [value, value if not isinstance(value, list) else []]
+
+    def sum_gradients(self, model: Any, losses: Any, names: Any) -> Any:
+        return dict(losses)
+
+
+def test_a_signal_is_not_lost_among_messages(tmp_path: Path) -> None:
+    """It came when this rank had said that there was none: all stop behind the next step."""
+    WithAnother.signals.clear()
+    trainer = make_trainer(tmp_path, ranks=WithAnother(0, 2), accumulation=2, batch_size=2)
+    with pytest.raises(Interrupted):
+        trainer.run()
+    assert trainer.progress.step == 4
+
+
+def test_ranks_that_cannot_share_evenly_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        make_trainer(tmp_path / "a", ranks=WithAnother(0, 2), accumulation=2)
+        assert not caplog.records
+        make_trainer(tmp_path / "b", ranks=WithAnother(0, 2), accumulation=1)
+    assert "train.accumulation=1: 2 processes share the batches of a step" in caplog.text
 
 
 def test_ranks_that_disagree_are_stopped() -> None:

@@ -136,7 +136,7 @@ def test_fill_mask(pretrained: Path) -> None:
         assert len(given.fill_mask("세종은 [MASK]의 왕이다.")) == 1
     with pytest.raises(KorbertError, match=r"'\[MASK\]' does not occur"):
         reader.fill_mask("세종은 왕이다.")
-    with pytest.raises(KorbertError, match="answering needs a fine-tuned one"):
+    with pytest.raises(KorbertError, match="wanted a model that was fine-tuned to answer"):
         reader.answer("누구인가?", "세종이다.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -76,6 +77,21 @@ def test_fetch_once(server: Server, tmp_path: Path) -> None:
     assert len(server.log) == 1  # the second time it is there
 
 
+def test_of_two_at_once_one_downloads(server: Server, tmp_path: Path) -> None:
+    begun = threading.Event()
+
+    def first() -> None:
+        fetch(remote(server), tmp_path, lambda done, total: (begun.set(), time.sleep(0.05))[1])
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert begun.wait(60)
+    assert fetch(remote(server), tmp_path).read_bytes() == CONTENT
+    thread.join()
+    assert len(server.log) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_goes_on_where_the_connection_broke(server: Server, tmp_path: Path, ranges: bool) -> None:
     server.stop_after, server.ranges = 1_500_000, ranges
@@ -100,7 +116,7 @@ def test_wrong_content_is_thrown_away(server: Server, tmp_path: Path, content: b
     server.content = content
     with pytest.raises(DataError, match="the download was thrown away: wanted"):
         fetch(remote(server), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".file.bin.lock"]
 
 
 def test_wrong_file_that_is_there_is_left_alone(server: Server, tmp_path: Path) -> None:

@@ -14,13 +14,16 @@ from foreign import AWARE, MODERN, PLAIN, a_run, as_its_readme_says, inputs, sav
 from torch import Tensor
 
 from korbert.config import ExportConfig, FinetuneConfig, ModelSize
-from korbert.data.batching import Batch, SpanBatch
-from korbert.encoding import EntityInput
+from korbert.data.batching import Batch, SpanBatch, encoder_inputs
+from korbert.data.pretraining import single_segment
+from korbert.data.shards import stretch
+from korbert.encoding import EntityInput, EntityMode, encode_sequence
 from korbert.errors import ConfigError
 from korbert.model import Padded
 from korbert.tasks.exporting import export_model
 from korbert.tasks.importing import import_model, read_weights
 from korbert.tasks.starting import model_sizes
+from korbert.text import AnnotatedText, Span
 from korbert.tokenizers import CharacterTokenizer, SentencePieceTokenizer, Tokenizer
 from korbert.tokenizers.conversion import as_fast_tokenizer
 from korbert.training.bundle import load_bundle
@@ -169,6 +172,41 @@ def test_one_type_of_segment_goes_out(
         start, end = ours.span(ours.encoder(ids, types, torch.zeros_like(ids), Padded(every)), Padded(every), every)
     assert (made.start_logits - start).abs().max() < 1e-5
     assert (made.end_logits - end).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("options", [{}, MODERN], ids=["bert", "modern"])
+def test_markers_that_share_positions_go_out(
+    options: dict[str, Any], pieces: dict[str, Tokenizer], tmp_path: Path
+) -> None:
+    """Whoever gives ids alone gets the positions that the model was trained with."""
+    tokenizer, given = pieces["unigram"], EntityInput(EntityMode.BOTH, shared_positions=True)
+    ours, _ = a_run(tmp_path / "run", tokenizer, "span", given, **options)
+    exported, _ = as_its_readme_says(export_model(ExportConfig(str(tmp_path / "run"), str(tmp_path / "out"))))
+    spans = ((0, 2, "세종은 조선의 왕이다."), (4, 6, "세종은 조선의 왕이고, 이름은 도이다."))
+    examples = []
+    for start, end, text in spans:
+        encoding = encode_sequence(AnnotatedText(text, (Span(start, end, "X"),)), tokenizer, given)
+        examples.append(single_segment(stretch(encoding), tokenizer.special))
+    sharing = [encoder_inputs(examples, tokenizer.special.pad, sharing=s)[0] for s in (tokenizer.special, None)]
+    batch, unshared = (Batch(**inputs) for inputs in sharing)
+    attended = batch.layout.attention_mask  # type: ignore[union-attr]
+    assert (batch.token_ids == tokenizer.special.ent).sum() == len(spans)
+    with torch.no_grad():
+        made = exported(batch.token_ids, attention_mask=attended, entity_ids=batch.entity_ids)
+        for one, is_same in ((batch, True), (unshared, False)):
+            start, end = ours.span(ours.encode(one), one.layout, attended)
+            far = torch.maximum((made.start_logits - start).abs(), (made.end_logits - end).abs())[attended].max()
+            assert (far < 1e-5) == is_same
+
+
+def test_of_a_pretraining_that_looked_for_places_the_masked_lm_goes_out(
+    pieces: dict[str, Tokenizer], tmp_path: Path
+) -> None:
+    a_run(tmp_path / "run", pieces["unigram"], "pretraining", PLAIN, objectives=("mlm", "selection"))
+    target = export_model(ExportConfig(str(tmp_path / "run"), str(tmp_path / "out")))
+    _, report = transformers.AutoModelForMaskedLM.from_pretrained(target, output_loading_info=True)
+    assert not report["unexpected_keys"], report
+    assert load_bundle(import_model(str(target), tmp_path / "cache")).description.kind == "pretraining"
 
 
 def ids0() -> Tensor:

@@ -78,6 +78,8 @@ def test_what_is_comparable() -> None:
     for other in (unicodedata.normalize("NFD", text), text.replace(" ", ""), "세종 世宗 은 조선의 제４대\n국왕이다"):
         assert comparable(other) == comparable(text) == "세종世宗은조선의제4대국왕이다"
     assert comparable("Straße ＡＢＣ") == "strasseabc"
+    marks = "\u0301\u0316" * 200_000  # to be put in order, which takes the square of their number
+    assert comparable(f"가{marks}나e\u0301\u0316") == comparable("가\u0301나e\u0301\u0316") == "가나é"
 
 
 # ---- duplicates ----
@@ -137,6 +139,25 @@ def test_near_duplicates_against_exact_similarity(tmp_path: Path, seed: int) -> 
         elif max(similar) > 0.88:
             assert reasons[number] == Reason.NEAR_DUPLICATE
     assert {*reasons.tolist()} == {Reason.KEPT, Reason.DUPLICATE, Reason.NEAR_DUPLICATE}
+
+
+def test_of_many_that_share_a_band_each_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stubs of one template, say: too different to be left out, and as many rounds as there are of them."""
+    rng = np.random.default_rng(0)
+    minima = rng.integers(0, 1 << 32, (60, duplicates.MINIMA), dtype=np.uint32)
+    minima[:, :8] = 1
+    minima[40] = minima[30]
+    exact = np.arange(60, dtype=np.uint64)
+    for number in range(3):
+        rows = slice(20 * number, 20 * number + 20)
+        Signatures(np.zeros(20, dtype=np.uint8), exact[rows], minima[rows]).save(tmp_path, f"p{number}", tmp_path)
+    found = SignatureStore(tmp_path, ["p0", "p1", "p2"])
+    asked: list[int] = []
+    minima_of = found.minima
+    monkeypatch.setattr(found, "minima", lambda documents: (asked.append(len(documents)), minima_of(documents))[1])
+    reasons = decide(found, Filters(near_duplicates=0.8))
+    assert np.flatnonzero(reasons).tolist() == [40]
+    assert len(asked) <= duplicates.BANDS
 
 
 def test_decisions_do_not_depend_on_pieces_or_partitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

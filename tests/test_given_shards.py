@@ -9,9 +9,12 @@ import pytest
 
 from korbert.config import DataConfig, EntitiesConfig
 from korbert.config.parts import CorpusConfig
+from korbert.data import piecework
+from korbert.data.piecework import Recipe
 from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.errors import ConfigError
 from korbert.morphology.kiwi import KiwiAnalyser
+from korbert.tasks import prepare
 from korbert.tasks.prepare import prepare_shards
 from korbert.tokenizers import WordTokenizer
 
@@ -87,6 +90,27 @@ def test_where_the_annotator_cannot_be_made_nobody_can_tell(
         assert len(given(tmp_path, tokenizer, shards, f"gazetteer:{tmp_path / 'names.txt'}")) == 1
     assert "is not known here" in caplog.text
     assert "names.txt" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["normalisation", "rules"])
+def test_of_other_code_they_are_taken_with_a_warning(
+    tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    """And a build of theirs is not gone on with."""
+    shards = shards_of(tmp_path, tokenizer, "none", cut=False)
+    recipe = Recipe((tmp_path / "text.txt",), tokenizer)
+    with caplog.at_level(logging.WARNING):
+        given(tmp_path, tokenizer, shards, "none", "none")
+        assert not caplog.records
+        before = recipe.identity()
+        if what == "normalisation":
+            monkeypatch.setattr(prepare, "NORMALISATION", 99)
+            monkeypatch.setattr(piecework, "NORMALISATION", 99)
+        else:
+            monkeypatch.setattr(WordTokenizer, "rules", "other")
+        given(tmp_path, tokenizer, shards, "none", "none")
+        assert "made by a version that encodes some texts in another way" in caplog.text
+    assert recipe.identity() != before
 
 
 def test_they_are_read_whole(tmp_path: Path, tokenizer: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ from hydra import initialize_config_dir
 from korbert.config import compose_config
 from korbert.data.pretraining import PretrainingExample
 from korbert.errors import ConfigError, DataError
-from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
+from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel, ReplacedTokenModel
 from korbert.study.planning import Assumed, Measured, Plan, Shape, nearest
 from korbert.tasks.benchmark import useful_flops
 from korbert.tasks.plan import beside_run, make_plan, plan_run, read_measured
@@ -46,7 +46,8 @@ def test_time_follows_from_operations() -> None:
     same = Plan(SHAPE, 10, 4, batch=8, accumulation=2, bf16=False)
     assert same.speed(measured) == pytest.approx(1000.0)
     assert same.tokens_per_step(measured) == 8 * 2 * 16 * 0.5
-    assert replace(same, devices=4, scaling=0.5).speed(measured) == pytest.approx(2500.0)
+    assert replace(same, devices=4, scaling=0.5, accumulation=4).speed(measured) == pytest.approx(2500.0)
+    assert replace(same, devices=4, scaling=0.5).speed(measured) == pytest.approx(1500.0)  # two of them do nothing
     deeper = replace(same, shape=replace(SHAPE, layers=20))
     assert deeper.speed(measured) == pytest.approx(1000.0 * SHAPE.operations / deeper.shape.operations)
     assert deeper.speed(measured) < 200
@@ -127,13 +128,40 @@ def test_parameters_are_those_of_the_model(tmp_path: Path) -> None:
 def test_corpus_budget_and_devices(tmp_path: Path) -> None:
     results = planned(
         tmp_path, "model=mini", "train.epochs=2", "characters=1e9", "tokens_per_character=0.5", "devices=2",
-        "scaling=1.0",
+        "scaling=1.0", "train.accumulation=2",
     )  # fmt: skip
     assert results["corpus tokens"] == 500_000_000
     assert results["tokens"] == 1_000_000_000
     assert results["shards"] == 30
     assert results["shard gigabytes"] == pytest.approx(1.5)
     assert results["hours"] == pytest.approx(1e9 / (2 * 307_200 / 50) / 3600)
+
+
+@pytest.mark.parametrize(("accumulation", "speed"), [(1, 1.0), (2, 1.5), (3, 1.25), (4, 1.5)])
+def test_devices_share_the_batches_of_a_step(tmp_path: Path, accumulation: int, speed: float) -> None:
+    """Of three, one of two devices has two: they take the time of two."""
+    results = planned(
+        tmp_path, "model=mini", "train.steps=9", "devices=2", "scaling=0.5", f"train.accumulation={accumulation}"
+    )
+    assert results["tokens a second"] == pytest.approx(speed * 307_200 / 50, rel=1e-3)
+
+
+def test_a_generator_counts(tmp_path: Path) -> None:
+    """That of replaced tokens reads every token, too."""
+    asked = ["model=mini", "measured=[x]", "run_dir=x"]
+    plain, replaced = (
+        make_plan(config, config.model.model_config(config.tokenizer.vocab_size))
+        for config in (
+            compose_config("plan_run", asked),
+            compose_config("plan_run", [*asked, "task.nsp=false", "task.replaced_tokens=true"]),
+        )
+    )
+    sizes = compose_config("plan_run", asked).model.model_config(8000)
+    assert replaced.parameters - plain.parameters == sum(
+        p.numel() for p in ReplacedTokenModel(sizes).parameters()
+    ) - sum(p.numel() for p in PretrainingModel(sizes).parameters())
+    small = replace(plain.shape, width=64, feed_forward=256, inner=256, vocabulary=0, predicted=0.0)
+    assert replaced.shape.operations == plain.shape.operations + small.operations
 
 
 def test_a_budget_becomes_tokens(tmp_path: Path) -> None:
@@ -166,8 +194,11 @@ def test_a_device_that_nobody_measured(tmp_path: Path) -> None:
         "devices": "each beyond the first adds 90 % of one",
     }
     assert made["tokens a step"] == 3072
-    eight = planned(tmp_path / "eight", *peak, "devices=8")
+    eight = planned(tmp_path / "eight", *peak, "devices=8", "train.accumulation=8")
     assert made["hours"] / eight["hours"] == pytest.approx(1 + 7 * 0.9)
+    idle = planned(tmp_path / "idle", *peak, "devices=8")
+    assert idle["hours"] == pytest.approx(made["hours"])
+    assert idle["assumptions"]["devices"].endswith("cannot share the batches of a step evenly (train.accumulation=1)")
     assert "speed" not in planned(tmp_path / "measured run", *peak[:2])
 
     alone = [*peak, "recipe=modern", f"run_dir={tmp_path / 'alone'}"]

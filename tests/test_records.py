@@ -225,6 +225,22 @@ def test_tables(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
         look_at_runs(RunsConfig("compare", str(store), where="seed=1"))
 
 
+def test_small_numbers_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Learning rates, say."""
+    store = tmp_path / "records.sqlite"
+    for rate in (1e-5, 4e-5):
+        folder = tmp_path / f"run{rate}"
+        config = {"seed": 1, "train": {"learning_rate": rate, "warmup": 0.1}}
+        record = make_record("finetune_korquad", config, {"f1": 0.00004})
+        write_json_atomically(folder / "record.json", record)
+        keep_record(str(store), folder, record)
+    look_at_runs(RunsConfig("compare", str(store), where="seed=1"))
+    cells = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.split()}
+    assert sorted(cells["config.train.learning_rate"]) == ["1e-05", "4e-05"]
+    assert cells["results.f1"] == ["4e-05"] * 2
+    assert "config.train.warmup" not in cells
+
+
 def test_exports_are_read_by_others(store: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     for name in ("runs.csv", "runs.parquet"):
@@ -280,6 +296,10 @@ def test_a_command_names_no_place_of_a_machine(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(repository / "experiments" / "report.py"), f"runs=[{tmp_path}/runs/a]"])
     assert make_record("report", {}, {})["command"].endswith(" experiments/report.py 'runs=[runs/a]'")
+    monkeypatch.setattr(sys, "argv", ["report.py", f"runs=[/mnt{tmp_path}/runs/a]", f"x=file://{tmp_path}/b"])
+    assert make_record("report", {}, {})["command"].endswith(
+        f"report.py 'runs=[/mnt{tmp_path}/runs/a]' x=file://{tmp_path}/b"
+    )
 
 
 def test_costs_are_measured_and_added() -> None:

@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import signal
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,38 @@ def send_signal(trainer: Trainer[Any], step: int) -> None:
         train_step(stop)
 
     trainer._train_step = step_with_signal  # type: ignore[method-assign]
+
+
+class Slow:
+    """A number of a device that has to be waited for."""
+
+    def __float__(self) -> float:
+        time.sleep(0.05)
+        return 1.0
+
+
+def test_waiting_for_the_device_is_on_the_clock(tmp_path: Path) -> None:
+    """With the next step, or at once behind the last one; a run's length does not depend on how often it is logged."""
+    trainer = make_trainer(tmp_path)
+    trainer.runtime = replace(CPU, device=torch.device("meta"))  # stands for one that works on its own
+    trainer.progress.seconds = 1.0
+    trainer.unlogged = {"loss": Slow(), "seconds": 0.5}
+    trainer._check()
+    assert trainer.unlogged["seconds"] >= 0.55
+    assert trainer.progress.seconds == 1.0  # what decides when the ranks end is changed by steps alone
+    trainer.unlogged["loss"] = 1.0
+    trainer._save()
+    state = load_checkpoint(trainer.checkpoint, trainer.model, trainer.optimizers)
+    assert state["progress"]["seconds"] >= 1.05
+    trainer.runtime = CPU
+    trainer.unlogged = {}
+    trainer._train_step(StopSignal())
+    assert trainer.progress.seconds >= 1.05
+    trainer.runtime = replace(CPU, device=torch.device("meta"))
+    trainer.progress.step, before = 13, trainer.progress.seconds
+    trainer.unlogged = {"loss": Slow()}
+    trainer._check()
+    assert trainer.progress.seconds >= before + 0.05
 
 
 def test_signal_stops_at_a_step_and_the_same_command_goes_on(tmp_path: Path) -> None:

@@ -126,6 +126,11 @@ def test_what_is_never_closed_is_shown_as_it_was(sign: str, monkeypatch: pytest.
     assert extract(page) == before
 
 
+def test_a_long_run_behind_a_bracket_takes_no_time() -> None:
+    text = "<" + "가" * 1_000_000
+    assert wikitext.closed(text) == text
+
+
 @given(st.lists(st.sampled_from(SIGNS), max_size=30).map("".join))
 def test_everything_is_closed_then(text: str) -> None:
     assert wikitext.closed(text) == text  # it takes no time here

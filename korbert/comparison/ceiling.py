@@ -73,6 +73,7 @@ def ceiling(
     scores: list[QuestionScore] = []
     starts_fit: list[bool] = []
     ends_fit: list[bool] = []
+    both_fit: list[bool] = []
     for context, tokens, answers in _tokenized(dataset, tokenizer, entities):
         token_starts, token_ends = set(tokens.starts.tolist()), set(tokens.ends.tolist())
         for spans in answers:
@@ -84,11 +85,11 @@ def ceiling(
             scores.append(QuestionScore(max(f.exact_match for f in found), max(f.f1 for f in found)))
             starts_fit.append(any(start in token_starts for start, _ in spans))
             ends_fit.append(any(end in token_ends for _, end in spans))
-    both = np.array(starts_fit) & np.array(ends_fit)
+            both_fit.append(any(start in token_starts and end in token_ends for start, end in spans))
     return Ceiling(
         exact_match=100 * float(np.mean([score.exact_match for score in scores])),
         f1=100 * float(np.mean([score.f1 for score in scores])),
-        at_boundary=100 * float(both.mean()),
+        at_boundary=100 * float(np.mean(both_fit)),
         start_at_boundary=100 * float(np.mean(starts_fit)),
         end_at_boundary=100 * float(np.mean(ends_fit)),
         questions=len(scores),

@@ -323,9 +323,10 @@ def _with_most_context(windows: Sequence[Window], questions: Indices) -> list[np
     total = np.repeat(counts, counts)
     room = np.minimum(within, total - 1 - within) + 0.01 * total
     starts = np.concatenate([window.starts for window in windows])
+    ends = np.concatenate([window.ends for window in windows])  # several tokens of one character begin where it does
     ids = np.concatenate([w.token_ids[w.context_start : w.context_start + len(w.starts)] for w in windows])
-    order = np.lexsort((-room, ids, starts, np.repeat(questions, counts)))
-    keys = np.stack([np.repeat(questions, counts), starts, ids])[:, order]
+    order = np.lexsort((-room, ids, ends, starts, np.repeat(questions, counts)))
+    keys = np.stack([np.repeat(questions, counts), starts, ends, ids])[:, order]
     is_first = np.append(np.ones(min(1, len(order)), dtype=np.bool_), (keys[:, 1:] != keys[:, :-1]).any(0))
     best = np.zeros(len(within), dtype=np.bool_)
     best[order[is_first]] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import urllib.error
 import urllib.parse
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from korbert.errors import DataError, KorbertError
-from korbert.files import checksum, raise_unwritable
+from korbert.files import checksum, exclusive, raise_unwritable
 from korbert.redaction import redacted
 
 _BLOCK = 1 << 20
@@ -73,17 +74,34 @@ def _checksum(path: Path, kind: str) -> str:
 def fetch(remote: RemoteFile, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
     """Download `remote` into `folder`, or find it there, and return its path; its content is right.
 
-    What has come lies in `NAME.part` until it is whole and checked, so a broken download goes on where it stopped.
-    `progress` is called with bytes done and bytes in all (0 if the server does not say). Raises DataError for a file
-    there or from the server with the wrong content, KorbertError where the server cannot be reached.
+    What has come lies in `NAME.part` until it is whole and checked, so a broken download goes on where it stopped. Of
+    several processes that want it one downloads. `progress` is called with bytes done and bytes in all (0 if the server
+    does not say). Raises DataError for a file there or from the server with the wrong content, KorbertError where the
+    server cannot be reached.
     """
     path, part = folder / remote.name, folder / f"{remote.name}.part"
     if path.exists():
         verify(path, remote)
         return path
     _check_address(remote.url)
+    with contextlib.ExitStack() as stack:
+        lock = folder / f".{remote.name}.lock"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(exclusive(lock, path))
+        except OSError as error:
+            raise_unwritable(part, error)
+            raise
+        if path.exists():  # another process has brought it in the meantime
+            verify(path, remote)
+        else:
+            _fetch(remote, path, part, progress)
+        lock.unlink(missing_ok=True)  # whoever still waits for it finds the file
+    return path
+
+
+def _fetch(remote: RemoteFile, path: Path, part: Path, progress: Callable[[int, int], None]) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         _download(remote, part, progress)
     except (urllib.error.URLError, HTTPException, OSError) as error:
         if isinstance(error, OSError):
@@ -99,7 +117,6 @@ def fetch(remote: RemoteFile, folder: Path, progress: Callable[[int, int], None]
         part.unlink()
         raise DataError(path, error.where, f"the download was thrown away: {error.problem}") from None
     part.replace(path)
-    return path
 
 
 def _check_address(url: str) -> None:

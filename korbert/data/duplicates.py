@@ -202,15 +202,28 @@ def _mark_similar(
     threshold: float,
     reasons: Reasons,
 ) -> None:
-    while len(documents):
+    start = 0
+    while start < len(documents):  # whole groups at a time, whose signatures are read once
+        end = int(np.searchsorted(groups, groups[min(start + _ROWS, len(groups)) - 1], side="right"))
+        block = documents[start:end]
+        similar = _similar(store.minima(block), groups[start:end], threshold)
+        reasons[block[similar]] = Reason.NEAR_DUPLICATE
+        start = end
+
+
+def _similar(minima: npt.NDArray[np.uint32], groups: npt.NDArray[np.int64], threshold: float) -> npt.NDArray[np.bool_]:
+    """Whether each row is similar to the first of its group that is left when all before it are done."""
+    found = np.zeros(len(minima), dtype=np.bool_)
+    left = np.arange(len(minima))
+    while len(left):
         begins = _begins(groups)
-        firsts = documents[np.maximum.accumulate(np.where(begins, np.arange(len(groups)), 0))]
+        firsts = left[np.maximum.accumulate(np.where(begins, np.arange(len(groups)), 0))]
         others = np.flatnonzero(~begins)
-        similar = np.zeros(len(documents), dtype=np.bool_)
+        similar = np.zeros(len(left), dtype=np.bool_)
         for start in range(0, len(others), _ROWS):
             rows = others[start : start + _ROWS]
-            equal = store.minima(documents[rows]) == store.minima(firsts[rows])
-            similar[rows] = equal.mean(axis=1) >= threshold
-        reasons[documents[similar]] = Reason.NEAR_DUPLICATE
+            similar[rows] = (minima[left[rows]] == minima[firsts[rows]]).mean(axis=1) >= threshold
+        found[left[similar]] = True
         rest = ~begins & ~similar
-        documents, groups = _without_singles(documents[rest], groups[rest])
+        left, groups = _without_singles(left[rest], groups[rest])
+    return found

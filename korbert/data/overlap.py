@@ -7,7 +7,9 @@ Korean spacing and josa are edited easily, so characters without spaces count he
 
 from __future__ import annotations
 
+import functools
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +29,17 @@ _SLOTS = 1 << 24  # of the table that most n-grams of other texts are sent away 
 
 def comparable(text: str) -> str:
     """Letters and digits alone, in NFKC and without case: what spacing, punctuation and NFD do not change."""
-    return _NOT_COUNTED.sub("", unicodedata.normalize("NFKC", text).casefold())
+    return _NOT_COUNTED.sub("", unicodedata.normalize("NFKC", _too_many_marks().sub("", text)).casefold())
+
+
+@functools.cache
+def _too_many_marks() -> re.Pattern[str]:
+    """Marks behind thirty others: putting them in order takes the square of their number, and they count for nothing.
+
+    Thirty as in Unicode's Stream-Safe Text Format (annex 15, section 13).
+    """
+    marks = "".join(re.escape(c) for c in map(chr, range(0x300, sys.maxunicode + 1)) if unicodedata.combining(c))
+    return re.compile(rf"(?<=[{marks}]{{30}})[{marks}]+")
 
 
 def ngram_hashes(text: str, length: int) -> Hashes:

@@ -25,6 +25,7 @@ from korbert.errors import DataError
 from korbert.files import checksum, read_sealed_json, write_sealed_json
 from korbert.morphology import make_analyser
 from korbert.parallel import megabytes
+from korbert.text import NORMALISATION
 from korbert.tokenizers import load_tokenizer
 
 VERSION = 1  # of what pieces are made of
@@ -67,9 +68,12 @@ class Recipe:
             filters[key] = [[Path(path).name, checksum(Path(path))] for path in filters[key]]
         if self.filters.near_duplicates is not None:
             filters["library"] = duplicates.library()
+        tokenizer = load_tokenizer(self.tokenizer_folder)
         return {
             "version": VERSION,
-            "tokenizer": load_tokenizer(self.tokenizer_folder).fingerprint,
+            "tokenizer": tokenizer.fingerprint,
+            "rules": tokenizer.rules,
+            "normalisation": NORMALISATION,
             "annotator": annotator.fingerprint,
             "cut": self.cut and self.annotator != "none",
             "units": units_identity(self.units),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy.typing as npt
 from korbert.data.building import Builder
 from korbert.data.piecework import Done, Recipe
 from korbert.data.shardfiles import EOJEOL_UNITS, MANIFEST, Manifest, Stretch, stretch
-from korbert.errors import DataError
+from korbert.errors import DataError, KorbertError
+from korbert.parallel import allow_open_files
 from korbert.tokenizers import SpecialTokens
 
 __all__ = ["EOJEOL_UNITS", "Manifest", "ShardedCorpus", "Stretch", "build_shards", "stretch"]
@@ -81,6 +83,7 @@ class ShardedCorpus:
             )
         self.folder = folder
         self.manifest.verify(folder, verify)
+        allow_open_files(5 * len(self.manifest.names))  # a memory map keeps its file open
         self._shards = [self._open(name) for name in self.manifest.names]
         counts = [len(shard["documents"]) - 1 for shard in self._shards]
         self._first = np.cumsum([0, *counts])
@@ -90,6 +93,13 @@ class ShardedCorpus:
         try:
             maps = {name: np.load(self.folder / f"{shard}.{name}.npy", mmap_mode="r") for name in names}
             return {name: array.view(np.ndarray) for name, array in maps.items()}  # slicing a memmap itself is slow
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise DataError(self.folder, f"shard {shard}", f"missing or damaged ({error})") from error
+            raise KorbertError(
+                f"{self.folder}: more files than this process may have open (ulimit -n): wanted "
+                f"{5 * len(self.manifest.names)}; a corpus built with a larger piece_characters has fewer"
+            ) from error
         except Exception as error:  # numpy parses a file's header, and damage there has many names
             raise DataError(self.folder, f"shard {shard}", f"missing or damaged ({error})") from error
 

@@ -10,7 +10,7 @@ from collections import Counter
 _LIMIT = 50_000_000  # letters that would be read again
 _SIGN = re.compile(
     r"<!--|(?P<comment>-->)|(?P<template>\}\})|(?P<table>\|\})|(?P<link>\]\])|(?P<external>\])|\{\{|\{\||\[\["
-    r"|\[(?=//|\w+:)|<(?P<slash>/?)(?P<tag>[^\s<>/\[\]{}|]+)[^<>]*?(?P<alone>/?)>|<"
+    r"|\[(?=//|\w+:)|<(?P<slash>/?)(?P<tag>[^\s<>/\[\]{}|]+)(?![^\s<>/\[\]{}|])[^<>]*?(?P<alone>/?)>|<"
 )
 _KINDS = {"<!--": "comment", "{{": "template", "{|": "table", "[[": "link", "[": "external"}
 _NEVER_CLOSED = frozenset(("br", "wbr", "hr", "meta", "link", "img", "li", "dt", "dd", "th", "td", "tr"))

@@ -2,7 +2,7 @@
 
 It computes what korbert computes, on padded batches. `entity_ids` (batch, length) say which tokens belong to an entity:
 0 for none, 1 for any (or, where the model tells types apart, the type). Without them the model reads plain text.
-`position_ids` are 0 1 2 … unless given.
+`position_ids` are 0 1 2 … unless given; of a model whose markers share positions, those that it was trained with.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class KorbertConfig(PretrainedConfig):
         positions: str = "learned",
         feed_forward: str = "gelu",
         span_query: bool = False,
+        marker_ids: list[int] | None = None,
         **others: Any,
     ) -> None:
         self.vocab_size, self.hidden_size, self.num_layers, self.num_heads = (
@@ -58,6 +59,7 @@ class KorbertConfig(PretrainedConfig):
         self.hidden_dropout, self.attention_dropout = hidden_dropout, attention_dropout
         self.layer_norm_eps, self.initializer_range = layer_norm_eps, initializer_range
         self.norm, self.positions, self.feed_forward, self.span_query = norm, positions, feed_forward, span_query
+        self.marker_ids = marker_ids
         super().__init__(**others)
 
 
@@ -157,7 +159,9 @@ class Encoder(nn.Module):
         position_ids: Tensor | None = None,
     ) -> Tensor:
         nothing = torch.zeros_like(input_ids)
-        if position_ids is None:
+        if position_ids is None and self.config.marker_ids is not None:
+            position_ids = shared_positions(input_ids, *self.config.marker_ids)
+        elif position_ids is None:
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         segments = nothing if token_type_ids is None else token_type_ids
@@ -170,6 +174,14 @@ class Encoder(nn.Module):
         for layer in self.layers:
             x = layer(x, mask.bool()[:, None, None, :], angles)
         return x if self.norm is None else self.norm(x)
+
+
+def shared_positions(input_ids: Tensor, opening: int, closing: int) -> Tensor:
+    """Positions (B, T) as without markers: an opening one has that of the token behind it, a closing one before it."""
+    is_close = input_ids == closing
+    is_text = ~is_close & (input_ids != opening)
+    before = is_text.cumsum(-1) - is_text.long()
+    return (before - is_close.long()).clamp(min=0)
 
 
 class KorbertPreTrainedModel(PreTrainedModel):

@@ -21,7 +21,8 @@ class Shape:
     """What operations and memory of a pretraining step depend on.
 
     width: of the model; feed_forward: columns of the matrices up, inputs of the one down, the latter `inner`. length:
-    tokens of a sequence; predicted: share of the tokens that the vocabulary head sees.
+    tokens of a sequence; predicted: share of the tokens that the vocabulary head sees; second: layers that read every
+    token beside these, of a generator, say.
     """
 
     layers: int
@@ -31,6 +32,7 @@ class Shape:
     vocabulary: int
     length: int
     predicted: float
+    second: Shape | None = None
 
     @property
     def operations(self) -> float:
@@ -38,7 +40,8 @@ class Shape:
         matrices = self.layers * self.width * (4 * self.width + self.feed_forward + self.inner)
         attention = 2 * self.layers * self.width * self.length
         head = self.predicted * self.width * (self.width + self.vocabulary)
-        return _FORWARD_AND_BACKWARD * 2.0 * (matrices + attention + head)
+        beside = self.second.operations if self.second is not None else 0.0
+        return _FORWARD_AND_BACKWARD * 2.0 * (matrices + attention + head) + beside
 
     def activation_bytes(self, bf16: bool) -> float:
         """Memory of what the forward pass keeps for the backward pass, for each token.
@@ -48,7 +51,8 @@ class Shape:
         """
         number = _HALF if bf16 else _FLOAT
         kept = 12 * self.width + self.feed_forward + self.inner
-        return self.layers * kept * number + self.predicted * (3 * self.width) * number
+        beside = self.second.activation_bytes(bf16) if self.second is not None else 0.0
+        return self.layers * kept * number + self.predicted * (3 * self.width) * number + beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +112,13 @@ class Plan:
         return self.batch * (self.batch_length or self.shape.length)
 
     def speed(self, basis: Measured | Assumed) -> float:
-        """Tokens a second of all devices; each beyond the first adds the share `scaling` of one."""
+        """Tokens a second of all devices; each beyond the first adds the share `scaling` of one.
+
+        They share the batches of a step: those that have fewer than the others wait for them.
+        """
         alone = basis.operations_per_second / self.shape.operations
-        return alone * (1 + self.scaling * (self.devices - 1))
+        rounds = -(-self.accumulation // self.devices)
+        return alone * (1 + self.scaling * (self.accumulation / rounds - 1))
 
     def tokens_per_step(self, basis: Measured | Assumed) -> float:
         """Tokens without padding in one optimizer step."""
@@ -146,7 +154,14 @@ def shape_of(config: Mapping[str, Any], vocabulary: int, feed_forward: int, leng
     """
     model, task = config["model"], config["task"]
     gated = model["feed_forward"] == "geglu"
+    second = None
+    if task.get("replaced_tokens"):  # see korbert.model.ReplacedTokenModel
+        heads, inner = max(1, model["num_heads"] // 4), max(1, feed_forward // 4)
+        second = Shape(
+            layers=model["num_layers"], width=heads * model["hidden_size"] // model["num_heads"],
+            feed_forward=inner * (2 if gated else 1), inner=inner, vocabulary=0, length=length, predicted=0.0,
+        )  # fmt: skip
     return Shape(
         layers=model["num_layers"], width=model["hidden_size"], feed_forward=feed_forward * (2 if gated else 1),
-        inner=feed_forward, vocabulary=vocabulary, length=length, predicted=task["masking"]["rate"],
+        inner=feed_forward, vocabulary=vocabulary, length=length, predicted=task["masking"]["rate"], second=second,
     )  # fmt: skip

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import os
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -130,8 +131,10 @@ def commit() -> str:
 
 def _relative(arguments: list[str]) -> list[str]:
     """The command line with paths below the working directory as relative ones, and the door's below the checkout."""
-    here = f"{Path.cwd()}/"
-    door, *rest = (argument.replace(here, "") for argument in arguments)
+    # Where a path begins, not inside of one: /mnt/work/data is not below /work.
+    # Where a path begins, not inside of another one: /mnt/work/data is not below /work.
+    here = re.compile(rf"(?<![\w.~/-]){re.escape(str(Path.cwd()))}/")  # at /, of nothing
+    door, *rest = (here.sub("", argument) for argument in arguments)
     return [door.removeprefix(f"{Path(__file__).resolve().parents[2]}/"), *rest]
 
 

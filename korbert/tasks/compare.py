@@ -43,7 +43,7 @@ from korbert.tasks.prepare import (
 from korbert.tasks.pretrain import pretrain
 from korbert.tasks.runs import as_dict, finish_run, run_once, start_run
 from korbert.tasks.stages import stage
-from korbert.text import Span
+from korbert.text import NORMALISATION, Span
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.tokenizers.trained import TrainedTokenizer
 
@@ -80,6 +80,7 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
         key[0]: row for key, row in rows.items() if config.include and key[1] == materials.settings
     }
     failed: dict[str, str] = {}
+    measured: dict[str, str] = {}  # fingerprint → name
     with _progress() as progress:
         bar = progress.add_task("", total=len(candidates))
         for candidate in candidates:
@@ -87,8 +88,14 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
             try:
                 prepared = prepare_tokenizer(candidate.config, config.corpus, config.data)
                 tokenizer = load_tokenizer(prepared)
+                if (same := measured.setdefault(tokenizer.fingerprint, candidate.name)) != candidate.name:
+                    raise KorbertError(f"it is the same tokenizer as {same}, to the last entry")
                 key = (tokenizer.fingerprint, materials.settings)
                 earlier = rows.get(key)
+                if earlier is not None and earlier.get("encoding") != encoding_of(tokenizer):
+                    log.warning("%s: measured again, its row is of a version that encodes otherwise", candidate.name)
+                    shown.pop(tokenizer.fingerprint, None)
+                    earlier = None
                 if missing := materials.missing(earlier):
                     rows[key] = make_row(candidate, tokenizer, prepared, materials, missing, earlier)
                     _append(folder / _ROWS, rows[key])
@@ -136,7 +143,10 @@ class Materials:
         keys = ["words", "lengths", "hidden_size", "speed_seconds", "processes", "examples"]
         chosen = {key: value for key, value in as_dict(config).items() if key in keys}
         cache = Path(config.data.cache)
-        return digest([chosen, corpus_identity(self._files, cache), self.analyser.version, self.annotator.fingerprint])
+        version = self.analyser.version
+        if "+" not in version:  # no dictionary's, but that of a package, which may have several analysers
+            version = f"{self.analyser.name}-{version}"
+        return digest([chosen, corpus_identity(self._files, cache), version, self.annotator.fingerprint])
 
     @cached_property
     def measures(self) -> dict[str, str]:
@@ -171,6 +181,11 @@ class Materials:
         return find
 
 
+def encoding_of(tokenizer: Tokenizer) -> str:
+    """What the code does with the tokenizer's texts that its fingerprint does not say."""
+    return f"{tokenizer.rules}/{NORMALISATION}"
+
+
 def make_row(
     candidate: Candidate,
     tokenizer: Tokenizer,
@@ -201,6 +216,7 @@ def make_row(
     row = {
         "name": candidate.name,
         "fingerprint": tokenizer.fingerprint,
+        "encoding": encoding_of(tokenizer),
         "settings": materials.settings,
         "measures": {**(earlier["measures"] if earlier else {}), **measures},
         **make_stamp(),

@@ -58,6 +58,9 @@ def export_model(config: ExportConfig) -> Path:
     if bundle.model.config.letters:
         notes.append("The letter head, which finds edges of answers inside of tokens, is not part of this export.")
     if reads_entities:
+        special = bundle.tokenizer.special
+        if bundle.description.entities.shared_positions:
+            described["marker_ids"] = [special.ent, special.ent_end]
         entities = asdict(bundle.description.entities) | {"mode": bundle.description.entities.mode.value}
         described["korbert_entities"] = {"annotator": bundle.description.annotator, **entities}
         notes.append(
@@ -83,11 +86,13 @@ def _without_generator(bundle: Bundle) -> Bundle:
 def _as_bert(bundle: Bundle) -> tuple[dict[str, Any], dict[str, Any]]:
     weights = bundle.model.state_dict()
     tags = {_TAGS[name]: weights.pop(name) for name in list(weights) if name in _TAGS}
-    dropped = [name for name in weights if name.split(".")[0] not in ("encoder", "mlm", "nsp", "span")]
-    described, tensors = to_bert(
-        bundle.model.config, {k: v for k, v in weights.items() if k not in dropped}, bundle.tokenizer.special.pad
-    )
     kind = bundle.description.kind
+    # A pretraining that looked for places has a span head that nobody asks there.
+    parts = {"encoder", "mlm", "nsp", *(["span"] if kind == "span" else [])}
+    described, tensors = to_bert(
+        bundle.model.config, {k: v for k, v in weights.items() if k.split(".")[0] in parts},
+        bundle.tokenizer.special.pad,
+    )  # fmt: skip
     if kind == "pretraining" and "nsp" in bundle.description.objectives:
         described["architectures"] = ["BertForPreTraining"]
     else:

@@ -53,6 +53,9 @@ def import_model(source: str, cache: Path) -> Path:
             imported = from_transformers(config, read_weights(weights), len(tokenizer))
         except ValueError as error:
             raise DataError(folder / "config.json", "model", str(error)) from None
+        except (KeyError, TypeError) as error:
+            problem = f"a key is missing or of the wrong type ({error!r})"
+            raise DataError(folder / "config.json", "model", problem) from None
         for remark in (*imported.remarks, *_other_padding(config, tokenizer)):
             log.warning("%s: %s", source, remark)
         _write(target, imported, tokenizer, source)

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from korbert.config import PlanConfig
 from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError, DataError
 from korbert.files import RECORD, read_json
-from korbert.model import ModelConfig, PretrainingModel
+from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel
 from korbert.study.planning import Assumed, Measured, Plan, nearest, shape_of
 from korbert.tasks.runs import as_dict, finish_run, start_run
 from korbert.training.optimizer import layer_matrices
@@ -71,6 +72,9 @@ def planned_from(config: PlanConfig, like: Measured | None) -> tuple[Measured | 
     full = f"{100 * basis.fullness:.0f} % full, "
     told["sequences"] = full + (_ASSUMED if like is None else f"as in the measured run, {like.name}")
     told["devices"] = f"each beyond the first adds {100 * config.scaling:.0f} % of one"
+    if config.train.accumulation % config.devices:
+        batches = f"train.accumulation={config.train.accumulation}"
+        told["devices"] += f"; they cannot share the batches of a step evenly ({batches})"
     return basis, told
 
 
@@ -115,8 +119,10 @@ def _pretraining(run: Path) -> dict[str, Any]:
 
 def make_plan(config: PlanConfig, sizes: ModelConfig) -> Plan:
     """Sizes of the run that the configuration describes; parameters are counted, not computed."""
+    objectives = config.task.objectives()
     with torch.device("meta"):
-        model = PretrainingModel(sizes, config.task.objectives())
+        model: nn.Module
+        model = ReplacedTokenModel(sizes) if "detection" in objectives else PretrainingModel(sizes, objectives)
     described = as_dict(config)
     shape = shape_of(described, sizes.vocab_size, sizes.feed_forward_size, _mean_length(described["task"]))
     return Plan(

@@ -171,7 +171,15 @@ def _published_tokenizer(config: TokenizerConfig, data: DataConfig) -> Path:
 
 
 def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
-    """Train the kind of tokenizer that `config` names. Raises ConfigError for an unknown kind."""
+    """Train the kind of tokenizer that `config` names.
+
+    Raises ConfigError for an unknown kind, and for settings that are of another one.
+    """
+    if config.kind != SentencePieceTokenizer.kind:
+        for key in ("model_type", "byte_fallback"):
+            if setting := getattr(config, key):
+                owner = SentencePieceTokenizer.kind
+                raise ConfigError(f"tokenizer.{key}={str(setting).lower()}: of {owner} alone, not of {config.kind}")
     options: dict[str, Any] = {
         "normalizer": Normalizer(**asdict(config.normalizer)),
         "pretokenizer": Pretokenizer(config.split, config.tags, config.symbols),
@@ -283,6 +291,9 @@ def _given_shards(folder: Path, entities: EntitiesConfig, tokenizer: Tokenizer, 
     if given.typed and not found.typed:
         raise ConfigError(f"corpus.shards={folder}: they do not tell types, which entities.typed=true wants")
     if own_place()[0] == 0:
+        if (found.recipe.get("rules"), found.recipe.get("normalisation")) != (tokenizer.rules, NORMALISATION):
+            log.warning("corpus.shards=%s: made by a version that encodes some texts in another way; "
+                        "experiments/build_corpus.py makes them again", folder)  # fmt: skip
         _compare_annotators(folder, found.annotator, entities.annotator, data)
     return shards
 

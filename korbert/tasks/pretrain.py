@@ -185,8 +185,9 @@ def training_loader(
 
 
 class Validation:
-    """Scores a model on held-out documents: the same hidden tokens for every run on this corpus with this tokenizer.
+    """Scores a model on held-out documents.
 
+    The same hidden tokens for every run of this seed, which chooses the documents, on this corpus with this tokenizer.
     `mlm_loss` is in nats a token, `mlm_loss_per_character` in nats a character of the text, which does not depend on
     how many tokens a tokenizer makes of it; accuracies are shares.
     """

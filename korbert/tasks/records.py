@@ -73,7 +73,8 @@ def _compare(config: RunsConfig) -> None:
         raise ConfigError("compare: wanted two runs or more, by folder or id, or a where= that several runs fulfil")
     rows = [row for _, row in found]
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    differing = [key for key in keys if key.startswith("config.") and len({_cell(row.get(key)) for row in rows}) > 1]
+    settings = [key for key in keys if key.startswith("config.")]
+    differing = [key for key in settings if any(row.get(key) != rows[0].get(key) for row in rows)]
     numbers = [key for key in keys if key.startswith(("results.", "cost."))]
     shown = Table("", *(row["id"] for row in rows), box=None)
     for key in ["folder", "task", "date", "commit", *differing, *numbers]:
@@ -166,7 +167,9 @@ def _score(run: StoredRun) -> str:
 def _cell(cell: Any) -> str:
     if cell is None:
         return ""
-    return f"{cell:.4f}".rstrip("0").rstrip(".") if isinstance(cell, float) else str(cell)
+    if not isinstance(cell, float):
+        return str(cell)
+    return f"{cell:.4g}" if 0 < abs(cell) < 0.001 else f"{cell:.4f}".rstrip("0").rstrip(".")
 
 
 def _print(shown: Table) -> None:

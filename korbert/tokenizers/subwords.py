@@ -32,6 +32,7 @@ MODEL_TYPES = ("unigram", "bpe")
 _SPECIAL = SpecialTokens()
 _OFFSET = len(_SPECIAL.names) - 1  # SentencePiece's id 0 is its own <unk>; piece 1 follows our last special token
 _MAX_SENTENCE_BYTES = 1 << 20
+_LEAST_COVERAGE = 0.98  # of the library's own check
 _MANY = 1000  # symbols; fewer are segmented sooner than they are looked up
 _SHORT, _MOST_REMEMBERED = 12, 1 << 17  # of pieces whose ids are kept: characters, number
 
@@ -81,6 +82,12 @@ class SentencePieceTokenizer(TrainedTokenizer):
         """
         if model_type not in MODEL_TYPES:
             raise ConfigError(f"tokenizer.model_type: {model_type!r} is unknown, wanted {' or '.join(MODEL_TYPES)}")
+        if not _LEAST_COVERAGE <= character_coverage <= 1:
+            raise ConfigError(
+                f"tokenizer.character_coverage={character_coverage}: SentencePiece takes {_LEAST_COVERAGE} to 1"
+            )
+        if vocab_size <= len(_SPECIAL.names):
+            raise ConfigError(f"tokenizer.vocab_size: wanted more than {len(_SPECIAL.names)}, got {vocab_size}")
         normalizer, pretokenizer = normalizer or Normalizer(), pretokenizer or Pretokenizer()
         sentences = _Sentences(texts, normalizer, pretokenizer)
         lines = iter(sentences)

@@ -86,12 +86,19 @@ class Trainer(Generic[E]):
         self.evaluate, self.metric = evaluate, metric
         if evaluate is None and config.evaluate_every and self.ranks.is_first:
             log.warning("train.evaluate_every=%d: not used, nothing is held out to evaluate on", config.evaluate_every)
+        if self.ranks.is_first and config.accumulation % self.ranks.size:
+            log.warning(
+                "train.accumulation=%d: %d processes share the batches of a step, and not all have as many; wanted a "
+                "multiple of %d", config.accumulation, self.ranks.size, self.ranks.size,
+            )  # fmt: skip
         self.progress = Progress(config, config.total_steps(lambda: loader.stream.batches_per_epoch))
         self.optimizers = make_optimizers(self.model, config.optimizer)
         self.unlogged: dict[str, Any] = {}  # sums over the "steps" since the last line of metrics
         self.kept: dict[str, float] = {}  # evaluation of the weights that are kept, and "kept_step", whose they are
         self._begun: dict[str, Any] | None = None  # the step that was stopped between its batches, when resumed
         self._is_evaluation_due = False  # of a step whose evaluation was stopped
+        self._agreed_to_stop = False
+        self._device_seconds = 0.0  # waited for the device outside of a step, not yet on the clock
 
     @property
     def checkpoint(self) -> Path:
@@ -121,7 +128,7 @@ class Trainer(Generic[E]):
                 self._train_step(stop)
                 if self.ranks.is_first:
                     self._after_step(bar, stop)
-                if stop.requested and not self.progress.finished:
+                if self._stops(stop) and not self.progress.finished:
                     raise self._interrupted()
         self.loader.close()
         if self.evaluate is None and self.ranks.is_first:
@@ -143,10 +150,14 @@ class Trainer(Generic[E]):
         # What was chosen as the best is known together with its weights: the next evaluation could be another one.
         has_chosen = has_kept and self.metric is not None
         finished, step = self.progress.finished, self.progress.step
-        if finished or stop.requested or has_chosen or _due(step, self.config.checkpoint_every):
+        if finished or self._stops(stop) or has_chosen or _due(step, self.config.checkpoint_every):
             self._save()
         if self._is_evaluation_due:
             raise self._interrupted()
+
+    def _stops(self, stop: StopSignal) -> bool:
+        """Whether to stop behind this step; several ranks stop together, behind the step after the request."""
+        return stop.requested if self.ranks.size == 1 else self._agreed_to_stop
 
     def _interrupted(self) -> Interrupted:
         return Interrupted(f"stopped at step {self.progress.describe()} of {self.folder}")
@@ -188,11 +199,12 @@ class Trainer(Generic[E]):
         seconds = begun["seconds"] + self.progress.now() - started
         self._add({"tokens": tokens, "seconds": seconds, "waiting": self.loader.waited - waited, "steps": 1})
         # All ranks go by the clock of the first, or they would not end at the same step; one that stops stops all.
-        clocks, stops = zip(*self.ranks.exchange((self.progress.seconds + seconds, stop.requested)), strict=True)
-        stop.requested = any(stops)
+        clock = self.progress.seconds + seconds + self._device_seconds
+        clocks, stops = zip(*self.ranks.exchange((clock, stop.requested)), strict=True)
+        self._agreed_to_stop = any(stops)
         self.progress.step += 1
         self.progress.tokens += tokens
-        self.progress.seconds = clocks[0]
+        self.progress.seconds, self._device_seconds = clocks[0], 0.0
 
     def _totals(self, batches: Sequence[Batch]) -> tuple[dict[str, int], int]:
         """Targets of each loss, and tokens, in the batches that all ranks have of a step."""
@@ -217,7 +229,12 @@ class Trainer(Generic[E]):
             self.unlogged[name] = self.unlogged.get(name, 0.0) + value
 
     def _check(self) -> None:
-        """Raise KorbertError where a loss or gradient since the last line of metrics is not a finite number."""
+        """Raise KorbertError where a loss or gradient since the last line of metrics is not a finite number.
+
+        A device that works on its own is waited for here: that time is the run's, too. It comes onto the clock with the
+        next step, so that all ranks go on to have the same one, or at once where there is none.
+        """
+        started = self.progress.now()
         loss, norm = float(self.unlogged.get("loss", 0.0)), float(self.unlogged.get("gradient_norm", 0.0))
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise KorbertError(
@@ -225,6 +242,13 @@ class Trainer(Generic[E]):
                 f"gradient norm {norm}); a lower train.optimizer.learning_rate usually helps. The last checkpoint is "
                 "kept"
             )
+        if self.runtime.device.type != "cpu":
+            waited = self.progress.now() - started
+            self._add({"seconds": waited})
+            if self.progress.finished:
+                self.progress.seconds += waited
+            else:
+                self._device_seconds += waited
 
     def _check_weights(self) -> None:
         """Raise KorbertError where a weight is not finite; the loss, which comes before the step, may have been."""
@@ -307,8 +331,10 @@ class Trainer(Generic[E]):
         """Write the checkpoint; `begun` describes a step of which some batches are done, whose gradients go with it."""
         self._check()
         self._check_weights()
+        progress = self.progress.state()
+        progress["seconds"] += self._device_seconds
         state = {
-            "progress": self.progress.state(), "kept": self.kept, "loader": self.loader.state(), "begun": begun,
+            "progress": progress, "kept": self.kept, "loader": self.loader.state(), "begun": begun,
             "evaluation_due": self._is_evaluation_due,
             "unlogged": {name: float(value) for name, value in self.unlogged.items()}, "config": self.fixed_config,
         }  # fmt: skip
