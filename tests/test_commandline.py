@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from doors import run_door
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException
 from hypothesis import given
 from hypothesis import strategies as st
 
 from korbert.config.commandline import with_quotes
+from korbert.config.mistakes import without_hydra_s_words
 from korbert.data.korquad import read_korquad
 
 # Folders that people have: letters of any script, digits, and what stands between them.
@@ -59,3 +61,54 @@ def test_a_door_in_a_folder_with_hangul(repository: Path, tmp_path: Path) -> Non
     (folder / "답.json").write_text(json.dumps(answers), "utf-8")
     done = run_door("evaluate_korquad", f"dataset={folder}/질문.json", f"predictions={folder}/답.json")
     assert json.loads(done.stdout)["exact_match"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("door", "argument", "message"),
+    [
+        ("pretrain", "train.step=5", "train.step: there is no such key; is train.steps meant?"),
+        ("pretrain", "tokeniser=x", "tokeniser: there is no such key; is tokenizer meant?"),
+        ("pretrain", "+train.step=5", "train.step: there is no such key; is train.steps meant?"),
+        ("pretrain", "train.steps=abc", "train.steps: Value 'abc' of type 'str' could not be converted to Integer"),
+        ("pretrain", "experiment=foo", "In 'pretrain': Could not find 'experiment/foo'"),
+        ("compare_tokenizers", "tokenizers=syllable", "tokenizers: wanted a list, e.g. tokenizers='[syllable]'"),
+        ("gpu_study", "prepar", "'prepar': wanted KEY=VALUE"),
+        (
+            "pipeline",
+            "finetuning=['train.epoch=1']",
+            "finetune_korquad: train.epoch: there is no such key",
+        ),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_our_words(door: str, argument: str, message: str, tmp_path: Path) -> None:
+    """Hydra's advice for a misspelled key is to add it."""
+    place = [] if door == "gpu_study" else [f"run_dir={tmp_path / 'run'}"]
+    done = run_door(door, argument, *place, ok=False)
+    assert f"error: {message}" in done.stderr
+    assert "HYDRA_FULL_ERROR" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_hydra_s_own_words_are_there_for_the_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ConfigCompositionException("x")
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ConfigCompositionException):
+        without_hydra_s_words(fail)
+
+
+def test_a_search_without_a_score_ends_with_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(message: str) -> None:
+        raise ValueError(message)
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # set back behind the test
+    monkeypatch.delenv("HYDRA_FULL_ERROR")
+    with pytest.raises(SystemExit):
+        without_hydra_s_words(lambda: fail("No trials are completed yet."))
+    assert "error: not one trial of this search has a score" in capsys.readouterr().err
+    monkeypatch.delenv("HYDRA_FULL_ERROR")
+    with pytest.raises(ValueError, match="else"):
+        without_hydra_s_words(lambda: fail("else"))

@@ -15,7 +15,7 @@ from korbert.config import compose_config
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import read_json
 from korbert.tasks import compare as module
-from korbert.tasks.compare import Materials, compare_tokenizers, read_rows
+from korbert.tasks.compare import Materials, all_named, compare_tokenizers, named, read_rows
 
 Compare = Callable[..., dict[str, Any]]
 
@@ -204,10 +204,52 @@ def test_published_and_saved_tokenizers(compare: Compare, tmp_path: Path, cache:
     saved = next(path.parent for path in (cache / "tokenizers").glob("*/tokenizer.json")
                  if read_json(path)["fingerprint"] == row["fingerprint"])  # fmt: skip
     record = compare(f"tokenizers=[{vocab},{saved}]")
-    assert names(record) == ["vocab.txt", saved.name]
+    assert names(record) == [tmp_path.name, saved.name]
     shown = list(read_rows(tmp_path / "run" / "results.jsonl").values())
     assert shown[1]["fingerprint"] == row["fingerprint"]
     assert shown[0]["results"]["cost"]["lost"] > 0.5
+
+
+def test_published_ones_are_told_apart_by_their_folders(compare: Compare, tmp_path: Path) -> None:
+    config = compose_config("compare_tokenizers", ["run_dir=x"])
+    for place in ("one/kobert/vocab.txt", "two/kobert/vocab.txt", "two/spm.model", "kept"):
+        path = tmp_path / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for place, name in (("one/kobert/vocab.txt", "kobert"), ("two/spm.model", "two"), ("kept", "kept")):
+        assert named(str(tmp_path / place), config)[0].name == name
+    config.tokenizers = [str(tmp_path / name / "kobert" / "vocab.txt") for name in ("one", "two")]
+    assert [candidate.name for candidate in all_named(config)] == config.tokenizers
+
+
+def test_what_was_left_out_is_tried_again(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        real = importlib.import_module
+        without = {"kiwipiepy": "no such package"}
+        patch.setattr(importlib, "import_module", lambda name, *more: real(without.get(name, name), *more))
+        first = compare("tokenizers=[syllable,morpheme_kiwi]", "analyser=mecab", "measures=[cost]")
+    assert list(first["results"]["left_out"]) == ["morpheme_kiwi@1000"]
+    second = compare("tokenizers=[syllable,morpheme_kiwi]", "analyser=mecab", "measures=[cost]")
+    assert names(second) == ["syllable@1000", "morpheme_kiwi@1000"]
+    assert not second["results"]["left_out"]
+
+
+def test_the_same_tokenizer_twice_is_told(compare: Compare) -> None:
+    """A corpus with fewer syllables than asked for, say."""
+    record = compare("tokenizers=[syllable@5000,syllable@9000]", "measures=[cost]")
+    assert names(record) == ["syllable@5000"]
+    assert "the same tokenizer as syllable@5000" in record["results"]["left_out"]["syllable@9000"]
+
+
+def test_rows_of_other_code_are_measured_again(
+    compare: Compare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = compare("tokenizers=[syllable]", "measures=[cost]", folder="first")
+    monkeypatch.setattr(module, "NORMALISATION", 99)
+    again = compare("tokenizers=[syllable]", "measures=[cost]", f"include=[{tmp_path}/first]", folder="again")
+    assert names(again) == names(first)
+    (row,) = read_rows(tmp_path / "again" / "results.jsonl").values()
+    assert row["encoding"] == "/99"
 
 
 @pytest.mark.slow
@@ -217,6 +259,7 @@ def test_published_and_saved_tokenizers(compare: Compare, tmp_path: Path, cache:
         ("measures=[costs]", "measures: costs unknown, wanted some of cost, ceiling"),
         ("tokenizers=[syllables]", "tokenizer/syllables"),
         ("tokenizers=[syllable@many]", "wanted NAME@SIZE"),
+        ("tokenizers=[syllable,nowhere/vocab.txt]", "tokenizers: nowhere/vocab.txt: no such file or folder"),
         ("analyser=mekab", "analyser: 'mekab' is unknown"),
         ("korquad=nowhere.json", "nowhere.json"),
         ("ner=nowhere.tsv", "nowhere.tsv"),

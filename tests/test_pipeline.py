@@ -10,7 +10,7 @@ import pytest
 from hydra import initialize_config_dir
 
 from korbert.config import compose_config
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, KorbertError
 from korbert.files import read_json
 from korbert.tasks.pipeline import run_pipeline
 from korbert.tasks.prepare import prepare_tokenizer
@@ -73,6 +73,24 @@ def test_weights_to_begin_with_count_by_what_they_are(tmp_path: Path) -> None:
 def test_how_far_a_pipeline_goes_is_spelled_right(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="until: 'pretrain' is unknown, wanted pretraining or null"):
         compose_config("pipeline", ["until=pretrain", f"run_dir={tmp_path}/run"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ["finetuning=['task=korquad']", "data.root=DATA"],
+            "file: not found; experiments/prepare_data",
+        ),
+        (["fold=9"], "fold: wanted 0 to 4, got 9"),
+    ],
+)
+def test_what_is_wrong_with_the_questions_is_said_first(tmp_path: Path, change: list[str], message: str) -> None:
+    """Before days of pretraining."""
+    given = [one.replace("DATA", str(tmp_path)) for one in change]
+    with pytest.raises(KorbertError, match=message):
+        run_pipeline(compose_config("pipeline", [*given, f"run_dir={tmp_path}/run", f"data.cache={tmp_path}/cache"]))
+    assert not (tmp_path / "cache" / "tokenizers").exists()
 
 
 @pytest.mark.slow

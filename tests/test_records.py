@@ -142,9 +142,14 @@ def test_wrong_conditions_name_what_is_wrong(store: Path) -> None:
     with pytest.raises(ConfigError, match="No closing quotation"):
         parse("task='x")
     rows = [as_row(r) for r in RecordStore(store).runs()]
+    for text in ("abc", ">20"):
+        with pytest.raises(ConfigError, match=f"where: f1>{text}: f1 is a number, wanted another one"):
+            seeds(store, f"f1>{text}")
+    with pytest.raises(ConfigError, match=r"wanted list, compare, export, scan, got 'lst'"):
+        look_at_runs(RunsConfig(as_overrides(["lst"])[0].removeprefix("action="), str(store)))
     with pytest.raises(ConfigError, match=r"where: no run has 'tokenizer\.knd'; did you mean tokenizer\.kind"):
         check_keys(rows, ["tokenizer.knd"], "where")
-    with pytest.raises(ConfigError, match="action: 'show' is unknown, wanted list"):
+    with pytest.raises(ConfigError, match="wanted list, compare, export, scan, got 'show'"):
         look_at_runs(RunsConfig("show", str(store)))
     with pytest.raises(DataError, match=r"no\.sqlite: file: not found.*scan"):
         look_at_runs(RunsConfig("list", str(store.with_name("no.sqlite"))))

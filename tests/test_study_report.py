@@ -466,8 +466,12 @@ def test_nothing_to_report(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: file: not found"):
         report(tmp_path / "report", tmp_path / "nowhere")
     finetuned(tmp_path / "one", 0.5)
-    with pytest.raises(ConfigError, match=r"baseline=task\.fold:3: no group of runs is that; there are: one"):
-        report(tmp_path / "report", tmp_path, baseline="task.fold:3")
+    with pytest.raises(ConfigError, match=r"baseline=seed:3: no run here has a setting seed"):
+        report(tmp_path / "report", tmp_path, baseline="seed:3")
+    with pytest.raises(ConfigError, match=r"baseline=two: no group of runs is that; there are: one"):
+        report(tmp_path / "report", tmp_path, baseline="two")
+    with pytest.raises(ConfigError, match=r"no run here has a setting entity\.mode; is entities\.mode meant"):
+        report(tmp_path / "report", tmp_path, baseline="entity.mode:none")
     with pytest.raises(ConfigError, match="baseline: wanted key:value"):
         report(tmp_path / "report", tmp_path, baseline=[3])
     assert not (tmp_path / "report").exists()

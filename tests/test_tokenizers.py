@@ -16,9 +16,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from korbert.config import TokenizerConfig
 from korbert.data.corpus import read_documents
 from korbert.data.korquad import read_korquad
 from korbert.errors import ConfigError, DataError, KorbertError
+from korbert.tasks.prepare import train_tokenizer
 from korbert.text import WORD_START, Normalizer
 from korbert.tokenizers import (
     KINDS,
@@ -438,3 +440,23 @@ def test_overlong_text_is_cut_for_the_trainer_not_lost(monkeypatch: pytest.Monke
     assert tokenizer.training["characters"] == len(text)
     assert tokenizer.special.unk not in tokenizer.encode(text).ids
     assert any(len(piece) == 5 for piece in tokenizer.vocabulary)  # words were learned: not only the first part
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"kind": "wordpiece", "byte_fallback": True},
+            "tokenizer.byte_fallback=true: of sentencepiece alone",
+        ),
+        (
+            {"kind": "character", "model_type": "bpe"},
+            "tokenizer.model_type=bpe: of sentencepiece alone",
+        ),
+        ({"kind": "sentencepiece", "character_coverage": 0.9}, "character_coverage=0.9: SentencePiece takes 0.98 to 1"),
+        ({"kind": "sentencepiece", "vocab_size": 3}, "tokenizer.vocab_size: wanted more than 7, got 3"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train_tokenizer(TokenizerConfig(**settings), iter(["가나다"]))

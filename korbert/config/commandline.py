@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from korbert.config.composition import quoted
+from korbert.config.mistakes import without_hydra_s_words
 
 _WORD = re.compile(r"[^\s,\[\]][^,\[\]]*(?<!\s)")
 # What is quoted already, dictionaries and what stands for other values, functions.
@@ -16,7 +17,7 @@ _LEFT_ALONE = re.compile(r"['\"{}\\]|(?:^|[,\[])\s*[A-Za-z_]+\(")
 def start(main: Callable[[], object]) -> None:
     """Run a door with the arguments of the process, of which paths with Hangul need no second quotation marks."""
     sys.argv[1:] = [with_quotes(argument) for argument in sys.argv[1:]]
-    main()
+    without_hydra_s_words(main)
 
 
 def with_quotes(argument: str) -> str:

@@ -10,16 +10,17 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korbert.config.identity import outdone_lengths
+from korbert.config.mistakes import explained, no_such_key
 from korbert.config.places import refuse_place_of_init
 from korbert.config.sweeping import forget_failure, in_sweep, note_failure
 from korbert.errors import ConfigError, DataError, KorbertError, WriteError
@@ -113,7 +114,8 @@ def compose_config(name: str, overrides: Sequence[str]) -> Any:
         config = compose(config_name=name, overrides=list(overrides))
         _let_named_length_win(config, overrides)
     except Exception as error:  # for some overrides Hydra has bare assertions and errors of Python's own
-        raise ConfigError(f"{name}: {error or type(error).__name__}; overrides: {' '.join(overrides)}") from error
+        problem = explained(error) if isinstance(error, CompactHydraException) else error or type(error).__name__
+        raise ConfigError(f"{name}: {problem}; overrides: {' '.join(overrides)}") from error
     return typed(config)
 
 
@@ -158,8 +160,7 @@ def _unknown_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
     known = [field.name for field in fields(schema)] if is_dataclass(schema) else None
     for key in map(str, node):
         if known is not None and key not in known:
-            meant = get_close_matches(key, known, n=1)
-            yield f"{prefix}{key}: there is no such key" + (f"; is {prefix}{meant[0]} meant?" if meant else "")
+            yield no_such_key(f"{prefix}{key}", known)
         elif isinstance(child := node._get_node(key), DictConfig) and not (child._is_none() or child._is_missing()):
             yield from _unknown_keys(child, f"{prefix}{key}.")
 

@@ -51,7 +51,7 @@ class RunsConfig:
     .csv or .parquet.
     """
 
-    action: str = MISSING
+    action: str = ""
     records: str = MISSING
     where: str = ""
     runs: list[str] = field(default_factory=list)

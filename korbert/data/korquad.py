@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from korbert.data.download import KORQUAD_DEV, KORQUAD_TRAIN
 from korbert.errors import ConfigError, DataError
 from korbert.files import json_value, read_json, read_text, write_json_atomically
 
 FOLDS = 5
 VERSION = "KorQuAD_v1.0"
 _SHOWN_PROBLEMS = 5
+_DOWNLOADED = (KORQUAD_TRAIN.name, KORQUAD_DEV.name)
 _T = TypeVar("_T", str, int, list[Any])
 
 
@@ -116,6 +118,8 @@ def read_korquad(path: Path) -> KorquadDataset:
     where `answer_start` says, an id used twice. A file that is no JSON, or has a key twice in one object, is refused as
     `read_json` says. A file of KorQuAD 2, whose layout is another one, is named as such.
     """
+    if path.name in _DOWNLOADED and not path.exists():
+        raise DataError(path, "file", "not found; experiments/prepare_data.py downloads it")
     reader = _Reader(read_json(path))
     if reader.is_korquad_2():
         raise DataError(path, "version", f"{reader.version()!r} is KorQuAD 2: {_KORQUAD_2}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 from korbert.errors import ConfigError
@@ -178,6 +179,14 @@ def _has(group: Group, part: str) -> bool:
 def check_baseline(tables: Sequence[Table], wanted: Sequence[str], key: str = "baseline") -> None:
     """Raises ConfigError where no group of any table is the baseline. key: what it is called in the configuration."""
     if not any(_fits(group, wanted) for table in tables for group in table.groups):
+        settings = [group.settings for table in tables for group in table.groups]
+        for part in wanted:
+            given = re.split(r"[:=]", part, maxsplit=1)[0].strip()
+            if given != part and not any(given in own for own in settings):
+                known = {name for own in settings for name in own}
+                meant = get_close_matches(given, known, n=1)
+                hint = f"; is {meant[0]} meant?" if meant else ""
+                raise ConfigError(f"{key}={', '.join(wanted)}: no run here has a setting {given}{hint}")
         names = list(dict.fromkeys(group.name for table in tables for group in table.groups))
         more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise ConfigError(

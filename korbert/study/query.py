@@ -72,6 +72,8 @@ class Condition:
         both_numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (found, self.wanted))
         if both_numbers or (isinstance(found, bool) and isinstance(self.wanted, bool)):
             return _COMPARISONS[self.sign](found, self.wanted)
+        if self.sign[0] in "<>" and isinstance(found, int | float) and not isinstance(found, bool):
+            raise ConfigError(f"where: {self.key}{self.sign}{self.wanted}: {self.key} is a number, wanted another one")
         return _COMPARISONS[self.sign](str(found), str(self.wanted))
 
 

@@ -8,7 +8,7 @@ import logging
 import statistics
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ from korbert.tokenizers.trained import TrainedTokenizer
 
 MEASURES = ("cost", "ceiling", "boundaries", "names", "consistency", "speed", "downstream")
 _ROWS = "results.jsonl"
+_USUAL_NAMES = ("vocab.txt", "tokenizer.json", ".model")  # of files that are named after what is around them
 log = logging.getLogger(__name__)
 
 
@@ -69,9 +70,9 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
     unknown = [measure for measure in config.measures if measure not in MEASURES]
     if unknown:
         raise ConfigError(f"measures: {', '.join(unknown)} unknown, wanted some of {', '.join(MEASURES)}")
-    candidates = [candidate for name in config.tokenizers for candidate in named(name, config)]
+    candidates = all_named(config)
     materials = Materials(config)
-    folder = start_run(config)
+    folder = start_run(config, again="compare_tokenizers")
     rows = read_rows(folder / _ROWS)
     for other in config.include:
         for path in matching(str(Path(other) / _ROWS)) or [Path(other) / _ROWS]:
@@ -114,10 +115,26 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
     return _report(folder, config, list(shown.values()), failed)
 
 
+def all_named(config: CompareConfig) -> list[Candidate]:
+    """The tokenizers that are asked for; published ones go by their whole path where the end of it does not tell."""
+    found = [candidate for name in config.tokenizers for candidate in named(name, config)]
+    names = Counter(candidate.name for candidate in found)
+    return [
+        replace(one, name=str(one.config.path)) if names[one.name] > 1 and one.config.path else one for one in found
+    ]
+
+
 def named(name: str, config: CompareConfig) -> list[Candidate]:
-    """The tokenizers that an entry of `tokenizers` means: one for each size."""
+    """The tokenizers that an entry of `tokenizers` means: one for each size.
+
+    Raises ConfigError for a path where nothing is.
+    """
     if is_path(name):
-        return [Candidate(Path(name).name, named_tokenizer(name))]
+        path = Path(name)
+        if not path.exists():
+            raise ConfigError(f"tokenizers: {name}: no such file or folder")
+        own = path.suffix not in _USUAL_NAMES and path.name not in _USUAL_NAMES
+        return [Candidate(path.name if own else path.resolve().parent.name, named_tokenizer(name))]
     names = [name] if "@" in name else [f"{name}@{size}" for size in config.vocab_sizes]
     return [Candidate(one, named_tokenizer(one)) for one in names]
 

@@ -14,7 +14,7 @@ from korbert.config import FinetuneConfig, PipelineConfig, PretrainConfig
 from korbert.errors import ConfigError, DataError
 from korbert.files import RECORD, read_json
 from korbert.parallel import own_place
-from korbert.tasks.finetune import finetune_korquad
+from korbert.tasks.finetune import finetune_korquad, korquad_data
 from korbert.tasks.prepare import prepare_tokenizer
 from korbert.tasks.pretrain import pretrain
 from korbert.tasks.runs import by_ranks, finish_run, run_once, start_run
@@ -65,6 +65,7 @@ def located(config: PipelineConfig) -> tuple[PretrainConfig, FinetuneConfig]:
 
 @run_once
 def _to_the_score(config: PipelineConfig) -> dict[str, Any]:
+    korquad_data(stages(config)[1])  # what is wrong with the questions is said before days of pretraining
     pretraining, finetuning = located(config)
     pretrained, folder = Path(pretraining.run_dir), Path(config.run_dir)
     finetuning.tracker.name = finetuning.tracker.name or f"{folder.name}/{_FINETUNING}"

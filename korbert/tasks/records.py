@@ -28,8 +28,8 @@ def as_overrides(words: Sequence[str]) -> list[str]:
     made, runs = [], []
     for number, word in enumerate(words):
         key, sign, rest = word.partition("=")
-        if number == 0 and word in _ACTIONS:
-            made.append(f"action={word}")
+        if number == 0 and not sign and not word.startswith("-"):
+            made.append(as_override("action", word))
         elif sign and key in keys:
             made.append(as_override(key, rest) if key in ("where", "output", "records") else word)
         elif word.startswith("-") or (sign and not Path(word).exists()) or key in ("help",):
@@ -42,7 +42,7 @@ def as_overrides(words: Sequence[str]) -> list[str]:
 def look_at_runs(config: RunsConfig) -> None:
     """Do what `config.action` says."""
     if config.action not in _ACTIONS:
-        raise ConfigError(f"action: {config.action!r} is unknown, wanted {', '.join(_ACTIONS)}")
+        raise ConfigError(f"the first word, or action=: wanted {', '.join(_ACTIONS)}, got {config.action!r}")
     _ACTIONS[config.action](config)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import statistics
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from korbert.config import ReproduceConfig, as_override, as_overrides, compose_config
 from korbert.errors import ConfigError, KorbertError
@@ -29,7 +30,9 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
     """
     unknown = [recipe for recipe in config.recipes if recipe not in config.published]
     if unknown or not config.recipes:
-        raise ConfigError(f"recipes: wanted some of {', '.join(config.published)}, got {config.recipes}")
+        meant = get_close_matches(unknown[0], config.published, n=1, cutoff=0.4) if unknown else []
+        hint = f"; is {meant[0]} meant?" if meant else ""
+        raise ConfigError(f"recipes: wanted some of {', '.join(config.published)}, got {config.recipes}{hint}")
     if not config.seeds:
         raise ConfigError("seeds: wanted at least one")
     folder = Path(config.run_dir)
@@ -58,7 +61,7 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
             _write(folder, config, found, failures)
     rows = _write(folder, config, found, failures)
     if not any(row["seeds"] for row in rows):
-        raise KorbertError("; ".join(f"{name}: {why}" for name, why in failures.items()))
+        raise KorbertError("; ".join(_reasons(failures)))
     return rows
 
 
@@ -73,7 +76,7 @@ def _write(
         for recipe in config.recipes
     ]
     cells = [_cells(row) for row in rows]
-    shown = Table(*_COLUMNS)
+    shown = Table(*(Column(name, no_wrap=name == _COLUMNS[0]) for name in _COLUMNS))
     for line in cells:
         shown.add_row(*line)
     Console(stderr=True, markup=False).print(shown)
@@ -81,11 +84,19 @@ def _write(
         "# Published scores and those of korbert's runs", "",
         "Mean and standard deviation over seeds; official KorQuAD 1.0 metric. Only scores on the whole dev file after "
         "training on the whole training file can be compared with published ones.", "",
-        *table(_COLUMNS, cells), *(f"- {name}: {why}" for name, why in failures.items()),
+        *table(_COLUMNS, cells), *(f"- {reason}" for reason in _reasons(failures)),
     ]  # fmt: skip
     write_text_atomically(folder / _TABLE, "\n".join(lines).rstrip() + "\n")
     write_json_atomically(folder / "reproduce.json", {"rows": rows, "failures": failures})
     return rows
+
+
+def _reasons(failures: dict[str, str]) -> list[str]:
+    """Why runs failed, each reason once, with whose it is."""
+    whose: dict[str, list[str]] = {}
+    for name, why in failures.items():
+        whose.setdefault(why, []).append(name)
+    return [f"{', '.join(names)}: {why}" for why, names in whose.items()]
 
 
 def _row(recipe: str, published: Any, results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,75 @@
+"""What is wrong with a command line, said in korbert's words: Hydra's own advice for a misspelled key is to add it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+
+from hydra.errors import CompactHydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+_FULL = "HYDRA_FULL_ERROR"
+
+
+def without_hydra_s_words(main: Callable[[], object]) -> None:
+    """Call a door; a command line that Hydra cannot read ends with a message and exit status 1.
+
+    With HYDRA_FULL_ERROR=1 in the environment it ends as Hydra has it, with a traceback.
+    """
+    if _FULL in os.environ:
+        main()
+        return
+    os.environ[_FULL] = "1"  # Hydra then raises what it would print
+    try:
+        main()
+    except CompactHydraException as error:
+        _end(explained(error))
+    except ValueError as error:
+        if str(error) != "No trials are completed yet.":  # Optuna's
+            raise
+        _end("not one trial of this search has a score; what went wrong stands above")
+
+
+def _end(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def explained(error: Exception) -> str:
+    """The message of an error of Hydra's, naming the key, and what was wanted of it."""
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        if isinstance(cause, ConfigAttributeError | ConfigKeyError):
+            return no_such_key(cause.full_key, _known(cause))
+        problem = (cause.msg or str(cause)).splitlines()[0]
+        given = re.search(rf"{re.escape(cause.full_key)}=(\S*)", str(error))
+        if "is not a ListConfig" in problem:
+            value = given[1] if given and given[1] else "VALUE"
+            return f"{cause.full_key}: wanted a list, e.g. {cause.full_key}='[{value}]'"
+        return f"{cause.full_key}: {problem}"
+    lines = str(error).splitlines() or [type(error).__name__]
+    word = re.fullmatch(r"Error parsing override '([^=]*)'", lines[0])
+    if word:
+        return f"{word[1]!r}: wanted KEY=VALUE"
+    return "\n".join(line for line in lines if not line.startswith("See https://hydra.cc"))
+
+
+def no_such_key(key: str, known: list[str]) -> str:
+    """That a key is unknown, and which of those that are there may have been meant; known: the last parts of keys."""
+    before, dot, last = key.rpartition(".")
+    meant = get_close_matches(last, known, n=1)
+    return f"{key}: there is no such key" + (f"; is {before}{dot}{meant[0]} meant?" if meant else "")
+
+
+def _known(error: OmegaConfBaseException) -> list[str]:
+    parent = error.parent_node
+    if parent is None:
+        return []
+    schema = OmegaConf.get_type(parent)
+    own = [field.name for field in fields(schema)] if is_dataclass(schema) else []
+    return [*own, *map(str, parent.keys() if hasattr(parent, "keys") and not own else [])]
