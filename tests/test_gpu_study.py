@@ -15,9 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra import initialize_config_dir
 
+from korbert.config import compose_config
 from korbert.data.shards import ShardedCorpus
 from korbert.files import read_json, write_json_atomically
+from korbert.tasks.gpu_study import write_table
 
 ABSENT = ("mecab", "mecab_ko", "konlpy", "kiwipiepy", "jpype", "wandb", "matplotlib")
 SIZES = (
@@ -112,6 +115,28 @@ def test_runs_without_analysers_and_goes_on_where_it_was(repository: Path, prepa
     assert "failed" not in table
     for contender in ("Hugging Face, padded", "Hugging Face, group_texts", "Hugging Face, bucketed", "korbert"):
         assert f"| 1×32 | 32 | 4 | 0.1 | {contender} |" in table
+
+
+def test_the_table_is_by_fold_and_keeps_what_other_calls_have_made(repository: Path, tmp_path: Path) -> None:
+    """An arm that has not all folds yet would have another mean over folds."""
+    scores = {
+        ("none", 0, 1): 10.0, ("none", 0, 2): 12.0, ("none", 1, 1): 30.0, ("both", 1, 1): 31.0, ("markers", 0, 3): 11.0,
+    }  # fmt: skip
+    for (arm, fold, seed), score in scores.items():
+        folder = tmp_path / f"{arm}-fold{fold}-seed{seed}"
+        write_json_atomically(folder / "record.json", {"results": {"exact_match": score, "f1": score + 1}})
+    write_json_atomically(
+        tmp_path / "pretrain-none-seed1" / "record.json", {"results": {"mlm_loss_per_character": 2.5}}
+    )
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        write_table(compose_config("gpu_study", ["stage=run", f"output={tmp_path}", "arms=[both]"]), [])
+    rows = [line for line in (tmp_path / "study.md").read_text("utf-8").splitlines() if line.startswith("| ")]
+    assert rows[1:] == [
+        "| 0 | none | 2 | 11.00 ± 1.41 | 12.00 ± 1.41 | 2.50 |",
+        "| 0 | markers | 1 | 11.00 | 12.00 |  |",
+        "| 1 | both | 1 | 31.00 | 32.00 |  |",
+        "| 1 | none | 1 | 30.00 | 31.00 | 2.50 |",
+    ]
 
 
 @pytest.mark.slow

@@ -111,9 +111,7 @@ def test_published_beside_obtained(small_model: Path, tmp_path: Path, monkeypatc
 def test_failures_are_named_and_the_others_go_on(small_model: Path, tmp_path: Path) -> None:
     bad = overrides(small_model, tmp_path, "seeds=[1]")
     bad.overrides[0] = "init=hf:/nowhere at all"
-    with pytest.raises(
-        KorbertError, match=r"small_v3, seed 1, korquad_klue_bert_base, seed 1: [^:]*nowhere[^:]*$"
-    ):
+    with pytest.raises(KorbertError, match=r"small_v3, seed 1, korquad_klue_bert_base, seed 1: [^:]*nowhere[^:]*$"):
         reproduce(bad)
     assert "nowhere" in json.loads((tmp_path / "reproduce.json").read_text("utf-8"))["failures"].popitem()[1]
     for change, message in (

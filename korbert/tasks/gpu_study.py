@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import itertools
 import logging
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -199,21 +200,30 @@ def _finetuned(arm: str, fold: int, seed: int) -> str:
 
 
 def write_table(config: GpuStudyConfig, failed: list[str]) -> None:
-    """Write `study.md`: scores by arm over what is finished, speed, and the check."""
+    """Write `study.md`: scores by fold and arm of all that is finished in the folder, speed, and the check.
+
+    Means over folds are `experiments/report.py`'s: an arm that has not all folds yet would have another mean.
+    """
     output = Path(config.output)
+    found: dict[tuple[int, int, str], list[tuple[dict[str, Any], int]]] = {}
+    arms = list(dict.fromkeys([*config.arms, *config.prepared_arms]))
+    for path in sorted(output.glob(f"*-fold*-seed*/{RECORD}")):
+        match = re.fullmatch(r"(.+)-fold(\d+)-seed(\d+)", path.parent.name)
+        if match and match[1] in arms:
+            key = (int(match[2]), arms.index(match[1]), match[1])
+            found.setdefault(key, []).append((read_json(path)["results"], int(match[3])))
     scored = []
-    for arm in config.arms:
-        names = [_finetuned(arm, fold, seed) for fold in config.folds for seed in config.seeds]
-        records = _results(output, names)
-        if records:
-            spreads = (_spread([record[key] for record in records]) for key in ("exact_match", "f1"))
-            losses = _results(output, [_pretrained(arm, seed) for seed in config.seeds])
-            scored.append(
-                [arm, str(len(records)), *spreads, _spread([loss["mlm_loss_per_character"] for loss in losses])]
-            )
+    for (fold, _, arm), runs in sorted(found.items()):
+        spreads = (_spread([results[key] for results, _ in runs]) for key in ("exact_match", "f1"))
+        losses = _results(output, [_pretrained(arm, seed) for _, seed in runs])
+        scored.append(
+            [str(fold), arm, str(len(runs)), *spreads, _spread([loss["mlm_loss_per_character"] for loss in losses])]
+        )
+    report = f"python experiments/report.py runs='[{output}]' focus=entities.mode:both"
     lines = [
-        "# GPU study", "", f"Protocol: korquad-dev-5fold, folds {config.folds} as far as they are finished.", "",
-        *table(["arm", "runs", "EM (%)", "F1 (%)", "held-out masked-LM loss (nats a character)"], scored),
+        "# GPU study", "", "Protocol: korquad-dev-5fold. Mean and standard deviation over seeds, each of a pretraining "
+        f"of its own; over folds, with tests: `{report}`.", "",
+        *table(["fold", "arm", "seeds", "EM (%)", "F1 (%)", "held-out masked-LM loss (nats a character)"], scored),
     ]  # fmt: skip
     if (output / _BENCHMARK / RECORD).exists():
         rows = read_json(output / _BENCHMARK / RECORD)["results"]["steps"]
@@ -232,6 +242,8 @@ def _results(output: Path, names: list[str]) -> list[dict[str, Any]]:
 
 def _spread(values: list[float]) -> str:
     """Mean and standard deviation, the latter of two values or more."""
+    if not values:
+        return ""
     mean = f"{statistics.mean(values):.2f}"
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
