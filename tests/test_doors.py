@@ -202,7 +202,10 @@ def test_budget_ends_the_run_and_its_schedule(cache: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_pretraining_goes_on_from_another(pretrained: Path, cache: Path, tmp_path: Path) -> None:
     silent = "train.optimizer.learning_rate=1e-12"  # the weights stay where they were
-    run_door("pretrain", *pretrain_overrides(cache, tmp_path / "again"), f"init={pretrained}", silent)
+    same = run_door("pretrain", *pretrain_overrides(cache, tmp_path / "again"), f"init={pretrained}", silent)
+    assert "held out other documents" not in same.stderr
+    other = run_door("pretrain", *pretrain_overrides(cache, tmp_path / "other"), f"init={pretrained}", "seed=7")
+    assert "it held out other documents (seed=42)" in other.stderr
     there, here = (load_bundle(run).model.state_dict() for run in (pretrained, tmp_path / "again"))
     assert all(torch.allclose(here[name], there[name], atol=1e-9) for name in there)
     wider = [*pretrain_overrides(cache, tmp_path / "wider"), f"init={pretrained}", "model.intermediate_size=48"]

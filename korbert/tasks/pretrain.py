@@ -22,6 +22,7 @@ from korbert.data.pretraining import HeldOut, Passages, PretrainingData, Pretrai
 from korbert.data.selection import SelectionPassages
 from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError
+from korbert.files import CONFIG, read_json
 from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel
 from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
 from korbert.tasks.runs import by_ranks, described, finish_run, fixed_pretraining, run_once, start_run
@@ -69,6 +70,8 @@ def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[st
     assert isinstance(model, PretrainingModel | ReplacedTokenModel)
     if config.init is not None:
         _start_from(config.init, model, sizes, tokenizer)
+        if ranks.is_first:
+            _compare_held_out(config)
     compile_layers(model, runtime)
     log.info("model: %s parameters on %s", f"{sum(p.numel() for p in model.parameters()):,}", runtime.device)
     fixed = fixed_pretraining(config, tokenizer=tokenizer.fingerprint, annotator=corpus.manifest.annotator)
@@ -121,6 +124,21 @@ def _start_from(run: str, model: nn.Module, sizes: ModelConfig, tokenizer: Token
         copy_shared(earlier.model, model, but="mlm.")
         log.warning("init=%s: only one of the two models replaces tokens; the masked-LM head begins anew", run)
     log.info("weights: from %s", run)
+
+
+def _compare_held_out(config: PretrainConfig) -> None:
+    """Warn where `init` was trained on documents that are held out here: the scores on them would be too good."""
+    path = Path(str(config.init)) / CONFIG
+    before = read_json(path) if path.is_file() else {}
+    here = {"seed": config.seed, **asdict(config.corpus)}
+    there = {"seed": before.get("seed"), **before.get("corpus", {})}
+    text = ("files", "shards")
+    chosen = [key for key in ("seed", "holdout", "max_documents") if there.get(key) != here[key]]
+    if chosen and before and all(there.get(key) == here[key] for key in text):
+        log.warning(
+            "init=%s: of this corpus it held out other documents (%s), so that some of those that are scored here were "
+            "trained on there", config.init, ", ".join(f"{key}={there.get(key)}" for key in chosen),
+        )  # fmt: skip
 
 
 def _longest(config: PretrainConfig) -> int:
