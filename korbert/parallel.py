@@ -20,7 +20,7 @@ from korbert.errors import KorbertError
 
 T = TypeVar("T")
 R = TypeVar("R")
-_OTHER_FILES = 512  # that a process may have open: libraries, sockets, workers' pipes
+_OTHER_FILES = 256  # that a process may open later: libraries, sockets, workers' pipes
 _CHUNK = 32  # items sent to a worker at a time
 _work: Callable[[Any], Any] | None = None
 _failure: Exception | None = None
@@ -131,7 +131,8 @@ def megabytes() -> tuple[float, float]:
 def allow_open_files(count: int) -> None:
     """Raise this process's own limit of open files, where it can be, for `count` more of them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + _OTHER_FILES if hard == resource.RLIM_INFINITY else min(hard, count + _OTHER_FILES)
+    wanted = len(list(Path("/dev/fd").iterdir())) + count + _OTHER_FILES
+    wanted = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
     if soft not in (resource.RLIM_INFINITY, -1) and wanted > soft:
         with contextlib.suppress(ValueError, OSError):  # macOS has a limit that it does not tell
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

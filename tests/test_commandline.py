@@ -63,6 +63,7 @@ def test_a_door_in_a_folder_with_hangul(repository: Path, tmp_path: Path) -> Non
     assert json.loads(done.stdout)["exact_match"] == 100.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("door", "argument", "message"),
     [
@@ -73,6 +74,8 @@ def test_a_door_in_a_folder_with_hangul(repository: Path, tmp_path: Path) -> Non
         ("pretrain", "experiment=foo", "In 'pretrain': Could not find 'experiment/foo'"),
         ("compare_tokenizers", "tokenizers=syllable", "tokenizers: wanted a list, e.g. tokenizers='[syllable]'"),
         ("gpu_study", "prepar", "'prepar': wanted KEY=VALUE"),
+        ("pretrain", "train.steps=[1", "train.steps=[1: "),
+        ("pretrain", "seed=${nope}", "Interpolation key 'nope' not found"),
         (
             "pipeline",
             "finetuning=['train.epoch=1']",

@@ -228,7 +228,7 @@ def test_what_was_left_out_is_tried_again(compare: Compare, monkeypatch: pytest.
         without = {"kiwipiepy": "no such package"}
         patch.setattr(importlib, "import_module", lambda name, *more: real(without.get(name, name), *more))
         first = compare("tokenizers=[syllable,morpheme_kiwi]", "analyser=mecab", "measures=[cost]")
-    assert list(first["results"]["left_out"]) == ["morpheme_kiwi@1000"]
+    assert list(first["results"]["left_out"]) == first["results"]["missing"] == ["morpheme_kiwi@1000"]
     second = compare("tokenizers=[syllable,morpheme_kiwi]", "analyser=mecab", "measures=[cost]")
     assert names(second) == ["syllable@1000", "morpheme_kiwi@1000"]
     assert not second["results"]["left_out"]
@@ -239,6 +239,7 @@ def test_the_same_tokenizer_twice_is_told(compare: Compare) -> None:
     record = compare("tokenizers=[syllable@5000,syllable@9000]", "measures=[cost]")
     assert names(record) == ["syllable@5000"]
     assert "the same tokenizer as syllable@5000" in record["results"]["left_out"]["syllable@9000"]
+    assert not record["results"]["missing"]  # trying again would bring nothing
 
 
 def test_rows_of_other_code_are_measured_again(
@@ -250,6 +251,8 @@ def test_rows_of_other_code_are_measured_again(
     assert names(again) == names(first)
     (row,) = read_rows(tmp_path / "again" / "results.jsonl").values()
     assert row["encoding"] == "/99"
+    with pytest.raises(KorbertError, match="no tokenizer was measured"):
+        compare("tokenizers=[]", "measures=[cost]", f"include=[{tmp_path}/first]", folder="included")
 
 
 @pytest.mark.slow

@@ -15,7 +15,16 @@ from models import CONFIG, shaken
 
 from korbert import prediction
 from korbert.data.batching import collate_windows
-from korbert.data.decoding import Candidate, DecodingConfig, Logits, _Found, _top, _without_josa, decode_answers
+from korbert.data.decoding import (
+    Candidate,
+    DecodingConfig,
+    Logits,
+    _Found,
+    _numbers,
+    _top,
+    _without_josa,
+    decode_answers,
+)
 from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.data.letters import letter_numbers, token_letters
 from korbert.data.windows import Window, WindowConfig, WindowMaker
@@ -197,6 +206,12 @@ def test_most_context_of_tokens_of_one_character(syllables: Tokenizer) -> None:
     for flag in (False, True):
         best = decode_answers([window], [Logits(start, end)], DecodingConfig(max_context=flag))[""][0]
         assert best == Candidate("2만", 5, 7, 18.0)
+
+
+def test_equal_ones_are_numbered() -> None:
+    keys = np.array([[0, 0, 0, 1, 0], [3, 3, 4, 3, 3], [7, 7, 7, 7, 7]])
+    assert _numbers(keys).tolist() == [0, 1, 0, 0, 2]
+    assert _numbers(np.zeros((3, 0), dtype=np.int64)).tolist() == []
 
 
 @pytest.mark.parametrize("context", ["", " \n"])

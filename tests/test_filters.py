@@ -158,6 +158,10 @@ def test_of_many_that_share_a_band_each_is_read_once(tmp_path: Path, monkeypatch
     reasons = decide(found, Filters(near_duplicates=0.8))
     assert np.flatnonzero(reasons).tolist() == [40]
     assert len(asked) <= duplicates.BANDS
+    monkeypatch.setattr(duplicates, "_MOST_HELD", 10)  # too many to be held
+    asked.clear()
+    assert decide(found, Filters(near_duplicates=0.8)).tolist() == reasons.tolist()
+    assert len(asked) > 60
 
 
 def test_decisions_do_not_depend_on_pieces_or_partitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,11 @@ import pytest
 from korbert.config import DataConfig, EntitiesConfig
 from korbert.config.parts import CorpusConfig
 from korbert.data import piecework
+from korbert.data.building import Builder
 from korbert.data.piecework import Recipe
 from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.errors import ConfigError
+from korbert.files import read_json, write_json_atomically
 from korbert.morphology.kiwi import KiwiAnalyser
 from korbert.tasks import prepare
 from korbert.tasks.prepare import prepare_shards
@@ -98,7 +100,7 @@ def test_of_other_code_they_are_taken_with_a_warning(
 ) -> None:
     """And a build of theirs is not gone on with."""
     shards = shards_of(tmp_path, tokenizer, "none", cut=False)
-    recipe = Recipe((tmp_path / "text.txt",), tokenizer)
+    recipe = Recipe((tmp_path / "text.txt",), tokenizer, cut=False)
     with caplog.at_level(logging.WARNING):
         given(tmp_path, tokenizer, shards, "none", "none")
         assert not caplog.records
@@ -110,7 +112,15 @@ def test_of_other_code_they_are_taken_with_a_warning(
             monkeypatch.setattr(WordTokenizer, "rules", "other")
         given(tmp_path, tokenizer, shards, "none", "none")
         assert "made by a version that encodes some texts in another way" in caplog.text
-    assert recipe.identity() != before
+        assert recipe.identity() != before
+        caplog.clear()
+        manifest = read_json(shards / "manifest.json")
+        del manifest["recipe"][what]  # as before there were such keys
+        write_json_atomically(shards / "manifest.json", manifest)
+        given(tmp_path, tokenizer, shards, "none", "none")
+        assert "made by a version" not in caplog.text
+    with pytest.raises(ConfigError, match="encodes some texts in another way, or does not say; choose another folder"):
+        Builder(shards, recipe).finished()
 
 
 def test_they_are_read_whole(tmp_path: Path, tokenizer: Path, caplog: pytest.LogCaptureFixture) -> None:

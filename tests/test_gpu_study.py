@@ -124,7 +124,9 @@ def test_the_table_is_by_fold_and_keeps_what_other_calls_have_made(repository: P
     }  # fmt: skip
     for (arm, fold, seed), score in scores.items():
         folder = tmp_path / f"{arm}-fold{fold}-seed{seed}"
-        write_json_atomically(folder / "record.json", {"results": {"exact_match": score, "f1": score + 1}})
+        results = {"exact_match": score, "f1": score + 1}
+        write_json_atomically(folder / "record.json", {"task": "finetune_korquad", "results": results})
+    write_json_atomically(tmp_path / "other-fold0-seed1" / "record.json", {"task": "plan_run"})
     write_json_atomically(
         tmp_path / "pretrain-none-seed1" / "record.json", {"results": {"mlm_loss_per_character": 2.5}}
     )

@@ -99,3 +99,20 @@ def is_running(process: int) -> bool:
     except OSError:
         return False
     return state != "Z"  # one that has ended and that nobody has asked about
+
+
+def test_files_may_be_open_that_a_corpus_has() -> None:
+    """As many again, each time; a limit of the system's own is not for us to raise."""
+    script = """
+import resource
+from korbert.parallel import allow_open_files
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 2000))
+kept = []
+for count in (10, 700, 700, 10_000):
+    allow_open_files(count)
+    print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    kept += [open("/dev/null") for _ in range(count)] if count < 1000 else []
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    limits = [int(line) for line in done.stdout.split()]
+    assert 256 <= limits[0] < 700 < limits[1] < 1400 < limits[2] < limits[3] == 2000

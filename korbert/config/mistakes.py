@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 _FULL = "HYDRA_FULL_ERROR"
+_OURS = "KORBERT_FULL_ERROR"  # that it was set here, for the doors that this one starts
 
 
 def without_hydra_s_words(main: Callable[[], object]) -> None:
@@ -21,13 +22,13 @@ def without_hydra_s_words(main: Callable[[], object]) -> None:
 
     With HYDRA_FULL_ERROR=1 in the environment it ends as Hydra has it, with a traceback.
     """
-    if _FULL in os.environ:
+    if os.environ.get(_FULL) == "1" and _OURS not in os.environ:
         main()
         return
-    os.environ[_FULL] = "1"  # Hydra then raises what it would print
+    os.environ[_FULL] = os.environ[_OURS] = "1"  # Hydra then raises what it would print
     try:
         main()
-    except CompactHydraException as error:
+    except (CompactHydraException, OmegaConfBaseException) as error:
         _end(explained(error))
     except ValueError as error:
         if str(error) != "No trials are completed yet.":  # Optuna's
@@ -42,7 +43,7 @@ def _end(message: str) -> None:
 
 def explained(error: Exception) -> str:
     """The message of an error of Hydra's, naming the key, and what was wanted of it."""
-    cause = error.__cause__
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         if isinstance(cause, ConfigAttributeError | ConfigKeyError):
             return no_such_key(cause.full_key, _known(cause))
@@ -52,11 +53,15 @@ def explained(error: Exception) -> str:
             value = given[1] if given and given[1] else "VALUE"
             return f"{cause.full_key}: wanted a list, e.g. {cause.full_key}='[{value}]'"
         return f"{cause.full_key}: {problem}"
+    if cause is error:
+        return str(error).splitlines()[0]
     lines = str(error).splitlines() or [type(error).__name__]
     word = re.fullmatch(r"Error parsing override '([^=]*)'", lines[0])
     if word:
         return f"{word[1]!r}: wanted KEY=VALUE"
-    return "\n".join(line for line in lines if not line.startswith("See https://hydra.cc"))
+    problem = "\n".join(line for line in lines if not line.startswith("See https://hydra.cc"))
+    given = getattr(error, "override", None)  # of those that cannot be parsed
+    return f"{given}: {problem}" if given else problem
 
 
 def no_such_key(key: str, known: list[str]) -> str:

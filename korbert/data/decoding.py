@@ -325,12 +325,23 @@ def _with_most_context(windows: Sequence[Window], questions: Indices) -> list[np
     starts = np.concatenate([window.starts for window in windows])
     ends = np.concatenate([window.ends for window in windows])  # several tokens of one character begin where it does
     ids = np.concatenate([w.token_ids[w.context_start : w.context_start + len(w.starts)] for w in windows])
-    order = np.lexsort((-room, ids, ends, starts, np.repeat(questions, counts)))
-    keys = np.stack([np.repeat(questions, counts), starts, ends, ids])[:, order]
+    number = _numbers(np.stack([np.repeat(np.arange(len(counts)), counts), starts, ends, ids]))
+    order = np.lexsort((-room, number, ids, ends, starts, np.repeat(questions, counts)))
+    keys = np.stack([np.repeat(questions, counts), starts, ends, ids, number])[:, order]
     is_first = np.append(np.ones(min(1, len(order)), dtype=np.bool_), (keys[:, 1:] != keys[:, :-1]).any(0))
     best = np.zeros(len(within), dtype=np.bool_)
     best[order[is_first]] = True
     return np.split(best, np.cumsum(counts)[:-1])
+
+
+def _numbers(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """For each column, how many equal ones stand before it: a character's bytes may be the same, and have its span."""
+    place = np.arange(keys.shape[1])
+    order = np.lexsort((place, *keys))
+    same = np.append(np.zeros(min(1, len(order)), dtype=np.bool_), (keys[:, order[1:]] == keys[:, order[:-1]]).all(0))
+    found = np.empty(len(order), dtype=np.int64)
+    found[order] = place - np.maximum.accumulate(np.where(same, 0, place))
+    return found
 
 
 def _n_best(found: _Found, count: int) -> _Found:

@@ -87,7 +87,6 @@ def fetch(remote: RemoteFile, folder: Path, progress: Callable[[int, int], None]
     with contextlib.ExitStack() as stack:
         lock = folder / f".{remote.name}.lock"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(exclusive(lock, path))
         except OSError as error:
             raise_unwritable(part, error)

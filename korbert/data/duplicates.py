@@ -9,7 +9,7 @@ number of documents by a few bytes each: signatures stay on disk, and are looked
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ MINIMA, BANDS = 128, 16
 _SEED = 1
 _MOST = 1 << 23  # documents whose hashes are sorted at once
 _ROWS = 1 << 15  # signatures compared at once
+_MOST_HELD = 1 << 19  # signatures, of half a kilobyte each
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 Reasons = npt.NDArray[np.uint8]
 
@@ -206,15 +207,29 @@ def _mark_similar(
     while start < len(documents):  # whole groups at a time, whose signatures are read once
         end = int(np.searchsorted(groups, groups[min(start + _ROWS, len(groups)) - 1], side="right"))
         block = documents[start:end]
-        similar = _similar(store.minima(block), groups[start:end], threshold)
+        similar = _similar(_reader(store, block), groups[start:end], threshold)
         reasons[block[similar]] = Reason.NEAR_DUPLICATE
         start = end
 
 
-def _similar(minima: npt.NDArray[np.uint32], groups: npt.NDArray[np.int64], threshold: float) -> npt.NDArray[np.bool_]:
-    """Whether each row is similar to the first of its group that is left when all before it are done."""
-    found = np.zeros(len(minima), dtype=np.bool_)
-    left = np.arange(len(minima))
+def _reader(
+    store: SignatureStore, documents: npt.NDArray[np.intp]
+) -> Callable[[npt.NDArray[np.intp]], npt.NDArray[np.uint32]]:
+    """Signatures of these documents, by row: read at once, or, of too many for that, whenever asked for."""
+    if len(documents) <= _MOST_HELD:
+        return store.minima(documents).__getitem__
+    return lambda rows: store.minima(documents[rows])
+
+
+def _similar(
+    minima: Callable[[npt.NDArray[np.intp]], npt.NDArray[np.uint32]], groups: npt.NDArray[np.int64], threshold: float
+) -> npt.NDArray[np.bool_]:
+    """Whether each row is similar to the first of its group that is left when all before it are done.
+
+    minima: signatures of rows.
+    """
+    found = np.zeros(len(groups), dtype=np.bool_)
+    left = np.arange(len(groups))
     while len(left):
         begins = _begins(groups)
         firsts = left[np.maximum.accumulate(np.where(begins, np.arange(len(groups)), 0))]
@@ -222,7 +237,7 @@ def _similar(minima: npt.NDArray[np.uint32], groups: npt.NDArray[np.int64], thre
         similar = np.zeros(len(left), dtype=np.bool_)
         for start in range(0, len(others), _ROWS):
             rows = others[start : start + _ROWS]
-            similar[rows] = (minima[left[rows]] == minima[firsts[rows]]).mean(axis=1) >= threshold
+            similar[rows] = (minima(left[rows]) == minima(firsts[rows])).mean(axis=1) >= threshold
         found[left[similar]] = True
         rest = ~begins & ~similar
         left, groups = _without_singles(left[rest], groups[rest])

@@ -22,6 +22,7 @@ from korbert.data.korquad import read_korquad
 Hashes = npt.NDArray[np.uint64]
 
 _NOT_COUNTED = re.compile(r"[\W_]+")
+_LONG_RUN = re.compile(r"[^\w\s]{31}")  # any run of more than thirty marks is one
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _SLOTS = 1 << 24  # of the table that most n-grams of other texts are sent away by
@@ -29,7 +30,9 @@ _SLOTS = 1 << 24  # of the table that most n-grams of other texts are sent away 
 
 def comparable(text: str) -> str:
     """Letters and digits alone, in NFKC and without case: what spacing, punctuation and NFD do not change."""
-    return _NOT_COUNTED.sub("", unicodedata.normalize("NFKC", _too_many_marks().sub("", text)).casefold())
+    if _LONG_RUN.search(text):
+        text = _too_many_marks().sub("", text)
+    return _NOT_COUNTED.sub("", unicodedata.normalize("NFKC", text).casefold())
 
 
 @functools.cache

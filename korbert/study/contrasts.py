@@ -184,7 +184,7 @@ def check_baseline(tables: Sequence[Table], wanted: Sequence[str], key: str = "b
             given = re.split(r"[:=]", part, maxsplit=1)[0].strip()
             if given != part and not any(given in own for own in settings):
                 known = {name for own in settings for name in own}
-                meant = get_close_matches(given, known, n=1)
+                meant = get_close_matches(given, sorted(known), n=1)
                 hint = f"; is {meant[0]} meant?" if meant else ""
                 raise ConfigError(f"{key}={', '.join(wanted)}: no run here has a setting {given}{hint}")
         names = list(dict.fromkeys(group.name for table in tables for group in table.groups))

@@ -44,7 +44,7 @@ from korbert.tasks.pretrain import pretrain
 from korbert.tasks.runs import as_dict, finish_run, run_once, start_run
 from korbert.tasks.stages import stage
 from korbert.text import NORMALISATION, Span
-from korbert.tokenizers import Tokenizer, load_tokenizer
+from korbert.tokenizers import KINDS, Tokenizer, load_tokenizer
 from korbert.tokenizers.trained import TrainedTokenizer
 
 MEASURES = ("cost", "ceiling", "boundaries", "names", "consistency", "speed", "downstream")
@@ -77,10 +77,16 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
     for other in config.include:
         for path in matching(str(Path(other) / _ROWS)) or [Path(other) / _ROWS]:
             rows |= read_rows(path, must_exist=True)
+    current = {f"{kind.rules}/{NORMALISATION}" for kind in KINDS.values()}
+    stale = {key for key, row in rows.items() if "encoding" in row and row["encoding"] not in current}
+    if stale:
+        log.warning("%d rows are of a version that encodes otherwise, and do not count", len(stale))
+        rows = {key: row for key, row in rows.items() if key not in stale}
     shown: dict[str, dict[str, Any]] = {
         key[0]: row for key, row in rows.items() if config.include and key[1] == materials.settings
     }
     failed: dict[str, str] = {}
+    wanting: list[str] = []  # names of what may be had another time
     measured: dict[str, str] = {}  # fingerprint → name
     with _progress() as progress:
         bar = progress.add_task("", total=len(candidates))
@@ -90,19 +96,17 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
                 prepared = prepare_tokenizer(candidate.config, config.corpus, config.data)
                 tokenizer = load_tokenizer(prepared)
                 if (same := measured.setdefault(tokenizer.fingerprint, candidate.name)) != candidate.name:
-                    raise KorbertError(f"it is the same tokenizer as {same}, to the last entry")
+                    raise ConfigError(f"it is the same tokenizer as {same}, to the last entry")
                 key = (tokenizer.fingerprint, materials.settings)
                 earlier = rows.get(key)
-                if earlier is not None and earlier.get("encoding") != encoding_of(tokenizer):
-                    log.warning("%s: measured again, its row is of a version that encodes otherwise", candidate.name)
-                    shown.pop(tokenizer.fingerprint, None)
-                    earlier = None
                 if missing := materials.missing(earlier):
                     rows[key] = make_row(candidate, tokenizer, prepared, materials, missing, earlier)
                     _append(folder / _ROWS, rows[key])
                 shown.setdefault(tokenizer.fingerprint, rows[key])
             except KorbertError as error:
                 failed[candidate.name] = str(error)
+                if not isinstance(error, ConfigError):
+                    wanting.append(candidate.name)
                 log.warning("%s is left out: %s", candidate.name, error)
             progress.advance(bar)
     left_out = len(rows) - sum(key[1] == materials.settings for key in rows)
@@ -112,7 +116,7 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
         log.warning("%s", reasons[-1])
     if not shown:
         raise KorbertError(f"no tokenizer was measured: {'; '.join(reasons) or 'none is named, nor any earlier row'}")
-    return _report(folder, config, list(shown.values()), failed)
+    return _report(folder, config, list(shown.values()), failed, wanting)
 
 
 def all_named(config: CompareConfig) -> list[Candidate]:
@@ -276,7 +280,8 @@ def downstream(name: str, tokenizer: Tokenizer, folder: Path, materials: Materia
     by_character = cost(tokenizer, materials.contexts).per_character
     found = []
     for seed in chosen.seeds:
-        runs = Path(config.run_dir) / "downstream" / f"{name.replace('/', '_')}-{tokenizer.fingerprint}-seed{seed}"
+        which = f"{name.replace('/', '_')}-{tokenizer.identity}-{NORMALISATION}-seed{seed}"
+        runs = Path(config.run_dir) / "downstream" / which
         shared: dict[str, Any] = {"seed": seed, "data": config.data, "runtime": config.runtime}
         tokens = f"train.tokens={round(chosen.characters * by_character)}"
         pretraining = stage(
@@ -337,7 +342,9 @@ def _append(path: Path, row: dict[str, Any]) -> None:
         file.write(json_line(row))
 
 
-def _report(folder: Path, config: CompareConfig, rows: list[dict[str, Any]], failed: dict[str, str]) -> dict[str, Any]:
+def _report(
+    folder: Path, config: CompareConfig, rows: list[dict[str, Any]], failed: dict[str, str], wanting: list[str]
+) -> dict[str, Any]:
     files = {
         "table.md": as_markdown(rows),
         "table.csv": as_csv(rows),
@@ -356,7 +363,12 @@ def _report(folder: Path, config: CompareConfig, rows: list[dict[str, Any]], fai
     for name, why in failed.items():
         console.print(f"left out: {name}: {why}", highlight=False)
     log.info("page: %s", folder / "report.html")
-    results = {"tokenizers": [summary(row) for row in rows], "advice": " ".join(recommend(rows)), "left_out": failed}
+    results = {
+        "tokenizers": [summary(row) for row in rows],
+        "advice": " ".join(recommend(rows)),
+        "left_out": failed,
+        "missing": wanting,
+    }
     return finish_run(folder, "compare_tokenizers", config, results, files=[_ROWS, *files])
 
 

@@ -12,6 +12,7 @@ import functools
 import itertools
 import logging
 import re
+import shlex
 import statistics
 import sys
 from pathlib import Path
@@ -200,7 +201,7 @@ def _finetuned(arm: str, fold: int, seed: int) -> str:
 
 
 def write_table(config: GpuStudyConfig, failed: list[str]) -> None:
-    """Write `study.md`: scores by fold and arm of all that is finished in the folder, speed, and the check.
+    """Write `study.md`: scores by fold and arm of all fine-tunings that are finished in the folder, speed, the check.
 
     Means over folds are `experiments/report.py`'s: an arm that has not all folds yet would have another mean.
     """
@@ -208,10 +209,10 @@ def write_table(config: GpuStudyConfig, failed: list[str]) -> None:
     found: dict[tuple[int, int, str], list[tuple[dict[str, Any], int]]] = {}
     arms = list(dict.fromkeys([*config.arms, *config.prepared_arms]))
     for path in sorted(output.glob(f"*-fold*-seed*/{RECORD}")):
-        match = re.fullmatch(r"(.+)-fold(\d+)-seed(\d+)", path.parent.name)
-        if match and match[1] in arms:
-            key = (int(match[2]), arms.index(match[1]), match[1])
-            found.setdefault(key, []).append((read_json(path)["results"], int(match[3])))
+        match, record = re.fullmatch(r"(.+)-fold(\d+)-seed(\d+)", path.parent.name), read_json(path)
+        if match and record.get("task") == "finetune_korquad":
+            order = arms.index(match[1]) if match[1] in arms else len(arms)
+            found.setdefault((int(match[2]), order, match[1]), []).append((record["results"], int(match[3])))
     scored = []
     for (fold, _, arm), runs in sorted(found.items()):
         spreads = (_spread([results[key] for results, _ in runs]) for key in ("exact_match", "f1"))
@@ -219,7 +220,8 @@ def write_table(config: GpuStudyConfig, failed: list[str]) -> None:
         scored.append(
             [str(fold), arm, str(len(runs)), *spreads, _spread([loss["mlm_loss_per_character"] for loss in losses])]
         )
-    report = f"python experiments/report.py runs='[{output}]' focus=entities.mode:both"
+    all_runs = shlex.quote(as_override("runs", [str(output)]))
+    report = f"python experiments/report.py {all_runs} focus=entities.mode:both"
     lines = [
         "# GPU study", "", "Protocol: korquad-dev-5fold. Mean and standard deviation over seeds, each of a pretraining "
         f"of its own; over folds, with tests: `{report}`.", "",

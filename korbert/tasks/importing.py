@@ -49,8 +49,9 @@ def import_model(source: str, cache: Path) -> Path:
     name = re.sub(r"[^\w.-]+", "-", source.rstrip("/").split("/")[-1])
     target = cache / "models" / f"{name}-{key}"
     if not (target / "model.safetensors").exists():
+        tensors = read_weights(weights)
         try:
-            imported = from_transformers(config, read_weights(weights), len(tokenizer))
+            imported = from_transformers(config, tensors, len(tokenizer))
         except ValueError as error:
             raise DataError(folder / "config.json", "model", str(error)) from None
         except (KeyError, TypeError) as error:

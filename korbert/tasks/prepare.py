@@ -291,9 +291,12 @@ def _given_shards(folder: Path, entities: EntitiesConfig, tokenizer: Tokenizer, 
     if given.typed and not found.typed:
         raise ConfigError(f"corpus.shards={folder}: they do not tell types, which entities.typed=true wants")
     if own_place()[0] == 0:
-        if (found.recipe.get("rules"), found.recipe.get("normalisation")) != (tokenizer.rules, NORMALISATION):
-            log.warning("corpus.shards=%s: made by a version that encodes some texts in another way; "
-                        "experiments/build_corpus.py makes them again", folder)  # fmt: skip
+        current = {"rules": tokenizer.rules, "normalisation": NORMALISATION}
+        if any(found.recipe.get(key, value) != value for key, value in current.items()):  # older ones do not say
+            log.warning(
+                "corpus.shards=%s: made by a version that encodes some texts in another way; build_corpus.py with "
+                "another output= makes them as this one does", folder,
+            )  # fmt: skip
         _compare_annotators(folder, found.annotator, entities.annotator, data)
     return shards
 

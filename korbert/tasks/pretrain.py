@@ -128,13 +128,16 @@ def _start_from(run: str, model: nn.Module, sizes: ModelConfig, tokenizer: Token
 
 def _compare_held_out(config: PretrainConfig) -> None:
     """Warn where `init` was trained on documents that are held out here: the scores on them would be too good."""
-    path = Path(str(config.init)) / CONFIG
+    run = Path(str(config.init))
+    path = (run.parent if run.name == "model" else run) / CONFIG
     before = read_json(path) if path.is_file() else {}
     here = {"seed": config.seed, **asdict(config.corpus)}
     there = {"seed": before.get("seed"), **before.get("corpus", {})}
-    text = ("files", "shards")
-    chosen = [key for key in ("seed", "holdout", "max_documents") if there.get(key) != here[key]]
-    if chosen and before and all(there.get(key) == here[key] for key in text):
+    keys = ["seed", *(["max_documents"] if config.corpus.shards is None else [])]
+    chosen = [key for key in keys if there.get(key) != here[key]]
+    if not chosen and there.get("holdout", 1.0) < config.corpus.holdout:
+        chosen = ["holdout"]
+    if chosen and all(there.get(key) == here[key] for key in ("files", "shards")):
         log.warning(
             "init=%s: of this corpus it held out other documents (%s), so that some of those that are scored here were "
             "trained on there", config.init, ", ".join(f"{key}={there.get(key)}" for key in chosen),

@@ -102,13 +102,13 @@ def finished(folder: Path, asked: Mapping[str, Any], data: DataConfig) -> dict[s
             + "; ".join(changed)
         )
     record = read_json(folder / RECORD)
-    if record.get("results", {}).get("left_out"):  # for want of a file or package that may be there now
-        return None
     if changed_inputs := changed_files(record.get("inputs", {}), asked, data):
         raise ConfigError(
             f"run_dir={folder}: this run is finished, but since then what it was made from has changed; choose another "
             "folder: " + ", ".join(changed_inputs)
         )
+    if record.get("results", {}).get("missing"):  # packages that may be there now
+        return None
     return record
 
 

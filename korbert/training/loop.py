@@ -268,9 +268,10 @@ class Trainer(Generic[E]):
         metrics["learning_rate"] = self.optimizers[-1].param_groups[0]["lr"]
         metrics |= {"tokens_per_second": tokens / seconds, "waiting": waiting / seconds}
         done = self.progress
-        totals = {"tokens": done.tokens, "seconds": round(done.seconds, 3), "epoch": self.loader.epoch}
+        elapsed = done.seconds + self._device_seconds
+        totals = {"tokens": done.tokens, "seconds": round(elapsed, 3), "epoch": self.loader.epoch}
         self.tracker.log(done.step, {**metrics, **totals})
-        speed = done.tokens / done.seconds
+        speed = done.tokens / elapsed
         bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {speed:,.0f} tokens/s")
         if metrics["waiting"] > _STARVED:
             log.warning(
@@ -331,10 +332,9 @@ class Trainer(Generic[E]):
         """Write the checkpoint; `begun` describes a step of which some batches are done, whose gradients go with it."""
         self._check()
         self._check_weights()
-        progress = self.progress.state()
-        progress["seconds"] += self._device_seconds
         state = {
-            "progress": progress, "kept": self.kept, "loader": self.loader.state(), "begun": begun,
+            "progress": self.progress.state(), "device_seconds": self._device_seconds, "kept": self.kept,
+            "loader": self.loader.state(), "begun": begun,
             "evaluation_due": self._is_evaluation_due,
             "unlogged": {name: float(value) for name, value in self.unlogged.items()}, "config": self.fixed_config,
         }  # fmt: skip
@@ -350,6 +350,7 @@ class Trainer(Generic[E]):
         self.progress.restore(state["progress"])
         self.kept, self.unlogged, self._begun = state["kept"], state["unlogged"], state["begun"]
         self._is_evaluation_due = state.get("evaluation_due", False) and self.ranks.is_first
+        self._device_seconds = state.get("device_seconds", 0.0)
         self.loader.restore(state["loader"])
         if not self.ranks.is_first:  # what was summed up so far is summed up once
             self.unlogged = {}
