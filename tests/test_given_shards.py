@@ -14,7 +14,7 @@ from korbert.data.building import Builder
 from korbert.data.piecework import Recipe
 from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.errors import ConfigError
-from korbert.files import read_json, write_json_atomically
+from korbert.files import read_sealed_json, write_sealed_json
 from korbert.morphology.kiwi import KiwiAnalyser
 from korbert.tasks import prepare
 from korbert.tasks.prepare import prepare_shards
@@ -114,9 +114,9 @@ def test_of_other_code_they_are_taken_with_a_warning(
         assert "made by a version that encodes some texts in another way" in caplog.text
         assert recipe.identity() != before
         caplog.clear()
-        manifest = read_json(shards / "manifest.json")
+        manifest = read_sealed_json(shards / "manifest.json")
         del manifest["recipe"][what]  # as before there were such keys
-        write_json_atomically(shards / "manifest.json", manifest)
+        write_sealed_json(shards / "manifest.json", manifest)
         given(tmp_path, tokenizer, shards, "none", "none")
         assert "made by a version" not in caplog.text
     with pytest.raises(ConfigError, match="encodes some texts in another way, or does not say; choose another folder"):
