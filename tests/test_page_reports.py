@@ -158,7 +158,9 @@ def test_a_page_shows_the_report_it_asks_for(tmp_path: Path) -> None:
         assert ET.parse(tmp_path / name).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert "study-report1-1.svg" in text
     before = text
+    (tmp_path / "study-report2-1.svg").write_text("of a report that was there once", "utf-8")
     publish_results(PublishConfig(page="study", folder=str(tmp_path)))
+    assert not (tmp_path / "study-report2-1.svg").exists()
     assert (tmp_path / "study.md").read_text("utf-8") == before
 
 

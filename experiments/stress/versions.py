@@ -24,7 +24,7 @@ TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "pyyaml"]
 QUICK = [
     "architecture", "mecab", "text", "tokenizers", "published", "encoding", "entities", "store", "gazetteer",
     "corpus", "wikidump", "shards", "build_corpus", "korquad", "windows", "window_store", "decoding", "metrics",
-    "model", "layout", "loss", "optimizer", "batching", "training", "parity", "foreign", "tracking", "records",
+    "model", "layout", "loss", "optimizer", "batching", "training", "parity", "importing", "exporting", "tracking", "records",
     "report", "study_report", "significance",
 ]  # fmt: skip
 

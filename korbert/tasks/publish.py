@@ -53,6 +53,9 @@ def publish_results(config: PublishConfig) -> None:
     for name, picture in pictures.items():
         write_text_atomically(page.parent / name, picture)
     write_text_atomically(page, text)
+    for old in page.parent.glob(f"{page.stem}-report*.svg"):
+        if old.name not in pictures:  # of a report that is not made any more
+            old.unlink()
     draw(page.with_suffix(".svg"), list(records.values()))
     log.info("%s: %d records", page, len(records))
 
