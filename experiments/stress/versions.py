@@ -24,8 +24,8 @@ TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "pyyaml"]
 QUICK = [
     "architecture", "mecab", "text", "tokenizers", "published", "encoding", "entities", "store", "gazetteer",
     "corpus", "wikidump", "shards", "build_corpus", "korquad", "windows", "window_store", "decoding", "metrics",
-    "model", "layout", "loss", "optimizer", "batching", "training", "parity", "importing", "exporting", "tracking", "records",
-    "report", "study_report", "significance",
+    "model", "layout", "loss", "optimizer", "batching", "training", "parity", "importing", "exporting", "tracking",
+    "records", "report", "study_report", "significance",
 ]  # fmt: skip
 
 
