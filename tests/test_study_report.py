@@ -527,10 +527,10 @@ def test_scores_against_tokenizers(study_runs: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_committed_results_make_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the door, and in another process the same to the byte."""
-    run_door("report", f"folder={tmp_path}", "baseline=lexical_fold0")
+    run_door("report", f"folder={tmp_path}", "baseline=task:lexical_baseline")
     files = {ending: (tmp_path / f"report.{ending}").read_text("utf-8") for ending in ("md", "tex", "html")}
     monkeypatch.chdir(REPOSITORY)
-    assert report(tmp_path, Path("experiments/results"), baseline="lexical_fold0") == files
+    assert report(tmp_path, Path("experiments/results"), baseline="task:lexical_baseline") == files
     records = [
         json.loads(line)
         for page in (REPOSITORY / "experiments" / "results").rglob("*.jsonl")
