@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -48,3 +50,12 @@ class DataError(KorbertError):
 
 class WriteError(DataError):
     """A file or folder that cannot be written: there is no room, or it only can be read."""
+
+
+def meant(given: str, known: Iterable[str], before: str = "", cutoff: float = 0.6) -> str:
+    """The end of a message about a name that is unknown: the known one that is nearest to it, "" where none is near.
+
+    before: what stands in front of each known name. cutoff: how alike they have to be, 0 to 1.
+    """
+    near = get_close_matches(given, sorted(known), n=1, cutoff=cutoff)
+    return f"; is {before}{near[0]} meant?" if near else ""

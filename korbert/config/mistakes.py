@@ -7,11 +7,12 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from korbert.errors import meant
 
 _FULL = "HYDRA_FULL_ERROR"
 _OURS = "KORBERT_FULL_ERROR"  # that it was set here, for the doors that this one starts
@@ -55,20 +56,18 @@ def explained(error: Exception) -> str:
         return f"{cause.full_key}: {problem}"
     if cause is error:
         return str(error).splitlines()[0]
+    override = getattr(error, "override", None)  # of those that cannot be parsed
+    if override and "=" not in override:
+        return f"{override!r}: wanted KEY=VALUE"
     lines = str(error).splitlines() or [type(error).__name__]
-    word = re.fullmatch(r"Error parsing override '([^=]*)'", lines[0])
-    if word:
-        return f"{word[1]!r}: wanted KEY=VALUE"
     problem = "\n".join(line for line in lines if not line.startswith("See https://hydra.cc"))
-    given = getattr(error, "override", None)  # of those that cannot be parsed
-    return f"{given}: {problem}" if given else problem
+    return f"{override}: {problem}" if override else problem
 
 
 def no_such_key(key: str, known: list[str]) -> str:
     """That a key is unknown, and which of those that are there may have been meant; known: the last parts of keys."""
     before, dot, last = key.rpartition(".")
-    meant = get_close_matches(last, known, n=1)
-    return f"{key}: there is no such key" + (f"; is {before}{dot}{meant[0]} meant?" if meant else "")
+    return f"{key}: there is no such key{meant(last, known, f'{before}{dot}')}"
 
 
 def _known(error: OmegaConfBaseException) -> list[str]:

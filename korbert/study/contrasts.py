@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, meant
 from korbert.study.answers import Answered, Answers
 from korbert.study.grouping import Group, Measure, Table, shown
 from korbert.study.lineage import Run
@@ -183,10 +182,8 @@ def check_baseline(tables: Sequence[Table], wanted: Sequence[str], key: str = "b
         for part in wanted:
             given = re.split(r"[:=]", part, maxsplit=1)[0].strip()
             if given != part and not any(given in own for own in settings):
-                known = {name for own in settings for name in own}
-                meant = get_close_matches(given, sorted(known), n=1)
-                hint = f"; is {meant[0]} meant?" if meant else ""
-                raise ConfigError(f"{key}={', '.join(wanted)}: no run here has a setting {given}{hint}")
+                near = meant(given, {name for own in settings for name in own})
+                raise ConfigError(f"{key}={', '.join(wanted)}: no run here has a setting {given}{near}")
         names = list(dict.fromkeys(group.name for table in tables for group in table.groups))
         more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise ConfigError(

@@ -131,7 +131,7 @@ def commit() -> str:
 
 def _relative(arguments: list[str]) -> list[str]:
     """The command line with paths below the working directory as relative ones, and the door's below the checkout."""
-    # Where a path begins, not inside of another one: /mnt/work/data is not below /work.
+    # Where a path begins, not inside of another one: /mnt/a/b is not below /a.
     here = re.compile(rf"(?<![\w.~/-]){re.escape(str(Path.cwd()))}/")  # at /, of nothing
     door, *rest = (here.sub("", argument) for argument in arguments)
     return [door.removeprefix(f"{Path(__file__).resolve().parents[2]}/"), *rest]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import statistics
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from korbert.config import ReproduceConfig, as_override, as_overrides, compose_config
-from korbert.errors import ConfigError, KorbertError
+from korbert.errors import ConfigError, KorbertError, meant
 from korbert.files import RECORD, write_json_atomically, write_text_atomically
 from korbert.study.page import table
 from korbert.tasks.finetune import finetune_korquad
@@ -30,9 +29,8 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
     """
     unknown = [recipe for recipe in config.recipes if recipe not in config.published]
     if unknown or not config.recipes:
-        meant = get_close_matches(unknown[0], config.published, n=1, cutoff=0.4) if unknown else []
-        hint = f"; is {meant[0]} meant?" if meant else ""
-        raise ConfigError(f"recipes: wanted some of {', '.join(config.published)}, got {config.recipes}{hint}")
+        near = meant(unknown[0], config.published, cutoff=0.4) if unknown else ""
+        raise ConfigError(f"recipes: wanted some of {', '.join(config.published)}, got {config.recipes}{near}")
     if not config.seeds:
         raise ConfigError("seeds: wanted at least one")
     folder = Path(config.run_dir)
