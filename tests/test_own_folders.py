@@ -84,7 +84,7 @@ def test_a_quickstart_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pyte
             ended.append("waited for")
 
     monkeypatch.setattr(module.subprocess, "Popen", Command)
-    with pytest.raises(Interrupted, match="stopped in 1/6"):
+    with pytest.raises(Interrupted, match="stopped in 1/7"):
         module.quickstart(QuickstartConfig(str(tmp_path)))
     assert ended == ["waited for"]
     assert (tmp_path / "tokenizer").is_dir()

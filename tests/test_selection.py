@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from korbert.config import compose_config
 from korbert.data.batching import collate_pretraining
 from korbert.data.masking import MaskingConfig
 from korbert.data.pretraining import PretrainingExample
-from korbert.data.selection import SelectionConfig, SelectionPassages, mentions
+from korbert.data.selection import _JOSA, SelectionConfig, SelectionPassages, mentions
 from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.encoding import EntityMode
 from korbert.errors import ConfigError
@@ -222,17 +223,57 @@ def test_words_are_asked_for_whatever_a_josa_is_written_as(tmp_path: Path, name:
             assert behind.startswith(tuple("은는이가을를의에으로와과도부까들보"))
 
 
-@pytest.mark.parametrize("name", ["jamo", "word"])
-def test_words_are_not_asked_for_without_a_word(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match=r"task\.selection\.words.*no token of this tokenizer is a josa"):
-        make(prepared(tmp_path, name), EntityMode.NONE, echo=1.0, words=1.0)
+def test_words_are_asked_for_before_a_josa_of_several_tokens(tmp_path: Path) -> None:
+    """Jamo: what is asked for begins a word, ends with a syllable, and is followed by a josa and the next word."""
+    shards, tokenizer = prepared(tmp_path, "jamo")
+    data = make((shards, tokenizer), EntityMode.NONE, 400, echo=1.0, words=1.0, drop=0.0, question_length=120)
+    made = [example for example in data.examples(0, 60) if example.asked]
+    assert len(made) > 40
+    behind = set()
+    for example in made:
+        ids = shown(example)
+        for a, b in example.asked[0].answers:
+            assert tokenizer.begins_word[ids[a]]
+            following = b + 1 + int(np.argmax(tokenizer.begins_word[ids[b + 1 :]] | (ids[b + 1 :] == SPECIAL.sep)))
+            behind.add(unicodedata.normalize("NFC", tokenizer.decode(ids[b + 1 : following])))
+    assert {"은", "는", "이", "의", "을", "에서"} <= behind
+    assert all(josa in _JOSA for josa in behind)
 
 
-def prepared(cache: Path, name: str) -> tuple[ShardedCorpus, Tokenizer]:
-    """The sample's text as tokens of that tokenizer."""
+def test_whole_words_are_asked_for_where_they_are_tokens(tmp_path: Path) -> None:
+    shards, tokenizer = prepared(tmp_path, "word")
+    made = [e for e in make((shards, tokenizer), EntityMode.NONE, echo=1.0, words=1.0).examples(0, 60) if e.asked]
+    assert len(made) > 40
+    for example in made:
+        for a, b in example.asked[0].answers:
+            assert a == b
+            assert tokenizer.begins_word[shown(example)[a]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("jamo", "나라는 사과와 각이 있다", ["나라", "사과", "각"]),
+        ("jamo", "학교에서 서울까지", ["학교", "서울"]),  # the longest josa: not 학교에 + 서
+        ("jamo", "가 은", []),  # a josa alone is no word
+        ("word", "나무는 있다", ["나무는", "있다"]),
+    ],
+)
+def test_where_words_end_by_hand(tmp_path: Path, name: str, text: str, expected: list[str]) -> None:
+    shards, tokenizer = prepared(tmp_path, name, text)
+    data = make((shards, tokenizer), EntityMode.NONE, echo=1.0, words=1.0)
+    ids = tokenizer.encode_ids(text)
+    found = [unicodedata.normalize("NFC", tokenizer.decode(ids[a:b])) for a, b in data._words(ids)]
+    assert found == expected
+
+
+def prepared(cache: Path, name: str, more: str = "") -> tuple[ShardedCorpus, Tokenizer]:
+    """The sample's text, and `more` of it, as tokens of that tokenizer."""
+    corpus = cache / "corpus.txt"
+    corpus.write_text((REPOSITORY / "data/sample/corpus.txt").read_text("utf-8") + f"\n{more}\n" * 3, "utf-8")
     wanted = [f"tokenizer={name}", "tokenizer.vocab_size=1500", "entities=none", f"data.cache={cache}", "run_dir=x"]
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        config = compose_config("pretrain", [*wanted, f"corpus.files=[{REPOSITORY}/data/sample/corpus.txt]"])
+        config = compose_config("pretrain", [*wanted, f"corpus.files=[{corpus}]"])
     folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
     return prepare_shards(folder, config.entities, config.corpus, config.data, 1), load_tokenizer(folder)
 

@@ -47,7 +47,8 @@ Mention = tuple[int, int]  # first and last token, exclusive, without its marker
 class SelectionConfig:
     """share: of the sequences that ask, where a question can be made; inside: share of those that ask inside.
 
-    echo: share of echoes among the clozes. words: share of echoes that ask for a word before a josa, not for an entity.
+    echo: share of echoes among the clozes. words: share of echoes that ask for a word before a josa, not for an entity;
+    a tokenizer that keeps josa and noun in one token asks for any word.
     question_length: tokens at most. drop: largest share of the tokens that an echo leaves out, drawn for each. hint:
     share of the clozes that show [MASK] where the entity was. masking_rate: of sequences that ask; null: as elsewhere.
     """
@@ -104,11 +105,6 @@ class SelectionPassages(Passages):
             )
         if selection.words > 0 and not self._begins_word.any():
             raise ConfigError("task.selection.words: no token of this tokenizer is one for the start of a word")
-        if selection.words > 0 and not self._endings[0].any():
-            raise ConfigError(
-                "task.selection.words asks for words before a josa, and no token of this tokenizer is a josa, as those "
-                "of jamo and of whole words never are"
-            )
         if self.max_length < selection.question_length + 16:
             raise ConfigError(
                 f"task.selection.question_length={selection.question_length} leaves too little of "
@@ -123,6 +119,19 @@ class SelectionPassages(Passages):
             np.array([text in _JOSA for text in texts]) & ~self._begins_word,
             np.array([not text for text in texts]) & ~self._begins_word,
         )
+
+    @cached_property
+    def _josa_runs(self) -> frozenset[tuple[int, ...]]:
+        """What a tokenizer writes josa with that has no token for one: the tokens behind a noun, as those of jamo."""
+        noun = "나무"
+        runs = set()
+        for josa in _JOSA:
+            tokens = self._tokenizer.encode(noun + josa)
+            first = int(np.searchsorted(tokens.ends, len(noun), side="right"))  # jamo behind a first one have no width
+            run = tokens.ids[first:]
+            if len(run) and tokens.starts[first] == len(noun) and self.special.unk not in run:
+                runs.add(tuple(run.tolist()))
+        return frozenset(runs)
 
     def epoch(self, number: int) -> PlannedEpoch:
         """Plan rows (document, first token, last token), short enough to be asked about."""
@@ -175,16 +184,28 @@ class SelectionPassages(Passages):
         """Runs of tokens from the beginning of a word to its josa: nouns, nearly always."""
         is_special = self.special.among(ids)
         edges = np.flatnonzero(self._begins_word[ids] | is_special | np.roll(is_special, 1))
-        is_josa, is_silent = self._endings
+        has_josa = self._endings[0].any()
         words = []
         for a, b in itertools.pairwise([*edges.tolist(), len(ids)]):  # where no word begins there is none
-            end = place = b
-            while place > a and (is_josa[ids[place - 1]] or is_silent[ids[place - 1]]):
-                place -= 1
-                end = place if is_josa[ids[place]] else end
-            if a < end < b and self._begins_word[ids[a]]:
+            end = self._before_josa(ids, a, b) if has_josa else self._before_run(ids, a, b)
+            is_whole = not has_josa and not self._josa_runs
+            if a < end and (end < b or is_whole) and self._begins_word[ids[a]]:
                 words.append((a, end))
         return words
+
+    def _before_josa(self, ids: IntArray, first: int, last: int) -> int:
+        """Where the josa begins that end the word `[first, last)`, each a token; `last` where there is none."""
+        is_josa, is_silent = self._endings
+        end = place = last
+        while place > first and (is_josa[ids[place - 1]] or is_silent[ids[place - 1]]):
+            place -= 1
+            end = place if is_josa[ids[place]] else end
+        return end
+
+    def _before_run(self, ids: IntArray, first: int, last: int) -> int:
+        """The same for a josa of several tokens, the longest that it can be."""
+        word = tuple(ids[first:last].tolist())
+        return next((first + i for i in range(1, len(word)) if word[i:] in self._josa_runs), last)
 
     def _take_out(
         self,
