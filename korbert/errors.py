@@ -52,10 +52,10 @@ class WriteError(DataError):
     """A file or folder that cannot be written: there is no room, or it only can be read."""
 
 
-def meant(given: str, known: Iterable[str], before: str = "", cutoff: float = 0.6) -> str:
-    """The end of a message about a name that is unknown: the known one that is nearest to it, "" where none is near.
+def meant(given: str, known: Iterable[str], before: str = "", cutoff: float = 0.6, most: int = 1) -> str:
+    """The end of a message about a name that is unknown: the known ones that are nearest to it, "" where none is near.
 
-    before: what stands in front of each known name. cutoff: how alike they have to be, 0 to 1.
+    before: what stands in front of each known name. cutoff: how alike they have to be, 0 to 1. most: how many to name.
     """
-    near = get_close_matches(given, sorted(known), n=1, cutoff=cutoff)
-    return f"; is {before}{near[0]} meant?" if near else ""
+    near = get_close_matches(given, sorted(known), n=most, cutoff=cutoff)
+    return f"; is {' or '.join(before + name for name in near)} meant?" if near else ""

@@ -83,10 +83,12 @@ def test_how_far_a_pipeline_goes_is_spelled_right(tmp_path: Path) -> None:
             "file: not found; experiments/prepare_data",
         ),
         (["fold=9"], "fold: wanted 0 to 4, got 9"),
+        (["entities.annotator='gazetteer:DATA/names.txt'"], "names.txt"),
+        (["entities.annotator=mecap", "until=pretraining"], "entities.annotator: 'mecap' is unknown"),
     ],
 )
-def test_what_is_wrong_with_the_questions_is_said_first(tmp_path: Path, change: list[str], message: str) -> None:
-    """Before days of pretraining."""
+def test_what_is_wrong_with_its_parts_is_said_first(tmp_path: Path, change: list[str], message: str) -> None:
+    """Before a tokenizer is trained, and days of pretraining."""
     given = [one.replace("DATA", str(tmp_path)) for one in change]
     with pytest.raises(KorbertError, match=message):
         run_pipeline(compose_config("pipeline", [*given, f"run_dir={tmp_path}/run", f"data.cache={tmp_path}/cache"]))

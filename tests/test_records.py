@@ -147,7 +147,7 @@ def test_wrong_conditions_name_what_is_wrong(store: Path) -> None:
             seeds(store, f"f1>{text}")
     with pytest.raises(ConfigError, match=r"wanted list, compare, export, scan, got 'lst'"):
         look_at_runs(RunsConfig(as_overrides(["lst"])[0].removeprefix("action="), str(store)))
-    with pytest.raises(ConfigError, match=r"where: no run has 'tokenizer\.knd'; did you mean tokenizer\.kind"):
+    with pytest.raises(ConfigError, match=r"where: no run has 'tokenizer\.knd'; is tokenizer\.kind"):
         check_keys(rows, ["tokenizer.knd"], "where")
     with pytest.raises(ConfigError, match="wanted list, compare, export, scan, got 'show'"):
         look_at_runs(RunsConfig("show", str(store)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import operator
 import re
@@ -11,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, meant
 from korbert.study.records import StoredRun
 
 Row = dict[str, Any]  # dotted key → value
@@ -107,6 +106,4 @@ def check_keys(rows: Sequence[Row], keys: Sequence[str], where: str) -> None:
         if rows and not any(full_key(row, key) for row in rows):
             names = {name for row in rows for name in row}
             names |= {name.partition(".")[2] for name in names if "." in name}
-            near = difflib.get_close_matches(key, names, n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ConfigError(f"{where}: no run has {key!r}{hint}")
+            raise ConfigError(f"{where}: no run has {key!r}{meant(key, names, most=3)}")

@@ -15,7 +15,7 @@ from korbert.errors import ConfigError, DataError
 from korbert.files import RECORD, read_json
 from korbert.parallel import own_place
 from korbert.tasks.finetune import finetune_korquad, korquad_data
-from korbert.tasks.prepare import prepare_tokenizer
+from korbert.tasks.prepare import check_annotator, prepare_tokenizer
 from korbert.tasks.pretrain import pretrain
 from korbert.tasks.runs import by_ranks, finish_run, run_once, start_run
 from korbert.tasks.stages import shared_folder, stage
@@ -58,6 +58,7 @@ def run_pipeline(config: PipelineConfig) -> dict[str, Any]:
 def located(config: PipelineConfig) -> tuple[PretrainConfig, FinetuneConfig]:
     """The two trainings with the folder of the pretraining; makes the tokenizer where it is not in the cache."""
     pretraining, finetuning = stages(config)
+    check_annotator(config.entities, config.corpus, config.data)
     tokenizer = load_tokenizer(prepare_tokenizer(config.tokenizer, config.corpus, config.data))
     pretraining.run_dir = finetuning.init = str(shared_folder(pretraining, tokenizer, Path(config.pretrained)))
     return pretraining, finetuning

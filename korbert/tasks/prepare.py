@@ -211,6 +211,12 @@ def _paragraphs(files: list[Path], max_documents: int | None, max_characters: in
                     break
 
 
+def check_annotator(entities: EntitiesConfig, corpus: CorpusConfig, data: DataConfig) -> None:
+    """Raise ConfigError or DataError for an annotator that `prepare_shards` could not make, before other work."""
+    if corpus.shards is None:
+        make_annotator(expand_root(entities.annotator, data), cache=Path(data.cache))
+
+
 def prepare_shards(
     tokenizer_folder: Path,
     entities: EntitiesConfig,

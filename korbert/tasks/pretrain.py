@@ -24,7 +24,7 @@ from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError
 from korbert.files import CONFIG, read_json
 from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel
-from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
+from korbert.tasks.prepare import check_annotator, prepare_shards, prepare_tokenizer
 from korbert.tasks.runs import by_ranks, described, finish_run, fixed_pretraining, run_once, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.training.bundle import Description, begin_model, copy_shared, load_bundle, make_model
@@ -51,6 +51,7 @@ def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[st
     ranks.agree("run_dir", config.run_dir)
     with ranks.in_turn():
         folder = start_run(config) if ranks.is_first else Path(config.run_dir)
+        check_annotator(config.entities, config.corpus, config.data)
         tokenizer_folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)
         tokenizer = load_tokenizer(tokenizer_folder)
         corpus = prepare_shards(
