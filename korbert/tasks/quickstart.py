@@ -53,7 +53,7 @@ def quickstart(config: QuickstartConfig) -> None:
     for number, (arm, entities) in enumerate(_ARMS.items(), start=4):
         _door(
             f"{number}/7  Fine-tune on the sample questions, {arm}", "finetune_korquad",
-            as_override("init", str(pretrained)), entities, "train.epochs=4", "train.optimizer.learning_rate=5e-4",
+            as_override("init", str(pretrained)), entities, "train.epochs=8", "train.optimizer.learning_rate=5e-4",
             as_override("run_dir", str(folder / arm)),
         )  # fmt: skip
     scores = {}
@@ -127,8 +127,11 @@ def _report(folder: Path, scores: dict[str, Any], seconds: float) -> str:
         "",
         f"Pretraining, held-out documents: masked-LM loss {masked['mlm_loss']:.2f} nats a token.",
         "",
-        *_answer(readers["entity-aware"], train, "one it was trained on"),
-        *_answer(readers["entity-aware"], dev, "one it has not seen"),
+        "| question | answer of the entity-aware model | characters | gold | |",
+        "|---|---|---|---|---|",
+        *_answers(readers["entity-aware"], train, "trained on", 1),
+        *_answers(readers["entity-aware"], dev, "not seen", 4),
+        "",
         "| what | where |",
         "|---|---|",
         f"| tokenizer | `{folder / 'tokenizer'}` |",
@@ -141,17 +144,16 @@ def _report(folder: Path, scores: dict[str, Any], seconds: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _answer(reader: Reader, dataset: KorquadDataset, which: str) -> list[str]:
-    """The first question of a file, and what the model says to it."""
+def _answers(reader: Reader, dataset: KorquadDataset, which: str, count: int) -> list[str]:
+    """The first questions of a file and what the model says to them, as rows."""
     article = dataset.articles[0]
     paragraph = article.paragraphs[0]
-    question = paragraph.questions[0]
-    answer = reader.answer(question.text, paragraph.context)
-    return [
-        f"**Question** ({article.title}, {which}): {question.text}  ",
-        f"**Answer**: {answer.text} (characters {answer.start}–{answer.end}; gold: {question.answers[0].text})",
-        "",
-    ]
+    rows = []
+    for question in paragraph.questions[:count]:
+        answer = reader.answer(question.text, paragraph.context)
+        cells = [question.text, answer.text, f"{answer.start}–{answer.end}", question.answers[0].text]
+        rows.append(f"| {' | '.join(cells)} | {article.title}, {which} |")
+    return rows
 
 
 def _seen_score(reader: Reader, dataset: KorquadDataset) -> tuple[float, float]:
