@@ -54,8 +54,8 @@ CALLS = {
         (
             *SMALL_MODEL, "tokenizer=sentencepiece_unigram", "tokenizer.vocab_size=1200", "train.steps=3",
             "train.batch_size=8", "train.log_every=1", "train.checkpoint_every=2", "task.validation_examples=8",
-            "task.masking.unit=entity", "entities.dropout=0.3", "recipe=modern", "task.selection.share=0.5",
-            "task.selection.echo=1", "task.selection.words=1",
+            "task.masking.unit=entity", "entities.dropout=0.3", "recipe=selection",
+            "task.selection.share=0.5",
         ),
     ),
     "finetune_korquad": Call(
