@@ -10,6 +10,7 @@ them.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -184,14 +185,20 @@ class SelectionPassages(Passages):
         """Runs of tokens from the beginning of a word to its josa: nouns, nearly always."""
         is_special = self.special.among(ids)
         edges = np.flatnonzero(self._begins_word[ids] | is_special | np.roll(is_special, 1))
-        has_josa = self._endings[0].any()
+        before, keeps_josa = self._ending
         words = []
         for a, b in itertools.pairwise([*edges.tolist(), len(ids)]):  # where no word begins there is none
-            end = self._before_josa(ids, a, b) if has_josa else self._before_run(ids, a, b)
-            is_whole = not has_josa and not self._josa_runs
-            if a < end and (end < b or is_whole) and self._begins_word[ids[a]]:
+            end = before(ids, a, b)
+            if a < end and (end < b or keeps_josa) and self._begins_word[ids[a]]:
                 words.append((a, end))
         return words
+
+    @cached_property
+    def _ending(self) -> tuple[Callable[[IntArray, int, int], int], bool]:
+        """What finds the josa of a word, and whether the tokenizer keeps it in a token with its noun."""
+        if self._endings[0].any():
+            return self._before_josa, False
+        return self._before_run, not self._josa_runs
 
     def _before_josa(self, ids: IntArray, first: int, last: int) -> int:
         """Where the josa begins that end the word `[first, last)`, each a token; `last` where there is none."""
