@@ -16,13 +16,15 @@ from models import CONFIG, MODERN, shaken
 from korbert.config import compose_config
 from korbert.data.batching import collate_pretraining
 from korbert.data.masking import MaskingConfig
+from korbert.data.nouns import _JOSA
 from korbert.data.pretraining import PretrainingExample
-from korbert.data.selection import _JOSA, SelectionConfig, SelectionPassages, mentions
+from korbert.data.selection import SelectionConfig, SelectionPassages, mentions
 from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.encoding import EntityMode
 from korbert.errors import ConfigError
 from korbert.model import IGNORE_INDEX, PretrainingModel
 from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
+from korbert.tasks.pretrain import pretrain
 from korbert.tokenizers import SpecialTokens, Tokenizer, load_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -184,7 +186,7 @@ def test_a_passage_in_which_no_word_begins(corpus: tuple[ShardedCorpus, Tokenize
     """One token longer than a passage: there is nothing to ask for, and no crash."""
     inside = np.flatnonzero(~corpus[1].begins_word)  # type: ignore[attr-defined]
     ids = inside[~np.isin(inside, SPECIAL.ids)][:5].astype(np.int32)
-    assert make(corpus, EntityMode.NONE, echo=1.0, words=1.0)._words(ids) == []
+    assert make(corpus, EntityMode.NONE, echo=1.0, words=1.0)._nouns(ids) == []
 
 
 def test_words_before_a_josa_are_asked_for(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
@@ -196,14 +198,90 @@ def test_words_before_a_josa_are_asked_for(corpus: tuple[ShardedCorpus, Tokenize
     followed = []
     for example in made:
         ids = shown(example)
-        question, _ = parts(example)
         for a, b in example.asked[0].answers:
             assert vocabulary[ids[a]].startswith("▁")
             followed.append(vocabulary[ids[b + 1]])
-        a, b = example.asked[0].answers[0]
-        assert SPECIAL.mask in question or not contains(question, ids[a : b + 2]) or len(example.asked[0].answers) > 1
     assert {"은", "는", "이", "의", "을"} <= set(followed)
     assert not {"습", "했"} & set(followed)
+
+
+@pytest.mark.parametrize("kind", [{"words": 1.0, "echo": 1.0}, {"echo": 1.0}, {"echo": 0.0}])
+@pytest.mark.parametrize("mode", [EntityMode.SPLIT, EntityMode.BOTH])
+def test_no_question_shows_its_answer(
+    corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode, kind: dict[str, float]
+) -> None:
+    """Nor in a compound or a longer name; but for a syllable within words, which may be there for its own sake."""
+    data = make(corpus, mode, drop=0.0, **kind)
+    text = [token for token in range(len(corpus[1])) if token not in (SPECIAL.ent, SPECIAL.ent_end)]
+    checked = 0
+    for example in data.examples(0, 300):
+        if example.asked:
+            question, _ = parts(example)
+            ids = shown(example)
+            a, b = example.asked[0].answers[0]
+            answer = ids[a : b + 1][np.isin(ids[a : b + 1], text)]
+            if len(answer) > 1 or data._begins_word[answer[0]]:
+                checked += 1
+                assert not contains(question[np.isin(question, text)], answer)
+    assert checked > 100
+
+
+@pytest.mark.parametrize("mode", [EntityMode.SPLIT, EntityMode.EMBEDDING, EntityMode.BOTH])
+def test_the_same_words_are_asked_for_whatever_is_marked(
+    corpus: tuple[ShardedCorpus, Tokenizer], mode: EntityMode
+) -> None:
+    """As often as in text without markers, entities are among them, and may be left out of a question."""
+    shards, _ = corpus
+    data = make(corpus, mode, echo=1.0, words=1.0, drop=1.0)
+    words = entities = asked = kept_all = 0
+    for document in range(len(shards)):
+        ids, marked, _ = shards.tokens(document, 0, shards.document_length(document))
+        text = ~np.isin(ids, (SPECIAL.ent, SPECIAL.ent_end))
+        found = data._words(ids, 0, len(ids))
+        assert [ids[a:b][text[a:b]].tolist() for a, b in found] == [
+            ids[text][a:b].tolist() for a, b in data._nouns(ids[text])
+        ]
+        assert all(text[a] and text[b - 1] for a, b in found)
+        words += len(found)
+        entities += sum(bool(marked[a:b].any()) for a, b in found)
+    assert entities > 0.1 * words
+    epoch = data.epoch(0)
+    for _, _, row in epoch.requests(np.arange(min(150, len(epoch)))):
+        document, first, last = map(int, row)
+        cloze = data._ask(document, first, last, np.random.default_rng(row))
+        if cloze is not None:
+            asked += 1
+            for a, b in mentions(cloze.tokens.ids, SPECIAL):  # no marks around nothing, nor around a hint alone
+                assert (cloze.tokens.ids[a:b] != SPECIAL.mask).any()
+            kept_all += int(cloze.tokens.entities.any())
+    assert asked > 100
+    assert kept_all < asked  # entities are left out of some
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("[ENT] 세종 [/ENT] 은", ["세종"]),
+        ("[ENT] 세종 [/ENT] 대왕 은", ["세종 [/ENT] 대왕"]),
+        ("있다 [ENT] 나라 의 [/ENT]", ["나라"]),
+        ("[ENT] 세종 [/ENT] 있다", []),
+    ],
+)
+def test_words_beside_markers_by_hand(corpus: tuple[ShardedCorpus, Tokenizer], text: str, asked: list[str]) -> None:
+    """A josa behind a closing marker is the josa of the word before it."""
+    tokenizer = corpus[1]
+    marks = {"[ENT]": SPECIAL.ent, "[/ENT]": SPECIAL.ent_end}
+    ids: list[int] = []
+    begins = {"세종", "나라", "있다"}
+    for piece in text.split():
+        if piece in marks:
+            ids.append(marks[piece])
+        else:
+            ids += tokenizer.encode_ids(piece if piece in begins else "가" + piece).tolist()[piece not in begins :]
+    data = make(corpus, EntityMode.BOTH, echo=1.0, words=1.0)
+    array = np.array(ids, dtype=np.int32)
+    found = [tokenizer.decode(array[a:b]) for a, b in data._words(array, 0, len(array))]
+    assert [" ".join(one.split()) for one in found] == asked
 
 
 @pytest.mark.parametrize(
@@ -256,14 +334,19 @@ def test_whole_words_are_asked_for_where_they_are_tokens(tmp_path: Path) -> None
         ("jamo", "나라는 사과와 각이 있다", ["나라", "사과", "각"]),
         ("jamo", "학교에서 서울까지", ["학교", "서울"]),  # the longest josa: not 학교에 + 서
         ("jamo", "가 은", []),  # a josa alone is no word
+        ("syllable", "국가는 처음으로 서울에서 효과를", ["국가", "처음", "서울", "효과"]),
+        ("syllable", "습도를 호랑이는 제도에서", ["습도", "호랑이", "제도"]),  # 도 and 이 are the nouns' own
+        ("syllable", "사과 효과 장인들은 학교에서의", ["장인", "학교"]),  # 과 is no josa behind a vowel
+        ("sentencepiece_unigram", "국가는 처음으로 서울에서 효과를 습도를", ["국가", "처음", "서울", "효과", "습도"]),
+        ("wordpiece", "국가는 처음으로 서울에서 효과를", ["국가", "서울", "효과"]),  # ▁처음으로 is one token of it
         ("word", "나무는 있다", ["나무는", "있다"]),
     ],
 )
 def test_where_words_end_by_hand(tmp_path: Path, name: str, text: str, expected: list[str]) -> None:
-    shards, tokenizer = prepared(tmp_path, name, text)
+    shards, tokenizer = prepared(tmp_path, name, text if name in ("jamo", "syllable", "word") else "")
     data = make((shards, tokenizer), EntityMode.NONE, echo=1.0, words=1.0)
     ids = tokenizer.encode_ids(text)
-    found = [unicodedata.normalize("NFC", tokenizer.decode(ids[a:b])) for a, b in data._words(ids)]
+    found = [unicodedata.normalize("NFC", tokenizer.decode(ids[a:b])) for a, b in data._nouns(ids)]
     assert found == expected
 
 
@@ -351,3 +434,25 @@ def test_corpus_without_entities_is_refused(
     bare = ShardedCorpus(tmp_path / "shards")
     with pytest.raises(ConfigError, match="choose an annotator"):
         make((bare, corpus[1]), EntityMode.SPLIT)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["recipe=selection", "task.max_length=48"], r"leaves too little of task\.max_length=48.*wanted 56 or more"),
+        (
+            ["recipe=selection", "task.curriculum=[{start: 0, max_length: 96}, {start: 0.5, max_length: 32}]"],
+            r"leaves too little of task\.curriculum\[1\]\.max_length=32",
+        ),
+        (["recipe=modern", "task.selection.share=1", "entities=none"], "choose an annotator"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_before_the_corpus_is_read(
+    tmp_path: Path, given: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        config = compose_config("pretrain", [*given, f"run_dir={tmp_path}/run", f"data.cache={tmp_path}/cache"])
+    with pytest.raises(ConfigError, match=message):
+        pretrain(config)
+    assert not (tmp_path / "cache").exists()

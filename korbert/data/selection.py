@@ -9,8 +9,6 @@ them.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from korbert.data.masking import mask_tokens
+from korbert.data.nouns import NounFinder
 from korbert.data.pretraining import (
     Asked,
     Joined,
@@ -36,11 +35,8 @@ from korbert.errors import ConfigError
 from korbert.text import IntArray
 from korbert.tokenizers import SpecialTokens, Tokenizer
 
-# Particles that follow nouns, as tokens; those that also end verbs are left out.
-_JOSA = frozenset((
-    "은", "는", "이", "가", "을", "를", "의", "에", "에서", "에게", "에는", "에도", "에서는", "으로", "로", "으로는",
-    "와", "과", "도", "부터", "까지", "이다", "이며", "이라는", "으로서", "로서", "들은", "들이", "들을", "보다",
-))  # fmt: skip
+RULES = 2  # raise the number when the code below, or that which finds nouns, asks for other places
+_REACH = 20_000  # tokens before and behind a passage in which its entities are looked for again
 Mention = tuple[int, int]  # first and last token, exclusive, without its markers
 
 
@@ -77,6 +73,22 @@ class SelectionConfig:
         """Whether anything but words is asked for."""
         return self.inside > 0 or self.echo < 1 or self.words < 1
 
+    def check_annotator(self, name: str) -> None:
+        """Raise ConfigError where entities are asked for that an annotator of this name does not find."""
+        if name == "none" and self.needs_entities:
+            raise ConfigError(
+                "task.selection asks for entities: choose an annotator, e.g. entities=mecab, or ask for words alone, "
+                "task.selection.echo=1 task.selection.words=1"
+            )
+
+    def check_length(self, max_length: int, key: str = "max_length") -> None:
+        """Raise ConfigError, naming `key`, for sequences that hold a question and next to nothing of a passage."""
+        if max_length < self.question_length + 16:
+            raise ConfigError(
+                f"task.selection.question_length={self.question_length} leaves too little of {key}={max_length} for "
+                f"the passage, wanted {self.question_length + 16} or more"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Cloze:
@@ -99,40 +111,14 @@ class SelectionPassages(Passages):
         self._asked_masking = self.masking if rate is None else replace(self.masking, rate=rate)
         self._tokenizer: Tokenizer = args[1]
         self._begins_word = self._tokenizer.begins_word
-        if self.corpus.manifest.annotator == "none" and selection.needs_entities:
-            raise ConfigError(
-                "task.selection asks for entities: choose an annotator, e.g. entities=mecab, or ask for words alone, "
-                "task.selection.echo=1 task.selection.words=1"
-            )
+        selection.check_annotator(self.corpus.manifest.annotator)
+        selection.check_length(self.max_length)
         if selection.words > 0 and not self._begins_word.any():
             raise ConfigError("task.selection.words: no token of this tokenizer is one for the start of a word")
-        if self.max_length < selection.question_length + 16:
-            raise ConfigError(
-                f"task.selection.question_length={selection.question_length} leaves too little of "
-                f"max_length={self.max_length} for the passage"
-            )
 
     @cached_property
-    def _endings(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Entries that are a josa, and those that say nothing, as a part of speech does, inside words, (V,) each."""
-        texts = [self._tokenizer.decode([i]).removeprefix("##") for i in range(len(self._tokenizer))]
-        return (
-            np.array([text in _JOSA for text in texts]) & ~self._begins_word,
-            np.array([not text for text in texts]) & ~self._begins_word,
-        )
-
-    @cached_property
-    def _josa_runs(self) -> frozenset[tuple[int, ...]]:
-        """What a tokenizer writes josa with that has no token for one: the tokens behind a noun, as those of jamo."""
-        noun = "나무"
-        runs = set()
-        for josa in _JOSA:
-            tokens = self._tokenizer.encode(noun + josa)
-            first = int(np.searchsorted(tokens.ends, len(noun), side="right"))  # jamo behind a first one have no width
-            run = tokens.ids[first:]
-            if len(run) and tokens.starts[first] == len(noun) and self.special.unk not in run:
-                runs.add(tuple(run.tolist()))
-        return frozenset(runs)
+    def _nouns(self) -> NounFinder:
+        return NounFinder(self._tokenizer)
 
     def epoch(self, number: int) -> PlannedEpoch:
         """Plan rows (document, first token, last token), short enough to be asked about."""
@@ -158,102 +144,99 @@ class SelectionPassages(Passages):
 
     def _ask(self, document: int, first: int, last: int, rng: np.random.Generator) -> Cloze | None:
         """A cloze about tokens `[first, last)` of a document; None where there is nothing to ask for."""
-        text = self.corpus.tokens(document, 0, self.corpus.document_length(document))
-        ids = text.ids
         is_echo = rng.random() < self.selection.echo
-        if is_echo and rng.random() < self.selection.words:
-            found = [(a + first, b + first) for a, b in self._words(ids[first:last])]
-        else:
-            found = mentions(ids, self.special)
+        asks_word = is_echo and rng.random() < self.selection.words
+        edges = np.concatenate(([0], np.cumsum(self.corpus.sentence_lengths(document))))
+        reach = 0 if is_echo else _REACH
+        begin = int(edges[np.searchsorted(edges, max(0, first - reach), side="right") - 1])
+        end = int(edges[np.searchsorted(edges, min(int(edges[-1]), last + reach))])
+        text = self.corpus.tokens(document, begin, end)
+        ids, first, last, edges = text.ids, first - begin, last - begin, edges - begin
+        found = self._words(ids, first, last) if asks_word else mentions(ids, self.special)
         candidates = []
         for places in _named(found, ids, self.special).values():
             inside = [(a, b) for a, b in places if first < a and b < last]  # with a mention's markers
             asking = inside if is_echo else [place for place in places if place not in inside]
             if inside and asking:
-                candidates.append((inside, asking))
+                candidates.append((inside, asking, places))
         if not candidates:
             return None
         # Each recurring entity is as likely as another: the document's subject is not asked for all the time.
-        inside, asking = candidates[rng.integers(len(candidates))]
-        chosen = asking[rng.integers(len(asking))]
-        same = [place for place in found if ids[slice(*place)].tobytes() == ids[slice(*chosen)].tobytes()]
-        tokens = self._take_out(document, text, chosen, same, is_echo, rng)
+        inside, asking, same = candidates[rng.integers(len(candidates))]
+        a, b = asking[rng.integers(len(asking))]
+        sentence = np.searchsorted(edges, a, side="right")
+        start, end = int(edges[sentence - 1]), int(edges[sentence])
+        # Of a question about an entity the other entities stay, they are what it is about. A question about a word must
+        # not depend on them: arms without entities ask it, too.
+        part = text.take(slice(start, end))
+        stay = np.zeros(end - start, dtype=np.bool_) if asks_word else part.entities > 0
+        taken = self._take_out(
+            part, (a - start, b - start), [place - start for place, _ in same], stay if is_echo else None, rng
+        )
         places = [(a - first, b - first) for a, b in inside]
-        return None if tokens is None else Cloze(tokens, places)
+        return None if taken is None else Cloze(taken, places)
 
-    def _words(self, ids: IntArray) -> list[Mention]:
-        """Runs of tokens from the beginning of a word to its josa: nouns, nearly always."""
-        is_special = self.special.among(ids)
-        edges = np.flatnonzero(self._begins_word[ids] | is_special | np.roll(is_special, 1))
-        before, keeps_josa = self._ending
-        words = []
-        for a, b in itertools.pairwise([*edges.tolist(), len(ids)]):  # where no word begins there is none
-            end = before(ids, a, b)
-            if a < end and (end < b or keeps_josa) and self._begins_word[ids[a]]:
-                words.append((a, end))
-        return words
-
-    @cached_property
-    def _ending(self) -> tuple[Callable[[IntArray, int, int], int], bool]:
-        """What finds the josa of a word, and whether the tokenizer keeps it in a token with its noun."""
-        if self._endings[0].any():
-            return self._before_josa, False
-        return self._before_run, not self._josa_runs
-
-    def _before_josa(self, ids: IntArray, first: int, last: int) -> int:
-        """Where the josa begins that end the word `[first, last)`, each a token; `last` where there is none."""
-        is_josa, is_silent = self._endings
-        end = place = last
-        while place > first and (is_josa[ids[place - 1]] or is_silent[ids[place - 1]]):
-            place -= 1
-            end = place if is_josa[ids[place]] else end
-        return end
-
-    def _before_run(self, ids: IntArray, first: int, last: int) -> int:
-        """The same for a josa of several tokens, the longest that it can be."""
-        word = tuple(ids[first:last].tolist())
-        return next((first + i for i in range(1, len(word)) if word[i:] in self._josa_runs), last)
+    def _words(self, ids: IntArray, first: int, last: int) -> list[Mention]:
+        """The words of tokens `[first, last)`, the same wherever markers stand: every arm of a study asks for them."""
+        seen = np.flatnonzero(~marker_mask(ids[first:last], self.special)) + first
+        return [(int(seen[a]), int(seen[b - 1]) + 1) for a, b in self._nouns(ids[seen])]
 
     def _take_out(
         self,
-        document: int,
-        text: Stretch,
-        mention: Mention,
-        same: list[Mention],
-        is_echo: bool,
+        sentence: Stretch,
+        place: Mention,
+        same: list[int],
+        stay: npt.NDArray[np.bool_] | None,
         rng: np.random.Generator,
     ) -> Stretch | None:
-        """The sentence around a mention without it and what is the `same`, and not longer than allowed."""
-        ends = np.cumsum(self.corpus.sentence_lengths(document))
-        number = int(np.searchsorted(ends, mention[0], side="right"))
-        start, end = int(ends[number - 1]) if number else 0, int(ends[number])
-        keep = np.ones(end - start, dtype=np.bool_)
-        ids, entities, units = text.take(slice(start, end))
-        shown = ids.copy()
+        """A sentence without a place of it, nor the same tokens elsewhere in it, and not longer than allowed.
+
+        same: where in the sentence what is asked for is known to stand. stay: the tokens that an echo does not leave
+        out by chance, (T,); None where none is left out.
+        """
+        ids, entities, units = sentence
+        shown, keep = ids.copy(), np.ones(len(ids), dtype=np.bool_)
         hint = rng.random() < self.selection.hint
-        for a, b in same:
-            if start <= a and b <= end:
-                a, b = a - start, b - start
-                is_marked = (
-                    a > 0 and b < len(shown) and shown[a - 1] == self.special.ent and shown[b] == self.special.ent_end
-                )
-                keep[a - is_marked : b + is_marked] = False  # its markers too
-                if hint:
-                    shown[a], keep[a] = self.special.mask, True
-        if is_echo:
-            # Other entities stay, they are what a question is about; so do their markers and the hint.
+        for where in self._again(ids, place, same):
+            keep[where] = False
+            if hint:
+                shown[where[0]], keep[where[0]] = self.special.mask, True
+        if stay is not None:
             dropped = rng.random(len(keep)) < rng.random() * self.selection.drop
-            keep &= ~dropped | (entities > 0) | self.special.among(shown)
-        # Where the sentence is too long, what is near the mention stays.
+            keep &= ~dropped | stay | self.special.among(shown)
+        self._without_bare_markers(shown, keep)
+        # Where the sentence is too long, what is near the place stays.
         at = np.flatnonzero(keep)
         if len(at) < 3:
             return None
-        near = int(np.searchsorted(at, mention[0] - start))
+        near = int(np.searchsorted(at, place[0]))
         limit = self.selection.question_length
         begin = int(np.clip(near - limit // 2, 0, max(0, len(at) - limit)))
         at = at[begin : begin + limit]
         entity_ids = np.where(shown[at] == self.special.mask, 0, entities[at]).astype(np.int32)
         return Stretch(shown[at], entity_ids, units[at])
+
+    def _again(self, ids: IntArray, place: Mention, same: list[int]) -> list[npt.NDArray[np.intp]]:
+        """The tokens, each time, of what stands at `place` wherever a sentence has them, in other words, too.
+
+        A single token that begins no word is in words that have nothing to do with it: it counts where it is known.
+        """
+        seen = np.flatnonzero(~marker_mask(ids, self.special))
+        name = ids[seen[(seen >= place[0]) & (seen < place[1])]]
+        if len(seen) < len(name):
+            return []
+        is_same = (np.lib.stride_tricks.sliding_window_view(ids[seen], len(name)) == name).all(axis=1)
+        if len(name) == 1 and not self._begins_word[name[0]]:
+            is_same &= np.isin(seen, same)
+        return [seen[at : at + len(name)] for at in np.flatnonzero(is_same).tolist()]
+
+    def _without_bare_markers(self, shown: IntArray, keep: npt.NDArray[np.bool_]) -> None:
+        """Leave out, in `keep`, the markers between which nothing is left but a hint."""
+        is_text = keep & ~marker_mask(shown, self.special) & (shown != self.special.mask)
+        before = np.concatenate(([0], np.cumsum(is_text)))
+        for a, b in mentions(shown, self.special):
+            if before[a] == before[b]:
+                keep[[a - 1, b]] = False
 
     def _asked(self, question: Cloze, passage: Stretch, rng: np.random.Generator) -> PretrainingExample:
         """[CLS] question [SEP] passage [SEP]; [CLS] asks."""
@@ -295,9 +278,9 @@ class SelectionPassages(Passages):
 
 
 def _moved(mention: Mention, kept: IntArray, begin: int) -> tuple[int, int]:
-    """First and last token, inclusive, of a mention whose tokens are all among `kept`, which begin at `begin`."""
-    first = begin + int(np.searchsorted(kept, mention[0]))
-    return first, first + mention[1] - mention[0] - 1
+    """First and last token, inclusive, of a mention whose first and last are among `kept`, which begin at `begin`."""
+    first, last = np.searchsorted(kept, (mention[0], mention[1] - 1)).tolist()
+    return begin + first, begin + last
 
 
 def mentions(ids: IntArray, special: SpecialTokens) -> list[Mention]:
@@ -313,5 +296,11 @@ def _named(found: list[Mention], ids: IntArray, special: SpecialTokens) -> dict[
     named: dict[bytes, list[Mention]] = {}
     for a, b in found:
         if not (ids[a:b] == special.unk).any():
-            named.setdefault(ids[a:b].tobytes(), []).append((a, b))
+            named.setdefault(_name((a, b), ids, special), []).append((a, b))
     return named
+
+
+def _name(mention: Mention, ids: IntArray, special: SpecialTokens) -> bytes:
+    """Its tokens but for the markers among them, which a word has that begins or ends within an entity."""
+    tokens = ids[slice(*mention)]
+    return tokens[~marker_mask(tokens, special)].tobytes()

@@ -153,14 +153,27 @@ def _longest(config: PretrainConfig) -> int:
 def _check_lengths(config: PretrainConfig) -> None:
     """Stop at wrong sizes before the corpus is encoded, not after."""
     config.model.model_config(config.tokenizer.vocab_size)
-    if "selection" in config.task.objectives() and config.task.selection.inside > 0 and not config.model.span_query:
-        raise ConfigError("task.selection.inside: questions inside a passage need model.span_query=true")
+    if "selection" in config.task.objectives():
+        _check_selection(config)
     named = {"task.max_length": config.task.max_length, "task.validation_length": config.task.validation_length}
     if config.task.curriculum:
         named |= {f"task.curriculum[{i}].max_length": s.max_length for i, s in enumerate(config.task.stages())}
     for name, length in named.items():
         if not 8 <= length <= config.model.max_positions:
             raise ConfigError(f"{name}={length}: wanted 8 to model.max_positions={config.model.max_positions}")
+
+
+def _check_selection(config: PretrainConfig) -> None:
+    selection, staged = config.task.selection, bool(config.task.curriculum)
+    if selection.inside > 0 and not config.model.span_query:
+        raise ConfigError("task.selection.inside: questions inside a passage need model.span_query=true")
+    if config.corpus.shards is None:
+        selection.check_annotator(config.entities.annotator)
+    for i, stage in enumerate(config.task.stages()):
+        if stage.selection:
+            selection.check_length(
+                stage.max_length, f"task.curriculum[{i}].max_length" if staged else "task.max_length"
+            )
 
 
 def split_documents(config: PretrainConfig, corpus: ShardedCorpus) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from korbert.config import BaseConfig, DataConfig, PretrainConfig, RunConfig, decisive
+from korbert.data.selection import RULES as SELECTION_RULES
 from korbert.data.shardfiles import EOJEOL_UNITS
 from korbert.errors import ConfigError, KorbertError
 from korbert.files import (
@@ -171,8 +172,13 @@ def fixed_config(config: BaseConfig, **identities: str) -> dict[str, Any]:
 
 
 def fixed_pretraining(config: PretrainConfig, **identities: str) -> dict[str, Any]:
-    """As `fixed_config`; where the masks depend on an analyser, with the one that "mecab" is here."""
+    """As `fixed_config`, with what decides masks and questions beside the configuration.
+
+    That is the analyser that "mecab" is here, and the rules by which places to ask for are found.
+    """
     fixed: dict[str, Any] = fixed_config(config, **identities)
+    if "selection" in config.task.objectives():
+        fixed["task"]["selection"]["rules"] = SELECTION_RULES
     if config.task.masking.flags not in ("", EOJEOL_UNITS):
         fixed["task"]["masking"]["analyser"] = config.task.masking.flags
     return fixed
