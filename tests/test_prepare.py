@@ -46,3 +46,27 @@ def test_tokenizer_of_a_moved_corpus_is_found(tmp_path: Path) -> None:
         corpus = CorpusConfig(files=[str(file)])
         folders.append(prepare_tokenizer(config, corpus, DataConfig(cache=str(tmp_path / "cache"))))
     assert folders[0] == folders[1]
+
+
+@pytest.mark.parametrize(
+    ("max_documents", "max_characters", "letters"),
+    [
+        (None, 100, "가나다라마바"),
+        (3, 100, "가나다"),
+        (2, 100, "가나"),
+        (9, 100, "가나다라마바"),
+        (None, 6, "가다마"),
+        (4, 4, "가나"),
+    ],
+)
+def test_a_tokenizer_learns_from_the_documents_that_the_corpus_has(
+    tmp_path: Path, max_documents: int | None, max_characters: int, letters: str
+) -> None:
+    """`max_documents` are those of all files together; without it, each file gives as many characters."""
+    for number, pair in enumerate(("가나", "다라", "마바")):
+        (tmp_path / f"{number}.txt").write_text("\n\n".join(letter * 2 for letter in pair), encoding="utf-8")
+    corpus = CorpusConfig(files=[f"{tmp_path}/*.txt"], max_documents=max_documents)
+    config = TokenizerConfig(kind="character", vocab_size=50, train_characters=max_characters)
+    folder = prepare_tokenizer(config, corpus, DataConfig(cache=str(tmp_path / "cache")))
+    vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8")
+    assert {letter for letter in "가나다라마바" if letter in vocabulary} == set(letters)

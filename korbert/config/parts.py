@@ -113,7 +113,8 @@ class EntitiesConfig:
 class CorpusConfig:
     """files: names or patterns, `{root}` stands for data.root; holdout: share of documents kept for validation.
 
-    shards: a folder of token shards made beforehand, read instead of the files.
+    shards: a folder of token shards made beforehand, read instead of the files. max_documents: the first ones of all
+    files together, for the tokenizer too; null: all.
     """
 
     files: list[str] = MISSING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import re
 import sys
@@ -124,6 +125,8 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
     described["split"] = Pretokenizer(config.split).split  # the analyser that "mecab" is here
     if config.symbols == "bytes":
         described["training"] = 2  # what was trained before cut bytes at the borders of their signs' scripts
+    if corpus.max_documents is not None:
+        described["documents"] = "in all"  # of each file in what was trained before
     key = digest([described, corpus_identity(files, Path(data.cache)), corpus.max_documents, NORMALISATION])
     folder = Path(data.cache) / "tokenizers" / f"{config.kind}-{config.vocab_size}-{key}"
     with _to_make(folder / "tokenizer.json", data) as absent:
@@ -198,17 +201,20 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
 
 
 def _paragraphs(files: list[Path], max_documents: int | None, max_characters: int) -> Iterator[str]:
-    """Paragraphs for tokenizer training: the same number of characters from each file, from its beginning."""
-    for path in files:
-        left = max_characters // len(files)
-        for number, document in enumerate(read_documents(path)):
-            if left <= 0 or (max_documents is not None and number >= max_documents):
+    """Paragraphs for tokenizer training: as many characters of each file, from its beginning.
+
+    max_documents: of all files together, as in the corpus, which is then read in order until it has enough.
+    """
+    parts: list[Iterator[list[str]]] = [read_documents(path) for path in files]
+    if max_documents is not None:
+        parts = [itertools.islice(itertools.chain.from_iterable(parts), max_documents)]
+    for part in parts:
+        left = max_characters // len(parts)
+        for paragraph in itertools.chain.from_iterable(part):
+            yield paragraph[:left]
+            left -= len(paragraph)
+            if left <= 0:
                 break
-            for paragraph in document:
-                yield paragraph[:left]
-                left -= len(paragraph)
-                if left <= 0:
-                    break
 
 
 def check_annotator(entities: EntitiesConfig, corpus: CorpusConfig, data: DataConfig) -> None:
