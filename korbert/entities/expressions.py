@@ -1,7 +1,8 @@
 """Numbers, dates and times from a morphological analyser: 16명, 8.3%, 1만 5천 원, 지난 15일, 오전 9시 30분.
 
 A number goes on through further numbers, the signs between them, and its unit; several numbers with units that follow
-each other are one. It is a date or a time if its last unit says so. For analysers with the Sejong tag set.
+each other are one, where all are of a date or time, or none is. It is a date or a time if its last unit says so. For
+analysers with the Sejong tag set.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from korbert.text import AnnotatedText, Normalizer, Span
 
 QUANTITY, DATE, TIME = "QT", "DT", "TI"
 ANALYSERS = ("mecab", "mecab_ko", "kiwi", "komoran", "konlpy_mecab")
-_RULES = "expressions-3"  # raise the number when the rules below change what is found
+_RULES = "expressions-4"  # raise the number when the rules below change what is found
 _NUMBER, _UNIT, _NOUN = ("SN", "NR"), ("NNBC", "NNB"), "NNG"
 _LONGEST_NOUN = 3  # of a noun that is the unit of a number, 16강, 3박자; longer ones only follow
 
@@ -90,12 +91,16 @@ class _Finder:
         """The first morpheme behind the expression that begins at `first`, if any, else `first`; its kind."""
         label = QUANTITY
         at = first
-        if self.said[first] in _DATE_WORDS or self.said[first] in _TIME_WORDS:
+        is_verb = self.tags[first].startswith("V")  # 낮다 has the stem 낮
+        if not is_verb and (self.said[first] in _DATE_WORDS or self.said[first] in _TIME_WORDS):
             label = DATE if self.said[first] in _DATE_WORDS else TIME
             at += 1
         while self._begins_number(at) and (at == first or self._is_near(at)):
-            at, unit = self._number(at)
-            label = DATE if unit in _DATE_UNITS else TIME if unit in _TIME_UNITS else label
+            after, unit = self._number(at)
+            kind = DATE if unit in _DATE_UNITS else TIME if unit in _TIME_UNITS else QUANTITY
+            if at > first and (kind == QUANTITY) != (label == QUANTITY):  # 2010년 3위 are two
+                break
+            at, label = after, kind
         return at, label
 
     def _widened(self, start: int, label: str, limit: int) -> int:
