@@ -29,6 +29,14 @@ ALL = GazetteerRules(min_length=1, common_length=0)
         ("제주", "는 가 를 와 로 다 였다 라는 에도", "은 이 을 으로 과"),
         ("KBS", "는 은 가 이 로 으로 다 이다", "방송 본부의"),
         ("서울", "", "특별시 사람"),
+        # Behind particles, too, the form is the one that the sound before it wants, and nothing follows the last.
+        (
+            "한국",
+            "이야말로 은커녕 이면 이라면 이라서 이던 이거나 이면서 이었습니다 이에요 뿐이다 뿐만 뿐이며 만을 "
+            "만으로 만은 까지를 까지다 에서와 에서처럼 에서만이 과의 으로의 으로까지 이나마 보다도 에게까지도",
+            "야말로 는커녕 만를 까지을 은로 이이 만와 에는는 뿐다 만라 를를 의는",
+        ),
+        ("나라", "야말로 는커녕 였습니다 예요 와의 로의 에서는 까지가", "이야말로 은커녕 를을 가는 와을 에가을"),
     ],
 )
 def test_particles_by_hand(noun: str, rests: str, others: str) -> None:

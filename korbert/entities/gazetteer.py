@@ -28,7 +28,7 @@ from korbert.text import AnnotatedText, Normalizer, Span, trim
 
 UNTYPED = "NAME"
 _TYPED = ".tsv"  # lists of names with types
-_RULES = "gazetteer-3"  # raise the number when the rules below change what is found
+_RULES = "gazetteer-4"  # raise the number when the rules below change what is found
 _NORMALIZER = Normalizer("NFC")
 # What Wikipedia puts behind a title to tell it from another one: 홍순일 (탁구 선수).
 _DISAMBIGUATION = re.compile(r"\s+\([^()]*\)$")
