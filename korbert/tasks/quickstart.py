@@ -22,7 +22,7 @@ from korbert.training.interrupt import Interrupted
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SAMPLE = Path("data/sample")
 _TRAIN, _DEV = _SAMPLE / "KorQuAD_sample_train.json", _SAMPLE / "KorQuAD_sample_dev.json"
-_ARMS = {"plain": "entities=none", "entity-aware": "entities=inherit"}
+_ARMS = {"plain": "entities=none", "entity-aware": "entities=inherit"}  # both of one pretraining, with entities
 _RULE = "lexical-baseline"
 _MARKER, _TITLE = ".quickstart", "# korbert quickstart"
 
@@ -121,11 +121,12 @@ def _report(folder: Path, scores: dict[str, Any], seconds: float) -> str:
         "",
         "Before it sees a question, the model has learned to find the place of a word that was taken out of a "
         "sentence: of the pretrainings that were compared the one after which small models answer questions about "
-        "articles that they have not seen (experiments/results/recipes.md). From a text this short no more is to be "
-        "expected than what the rule reaches, which looks for words of the question. These figures show that every "
-        "part works, not how good a method is or which row is better, and they are no KorQuAD scores.",
+        "articles that they have not seen (experiments/results/recipes.md). From a text this short about what the "
+        "rule reaches is to be expected, which looks for words of the question. These figures show that every part "
+        "works, not how good a method is or which row is better, and they are no KorQuAD scores.",
         "",
-        f"Pretraining, held-out documents: masked-LM loss {masked['mlm_loss']:.2f} nats a token.",
+        "Both are fine-tuned from one pretraining, with entities marked; on held-out documents its masked-LM loss is "
+        f"{masked['mlm_loss']:.2f} nats a token.",
         "",
         "| question | answer of the entity-aware model | characters | gold | |",
         "|---|---|---|---|---|",
