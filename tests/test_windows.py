@@ -15,7 +15,7 @@ from korbert.data.korquad import Answer, Article, KorquadDataset, Paragraph, Que
 from korbert.data.windows import (
     WindowConfig,
     WindowMaker,
-    answer_tokens,
+    _Context,
     marker_mask,
     window_ranges,
 )
@@ -180,7 +180,8 @@ def test_answer_tokens_are_the_tightest_cover(syllables: Tokenizer, data: st.Dat
     annotated = make_annotator("mecab").annotate(context) if mode.cuts else AnnotatedText(context)
     part = encode(annotated, syllables, mode)
     is_marker = marker_mask(part.token_ids, syllables.special)
-    found = answer_tokens(Answer(context[start:end], start), context, part, syllables.special)
+    cover = _Context(context, part, syllables.special).cover(Answer(context[start:end], start))
+    found = None if cover is None else cover.tokens
     visible = trim(context, start, end)
     touching = [
         i

@@ -26,7 +26,7 @@ from korbert.text import Normalizer, blank_mask, trim
 
 FloatArray = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
-_BLOCK = 1024  # windows at a time
+_BLOCK, _PAIRS = 1024, 4_000_000  # windows, and pairs of a start and an end in them, at a time
 _NORMALIZER = Normalizer("NFC")
 _MOST = 1_000_000  # answers, and tokens of one; no text has as many
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
@@ -140,8 +140,10 @@ def decode_answers(
     best_places = _with_most_context(windows, questions) if config.max_context else None
     parts = []
     given = list(logits)
-    for first in range(0, len(windows), _BLOCK):
-        block = slice(first, first + _BLOCK)
+    tried = min(config.n_best, max(len(window.starts) for window in windows))
+    size = max(1, min(_BLOCK, _PAIRS // max(1, tried) ** 2))
+    for first in range(0, len(windows), size):
+        block = slice(first, first + size)
         allowed = None if best_places is None else best_places[block]
         parts.append(_decode(windows[block], questions[block], given[block], config, allowed))
     found = _Found(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

@@ -321,9 +321,3 @@ def window_ranges(length: int, room: int, stride: int) -> list[tuple[int, int]]:
         start = ranges[-1][0] + room - stride
         ranges.append((start, min(start + room, length)))
     return ranges
-
-
-def answer_tokens(answer: Answer, context: str, encoding: Encoding, special: SpecialTokens) -> tuple[int, int] | None:
-    """First and last token (inclusive) that together cover the answer, None if they do not all of it."""
-    found = _Context(context, encoding, special).cover(answer)
-    return None if found is None else found.tokens

@@ -200,7 +200,11 @@ def protocol(task: KorquadTask, trained: bool = True) -> str:
 def korquad_data(
     config: FinetuneConfig,
 ) -> tuple[KorquadDataset, KorquadDataset | None, KorquadDataset]:
-    """Training, validation (None without a validation share) and test questions, no article in two of them."""
+    """Training, validation (None without a validation share) and test questions, no article in two of them.
+
+    Articles that share a context are on one side of the validation; a context of the test that is trained on is warned
+    of. Raises ConfigError for a question of both.
+    """
     task = config.task
     parts = [read_korquad(Path(path)) for path in expand_roots(task.train, config.data)]
     test = scored_questions(task, config.data)
@@ -216,18 +220,41 @@ def korquad_data(
             f"task.train and task.test share {len(shared)} question ids, e.g. {min(shared)!r}: a score on questions "
             "that were trained on means nothing; for cross-validation on one file set task.fold"
         )
+    known = set().union(*_contexts(train)) & set().union(*_contexts(test))
+    if known:
+        log.warning(
+            "task.train: %d contexts of task.test are trained on, with other questions; a score on them says less",
+            len(known),
+        )
     validation = None
     if task.validation_share > 0:
-        order = np.random.default_rng(config.seed).permutation(len(train.articles))
-        count = max(1, round(task.validation_share * len(order)))
-        if count >= len(order):
+        held_out = _held_out(train, task.validation_share, config.seed)
+        if len(held_out) == len(train.articles):
             raise ConfigError(f"task.validation_share={task.validation_share} leaves no article to train on")
-        validation = train.subset(sorted(int(i) for i in order[:count]))
-        train = train.subset(sorted(int(i) for i in order[count:]))
+        validation = train.subset(sorted(held_out))
+        train = train.subset([i for i in range(len(train.articles)) if i not in held_out])
     for key, part in (("task.train", train), ("task.validation_share", validation), ("task.test", test)):
         if part is not None and not len(part):
             raise ConfigError(f"{key}: there is no question in the {len(part.articles)} articles of this part")
     return train, validation, test
+
+
+def _contexts(dataset: KorquadDataset) -> list[set[str]]:
+    """The contexts of each article."""
+    return [{paragraph.context for paragraph in article.paragraphs} for article in dataset.articles]
+
+
+def _held_out(dataset: KorquadDataset, share: float, seed: int) -> set[int]:
+    """A share of the articles by their number, drawn by the seed, and those that have a context of theirs, too."""
+    contexts = _contexts(dataset)
+    order = np.random.default_rng(seed).permutation(len(contexts)).tolist()
+    chosen = set(order[: max(1, round(share * len(order)))])
+    more = chosen
+    while more:
+        known = set().union(*(contexts[i] for i in more))
+        more = {i for i, own in enumerate(contexts) if i not in chosen and own & known}
+        chosen |= more
+    return chosen
 
 
 def scored_questions(task: KorquadTask, data: DataConfig) -> KorquadDataset:
