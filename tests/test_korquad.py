@@ -319,40 +319,27 @@ def test_wrong_predictions(tmp_path: Path, text: str, message: str) -> None:
 def test_one_context_is_on_one_side(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Articles that share a context are trained on together or held out together; one of the test is warned of."""
 
-    def write(name: str, articles: list[list[str]]) -> str:
+    def file(name: str, articles: list[list[str]]) -> str:
+        def paragraph(number: str, context: str) -> dict[str, Any]:
+            answer = {"text": context[:2], "answer_start": 0}
+            return {"context": context, "qas": [{"id": number, "question": "누구?", "answers": [answer]}]}
+
         data = [
-            {
-                "title": f"{name}{i}",
-                "paragraphs": [
-                    {
-                        "context": context,
-                        "qas": [
-                            {
-                                "id": f"{name}-{i}-{j}",
-                                "question": "누구?",
-                                "answers": [{"text": context[:2], "answer_start": 0}],
-                            }
-                        ],
-                    }
-                    for j, context in enumerate(contexts)
-                ],
-            }
+            {"title": f"{name}{i}", "paragraphs": [paragraph(f"{name}-{i}-{j}", c) for j, c in enumerate(contexts)]}
             for i, contexts in enumerate(articles)
         ]
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps({"version": "KorQuAD_v1.0_dev", "data": data}), encoding="utf-8")
-        return str(path)
+        return str(write(tmp_path / f"{name}.json", {"version": "KorQuAD_v1.0_dev", "data": data}))
 
-    first = write("first", [["세종은 왕이다."], ["이순신은 장군이다."], ["김구는 독립운동가이다."]])
-    second = write("second", [["세종은 왕이다.", "다윈은 학자이다."], ["다윈은 학자이다."], ["퀴리는 학자이다."]])
+    first = file("first", [["세종은 왕이다."], ["이순신은 장군이다."], ["김구는 독립운동가이다."]])
+    second = file("second", [["세종은 왕이다.", "다윈은 학자이다."], ["다윈은 학자이다."], ["퀴리는 학자이다."]])
     for seed in range(8):
-        task = KorquadTask(train=[first, second], test=write("test", [["달은 위성이다."]]), validation_share=0.2)
+        task = KorquadTask(train=[first, second], test=file("test", [["달은 위성이다."]]), validation_share=0.2)
         train, validation, _ = korquad_data(FinetuneConfig(task=task, seed=seed))
         assert validation is not None
         sides = [{p.context for a in part.articles for p in a.paragraphs} for part in (train, validation)]
         assert not sides[0] & sides[1]
         assert sum(len(part.articles) for part in (train, validation)) == 6
     assert "are trained on" not in caplog.text
-    shared = KorquadTask(train=[first], test=write("again", [["세종은 왕이다."]]))
+    shared = KorquadTask(train=[first], test=file("again", [["세종은 왕이다."]]))
     korquad_data(FinetuneConfig(task=shared))
     assert "task.train: 1 contexts of task.test are trained on" in caplog.text

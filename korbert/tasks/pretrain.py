@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from korbert.config import PretrainConfig
+from korbert.config import CurriculumStage, PretrainConfig
 from korbert.data.batching import BatchStream, PretrainingBatch, collate_pretraining
 from korbert.data.loading import BatchLoader
 from korbert.data.masking import MaskingConfig
@@ -156,24 +156,27 @@ def _check_lengths(config: PretrainConfig) -> None:
     if "selection" in config.task.objectives():
         _check_selection(config)
     named = {"task.max_length": config.task.max_length, "task.validation_length": config.task.validation_length}
-    if config.task.curriculum:
-        named |= {f"task.curriculum[{i}].max_length": s.max_length for i, s in enumerate(config.task.stages())}
+    named |= {key: stage.max_length for key, stage in _stages(config)}
     for name, length in named.items():
         if not 8 <= length <= config.model.max_positions:
             raise ConfigError(f"{name}={length}: wanted 8 to model.max_positions={config.model.max_positions}")
 
 
 def _check_selection(config: PretrainConfig) -> None:
-    selection, staged = config.task.selection, bool(config.task.curriculum)
+    selection = config.task.selection
     if selection.inside > 0 and not config.model.span_query:
         raise ConfigError("task.selection.inside: questions inside a passage need model.span_query=true")
     if config.corpus.shards is None:
         selection.check_annotator(config.entities.annotator)
-    for i, stage in enumerate(config.task.stages()):
+    for key, stage in _stages(config):
         if stage.selection:
-            selection.check_length(
-                stage.max_length, f"task.curriculum[{i}].max_length" if staged else "task.max_length"
-            )
+            selection.check_length(stage.max_length, key)
+
+
+def _stages(config: PretrainConfig) -> list[tuple[str, CurriculumStage]]:
+    """The parts of the run, each with the key that says how long its sequences are."""
+    keys = [f"task.curriculum[{i}].max_length" for i in range(len(config.task.curriculum))] or ["task.max_length"]
+    return list(zip(keys, config.task.stages(), strict=True))
 
 
 def split_documents(config: PretrainConfig, corpus: ShardedCorpus) -> tuple[np.ndarray, np.ndarray]:
