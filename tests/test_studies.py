@@ -68,6 +68,20 @@ def test_main_contrast_is_what_was_decided() -> None:
     assert set(axes("study_arms")["arm"]) == {path.stem for path in (CONF / "arm").glob("*.yaml")}
 
 
+def test_tokenizers_are_fed_the_same_text() -> None:
+    """Six strategies of two sizes, plain, on a fold that is not the one of the choice of size and budget."""
+    made = axes("study_tokenizers")
+    assert (made["arm"], made["tokenizer.vocab_size"], made["seed"]) == (["none"], ["8000", "32000"], list("123"))
+    assert len(set(made["tokenizer"])) == 6
+    first = ["experiment=study_tokenizers", "run_dir=x", "data.root=/data", "arm=none", "seed=1"]
+    found = []
+    for tokenizer in [*made["tokenizer"], "syllable"]:
+        pretraining, finetuning = stages(compose_config("pipeline", [*first, f"tokenizer={tokenizer}"]))
+        assert (pretraining.train.epochs, finetuning.train.epochs, finetuning.task.fold) == (0.2, 1.0, 1)
+        found.append((pretraining.corpus, pretraining.model, pretraining.train.batch_size))
+    assert all(one == found[0] for one in found)
+
+
 def test_objectives_differ_in_what_is_learned_alone() -> None:
     """The same model and heads: a step, masked words alone, and the pretraining of the other studies."""
     made = axes("study_objective")
