@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+from scipy import stats
 
-from korbert.study.significance import _student, bootstrap_interval, paired_difference
+from korbert.study.significance import _student, bootstrap_interval, paired_difference, rank_correlation
 
 
 def test_single_values_against_the_normal_interval() -> None:
@@ -66,3 +69,21 @@ def test_all_the_same() -> None:
 def test_of_one_article_nothing_is_known_of_how_articles_differ() -> None:
     assert bootstrap_interval([0.0, 1.0, 1.0], ["a", "a", "a"]) is None
     assert paired_difference([0.0, 0.0], [1.0, 1.0], ["a", "a"]) is None
+
+
+def test_ranks_correlate_as_scipys() -> None:
+    """With ties, too; p is what counting all orders gives, as near as draws are."""
+    rng = np.random.default_rng(5)
+    for size in (5, 13, 40):
+        a = rng.integers(0, size, size=size).astype(float)
+        b = a + rng.normal(scale=size / 2, size=size)
+        found, p = rank_correlation(a, b)
+        wanted = stats.spearmanr(a, b)
+        assert found == pytest.approx(wanted.statistic)
+        assert p == pytest.approx(wanted.pvalue, abs=0.06 if size == 5 else 0.02)  # scipy's is Student's, of large n
+    orders = list(itertools.permutations(range(5)))
+    a, b = [1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 1.0, 4.0, 3.0, 5.0]
+    extreme = sum(abs(stats.spearmanr(a, [b[i] for i in order]).statistic) >= 0.8 - 1e-9 for order in orders)
+    assert rank_correlation(a, b) == (pytest.approx(0.8), pytest.approx(extreme / len(orders), abs=0.015))
+    assert rank_correlation(a, a)[1] == pytest.approx(2 / 120, abs=0.005)
+    assert rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None

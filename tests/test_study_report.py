@@ -521,6 +521,53 @@ def test_scores_against_tokenizers(study_runs: Path, tmp_path: Path) -> None:
         report(tmp_path / "report", study_runs, comparison=str(tmp_path))
 
 
+def test_scores_stand_beside_figures_of_tokenizers(study_runs: Path, tmp_path: Path) -> None:
+    """Two tokenizers with two modes of entities each: their figures, and no correlation, as each stands twice."""
+    rows = comparison(tmp_path / "comparison")
+    made = report(tmp_path / "report", study_runs, comparison=str(rows))
+    found = rows_of(made["md"], "Tokenizers, KorQuAD")
+    scores = {(row["tokenizer.kind"], row["entities.mode"]): row["F1 (%)"] for row in rows_of(made["md"], "KorQuAD")}
+    names = {"sentencepiece": "mecab\\_bpe", "character": "syllable"}
+    assert len(found) == len(scores) == 4
+    for row, ((kind, mode), f1) in zip(found, scores.items(), strict=True):
+        assert (row["runs"], row["tokenizer"], row["entries"]) == (f"{kind} · {mode}", names[kind], "8,000")
+        assert f1.startswith(row["F1 (%)"])
+        assert (row["tok/eojeol"], row["oracle EM"]) == (
+            ("2.10", "97.0") if kind == "sentencepiece" else ("3.50", "100.0")
+        )
+    assert "Figures that go with scores" not in made["html"]
+    for ending in ("html", "tex"):
+        assert "Tokenizers, KorQuAD" in made[ending]
+    assert "Tokenizers, " not in report(tmp_path / "plain", study_runs)["html"]
+
+
+def test_what_goes_with_scores_is_tested(tmp_path: Path) -> None:
+    """Six tokenizers, whose F1 rises with the ceiling, falls with the length, and has nothing to do with names."""
+    rows = []
+    for number, name in enumerate(("jamo", "syllable", "word", "wordpiece", "mecab_bpe", "sentencepiece_bpe")):
+        before = pretrained(tmp_path / "runs" / f"p-{name}", f"tokenizer={name}")
+        for seed in (1, 2):
+            run = finetuned(tmp_path / "runs" / f"{name}-{seed}", 0.5, seed=seed, init=before)
+            change(run, exact_match=20.0 + number + seed / 4, f1=30.0 + number + seed / 4)
+            (run / "predictions.json").unlink()
+        settings = read_json(before / "config.json")["tokenizer"]
+        results = {"cost": {"per_eojeol": 9.0 - number}, "ceiling": {"exact_match": 80.0 + number**2}}
+        results["names"] = {"whole": 0.5}
+        row = {"name": name, "fingerprint": name, "settings": "s", "tokenizer": settings}
+        rows.append({**row, "vocabulary": 8, "results": results})
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    made = report(tmp_path / "report", tmp_path / "runs", comparison=str(tmp_path))
+    found = {(row["figure"], row["score"]): row for row in rows_of(made["md"], "Figures that go with scores, KorQuAD")}
+    assert {figure for figure, _ in found} == {"tok/eojeol", "oracle EM"}  # names are alike in all
+    for measure in ("EM (%)", "F1 (%)"):
+        for figure, wanted in (("tok/eojeol", "-1.00"), ("oracle EM", "+1.00")):
+            row = found[figure, measure]
+            assert row["rank correlation"].replace("\\", "").rstrip("*") == wanted
+            assert 0.001 < float(row["p"]) < 0.006  # two of 720 orders
+            assert float(row["p (Holm)"]) == pytest.approx(4 * min(float(r["p"]) for r in found.values()), abs=0.004)
+            assert row["rank correlation"].endswith("*")
+
+
 # ---- what the repository holds ----
 
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from korbert.comparison.figures import Row
 from korbert.errors import DataError
 from korbert.study.grouping import Group, Measure, Table
 from korbert.study.lineage import Run
 from korbert.study.page import clock_threads
 from korbert.study.report_sheets import Scored, title_of
+from korbert.study.report_tokenizers import row_of
 from korbert.study.svg import as_svg, color, make_figure, marker, plain
 
 _WIDTH = 5.6  # inches
@@ -158,12 +160,10 @@ def forest_picture(scored: Scored, name: str) -> Picture | None:
 
 # ---- scores against tokenizers ----
 
-Row = Mapping[str, Any]  # of a comparison of tokenizers
 _AGAINST = (
     ("tokens by eojeol (fertility)", "cost", "per_eojeol"),
     ("oracle EM (%), the tokenizer's ceiling", "ceiling", "exact_match"),
 )
-_IDENTITY = ("kind", "vocab_size", "split", "tags", "symbols", "model_type", "byte_fallback", "train_characters")
 
 
 def tokenizer_pictures(scored: Sequence[Scored], rows: Sequence[Row]) -> list[Picture]:
@@ -223,15 +223,3 @@ def _points(scored: Sequence[Scored], rows: Sequence[Row]) -> list[tuple[str, Me
             points = [(row, row["name"], row["results"]["downstream"][measure.key], None, None) for row in same]
             found.append((f"comparison's own models, {protocol}", measure, points))
     return found
-
-
-def row_of(group: Group, rows: Sequence[Row]) -> Row | None:
-    """The row of the tokenizer that the group's runs used: by its fingerprint, or else by its settings."""
-    prints = {print_ for run in group.runs if (print_ := run.tokenizer()) is not None}
-    by_print = [row for row in rows if row["fingerprint"] in prints]
-    if by_print:
-        return by_print[0]
-    ours = {key: group.settings.get(f"tokenizer.{key}") for key in _IDENTITY}
-    if prints or ours["kind"] is None or group.settings.get("tokenizer.path") is not None:
-        return None
-    return next((row for row in rows if all(row["tokenizer"].get(key) == ours[key] for key in _IDENTITY)), None)

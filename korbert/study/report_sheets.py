@@ -170,7 +170,7 @@ def contrasts_sheet(scored: Scored) -> Sheet | None:
                 Cell(one.group.label, note=one.group.name), Cell(one.measure.title),
                 Cell(one.measure.shown(one.difference, "+") + one.marks, one.difference, note=_apart(table, one)),
                 Cell(_interval(one.low, one.high, one.measure, "+")),
-                Cell(_p(one.p), one.p), Cell(_p(one.corrected), one.corrected),
+                Cell(p_value(one.p), one.p), Cell(p_value(one.corrected), one.corrected),
                 Cell("; ".join([one.source, *_said(one)])),
                 Cell(one.baseline.label, note=one.baseline.name),
             ]
@@ -206,7 +206,7 @@ def breakdown_sheet(table: Table, key: str, parts: Sequence[Part]) -> Sheet | No
                 Cell(f"{one.questions:,}", one.questions), Cell(measure.shown(one.score), one.score),
                 Cell(measure.shown(one.difference, "+") + significance_marks(one.corrected), one.difference),
                 Cell(_interval(low, high, measure, "+")),
-                *(Cell(_p(p), p) for p in (one.p, one.corrected)), Cell("; ".join(said)),
+                *(Cell(p_value(p), p) for p in (one.p, one.corrected)), Cell("; ".join(said)),
                 *(Cell(f"{share:.1f}", share) if exact else Cell("") for share in (one.mended, one.made)),
                 Cell(contrast.baseline.label, note=contrast.baseline.name),
             ]
@@ -236,5 +236,6 @@ def _apart(table: Table, one: Contrast) -> str:
     return f"they differ in {', '.join(keys)}"
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """A p-value for people to read, "" for none."""
     return "" if value is None else "< 0.0001" if value < 0.0001 else f"{value:.4f}"

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from korbert.comparison.figures import Row
 from korbert.config import (
     BaselineConfig,
     FinetuneConfig,
@@ -30,6 +30,7 @@ from korbert.study.contrasts import check_baseline
 from korbert.study.grouping import Table, make_tables, shown
 from korbert.study.html import fill_page
 from korbert.study.lineage import Run, describe_runs
+from korbert.study.report_tokenizers import tokenizer_sheets
 from korbert.study.sheets import Sheet, markdown_text, sheet_as_latex, sheet_as_markdown
 from korbert.study.svg import as_file
 from korbert.tasks.compare import read_rows
@@ -56,10 +57,15 @@ class Report:
     remarks: Sequence[str]
     scores: Sequence[Sheet]
     contrasts: Sequence[Sheet]
+    beside_tokenizers: Sequence[Sheet]
     cost: Sheet | None
     runs: Sequence[Sheet]
     settings: Sequence[Sheet]
     hint: str
+
+    def sheets(self) -> list[Sheet]:
+        """Those of results."""
+        return [*self.scores, *self.contrasts, *self.beside_tokenizers, *([self.cost] if self.cost else [])]
 
 
 def make_report(config: ReportConfig) -> None:
@@ -93,8 +99,9 @@ def build_report(config: ReportConfig) -> tuple[Report, dict[str, list[plots.Pic
     answers = Answers(config.data.root)
     scored = [sheets.score_table(table, compared, answers, turned) for table in tables]
     broken_down = _broken_down(config, scored, answers)
-    report = _report(config, runs, tables, scored, broken_down, list(answers.why_not))
-    return report, _pictures(config, tables, scored)
+    rows = _rows(config)
+    report = _report(config, runs, tables, scored, broken_down, rows, list(answers.why_not))
+    return report, _pictures(tables, scored, rows)
 
 
 def report_part(config: ReportConfig, stem: str) -> tuple[str, dict[str, str]]:
@@ -105,7 +112,7 @@ def report_part(config: ReportConfig, stem: str) -> tuple[str, dict[str, str]]:
     report, pictures = build_report(config)
     lines = [f"- ⚠ {markdown_text(remark)}" for remark in report.remarks]
     lines += [""] if lines else []
-    for sheet in (*report.scores, *report.contrasts, *([report.cost] if report.cost else [])):
+    for sheet in report.sheets():
         lines += sheet_as_markdown(sheet, level=4)
     files = {}
     for number, picture in enumerate((one for part in pictures.values() for one in part), start=1):
@@ -122,6 +129,7 @@ def _report(
     tables: Sequence[Table],
     scored: Sequence[sheets.Scored],
     broken_down: Sequence[Sheet],
+    rows: Sequence[Row],
     why_not: list[str],
 ) -> Report:
     in_tables = {id(run) for table in tables for group in table.groups for run in group.runs}
@@ -147,6 +155,7 @@ def _report(
         remarks=remarks,
         scores=[sheets.scores_sheet(one) for one in scored],
         contrasts=[*contrasts, *broken_down],
+        beside_tokenizers=[sheet for one in scored for sheet in tokenizer_sheets(one, rows)],
         cost=described.cost_sheet([(table, group) for table in tables for group in table.groups]),
         runs=[described.runs_sheet(table, Path(config.folder)) for table in tables],
         settings=[sheet for table in tables if (sheet := described.settings_sheet(table)) is not None],
@@ -187,12 +196,16 @@ def _summary(runs: Sequence[Run]) -> str:
     )
 
 
+def _rows(config: ReportConfig) -> list[Row]:
+    """Of the comparison of tokenizers, [] without one."""
+    if config.comparison is None:
+        return []
+    return list(read_rows(Path(config.comparison) / "results.jsonl", must_exist=True).values())
+
+
 def _pictures(
-    config: ReportConfig, tables: Sequence[Table], scored: Sequence[sheets.Scored]
+    tables: Sequence[Table], scored: Sequence[sheets.Scored], rows: Sequence[Row]
 ) -> dict[str, list[plots.Picture]]:
-    rows: list[dict[str, Any]] = []
-    if config.comparison is not None:
-        rows = list(read_rows(Path(config.comparison) / "results.jsonl", must_exist=True).values())
     forests = [plots.forest_picture(one, f"forest{number}") for number, one in enumerate(scored)]
     return {
         "forests": [picture for picture in forests if picture is not None],
@@ -204,7 +217,7 @@ def _pictures(
 def _html(report: Report, pictures: dict[str, list[plots.Picture]]) -> str:
     sections = [("scores", "Scores")]
     for key, name in (("contrasts", "Differences"), ("tokenizers", "Tokenizers"), ("curves", "Learning curves")):
-        if pictures.get(key) or getattr(report, key, None):
+        if pictures.get(key) or getattr(report, key, None) or (key == "tokenizers" and report.beside_tokenizers):
             sections.append(("differences" if key == "contrasts" else key, name))
     sections += [("cost", "What it took")] if report.cost else []
     return fill_page(_TEMPLATE, **vars(report), **pictures, sections=[*sections, ("runs", "Runs")])
@@ -214,6 +227,7 @@ def _markdown(report: Report) -> str:
     lines = [f"# {markdown_text(report.title)}", "", markdown_text(report.summary), ""]
     lines += [*(f"- ⚠ {markdown_text(remark)}" for remark in report.remarks), *([""] if report.remarks else [])]
     parts: list[tuple[str, Sequence[Sheet]]] = [("Scores", report.scores), ("Differences", report.contrasts)]
+    parts += [("Tokenizers", report.beside_tokenizers)]
     parts += [("What it took", [report.cost] if report.cost else []), ("Runs", report.runs)]
     for name, of_part in parts:
         if of_part:
@@ -225,5 +239,4 @@ def _markdown(report: Report) -> str:
 
 
 def _latex(report: Report) -> str:
-    shown = [*report.scores, *report.contrasts, *([report.cost] if report.cost else [])]
-    return "\n".join([_LATEX_HEAD, "", *(line for sheet in shown for line in sheet_as_latex(sheet))])
+    return "\n".join([_LATEX_HEAD, "", *(line for sheet in report.sheets() for line in sheet_as_latex(sheet))])
