@@ -15,7 +15,7 @@ from doors import run_door
 from studies import REPOSITORY, SAMPLE, asked, finetuned, pretrained, report, rows_of
 from web import Page
 
-from korbert.config import DataConfig
+from korbert.config import REPORT_SECTIONS, DataConfig
 from korbert.data.korquad import read_predictions
 from korbert.errors import ConfigError, DataError
 from korbert.files import read_json, write_json_atomically
@@ -566,6 +566,26 @@ def test_what_goes_with_scores_is_tested(tmp_path: Path) -> None:
             assert 0.001 < float(row["p"]) < 0.006  # two of 720 orders
             assert float(row["p (Holm)"]) == pytest.approx(4 * min(float(r["p"]) for r in found.values()), abs=0.004)
             assert row["rank correlation"].endswith("*")
+
+
+def test_sections_are_chosen(study_runs: Path, tmp_path: Path) -> None:
+    """What is left out is in none of the forms; what is there is the whole report's."""
+    asked = {"baseline": "entities.mode:none", "comparison": str(comparison(tmp_path / "comparison"))}
+    whole, part = (
+        report(tmp_path / name, study_runs, **asked, **sections)
+        for name, sections in (("whole", {}), ("part", {"sections": ["differences", "cost"]}))
+    )
+    assert re.findall(r'<h2 id="(\w+)">', whole["html"]) == [*REPORT_SECTIONS, "runs"]
+    assert re.findall(r'<a href="#(\w+)">', whole["html"]) == [*REPORT_SECTIONS, "runs"]
+    assert re.findall(r'<h2 id="(\w+)">', part["html"]) == ["differences", "cost", "runs"]
+    assert re.findall(r"^## (.*)$", part["md"], re.MULTILINE) == ["Differences", "What it took", "Runs"]
+    assert rows_of(part["md"], "Differences, KorQuAD") == rows_of(whole["md"], "Differences, KorQuAD")
+    assert "nats / character, interval" not in part["tex"]
+    assert len(part["tex"]) < len(whole["tex"]) - 500
+    assert part["html"].count("<svg") == 2 < whole["html"].count("<svg")  # the two tables' forests
+    for sections, said in ((["figures"], "sections: figures: wanted some of scores, diff"), ([], r"sections: \[\]: ")):
+        with pytest.raises(ConfigError, match=said):
+            report(tmp_path / "report", study_runs, sections=sections)
 
 
 # ---- what the repository holds ----

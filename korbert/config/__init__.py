@@ -37,12 +37,13 @@ from korbert.config.parts import (
 )
 from korbert.config.places import refuse_place_of_init
 from korbert.config.plans import PlanConfig
-from korbert.config.reports import ReportConfig
+from korbert.config.reports import REPORT_SECTIONS, ReportConfig
 from korbert.config.sweeps import PipelineConfig, RunsConfig
 from korbert.config.tasks import CurriculumStage, KorquadTask, PretrainingTask, TaggingCorpus, TaggingTask
 from korbert.config.trainings import FinetuneConfig, FromPretrained, PretrainConfig, TaggerConfig
 
 __all__ = [
+    "REPORT_SECTIONS",
     "AnnotateConfig",
     "AnnotatorsConfig",
     "BaseConfig",

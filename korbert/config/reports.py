@@ -8,6 +8,8 @@ from typing import Any
 from korbert.config.parts import DataConfig
 from korbert.errors import ConfigError
 
+REPORT_SECTIONS = ("scores", "differences", "tokenizers", "curves", "cost")
+
 
 @dataclass
 class ReportConfig:
@@ -17,7 +19,8 @@ class ReportConfig:
     the group that is compared with every other one: its score less theirs. comparison: the folder of a comparison of
     tokenizers, for scores against fertility and ceiling. data.root: where question files lie, else where the runs had
     them. breakdowns: kinds of questions to look at each difference by, see `korbert.study.errors.BREAKDOWNS`;
-    annotator: says which answers are entities, and of what type.
+    annotator: says which answers are entities, and of what type. sections: of REPORT_SECTIONS, those to show beside the
+    list of runs: a page of several baselines needs the same scores and curves once.
     """
 
     runs: list[str] = field(default_factory=lambda: ["experiments/results"])
@@ -28,7 +31,14 @@ class ReportConfig:
     comparison: str | None = None
     breakdowns: list[str] = field(default_factory=list)
     annotator: str = "expressions-mecab+mecab"
+    sections: list[str] = field(default_factory=lambda: list(REPORT_SECTIONS))
     data: DataConfig = field(default_factory=DataConfig)
+
+    def __post_init__(self) -> None:
+        unknown = [section for section in self.sections if section not in REPORT_SECTIONS]
+        if unknown or not self.sections:
+            named = ", ".join(unknown) or "[]"
+            raise ConfigError(f"sections: {named}: wanted some of {', '.join(REPORT_SECTIONS)}")
 
     def compared(self) -> list[str]:
         """The parts of baseline or focus, [] without one. Raises ConfigError for both, and for what is no text."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 from korbert.comparison.figures import Row
 from korbert.config import (
+    REPORT_SECTIONS,
     BaselineConfig,
     FinetuneConfig,
     PredictConfig,
@@ -43,29 +45,30 @@ _SCHEMAS: dict[str, type] = {
     "lexical_baseline": BaselineConfig,
     "train_tagger": TaggerConfig,
 }
+_TITLES = {
+    "scores": "Scores",
+    "differences": "Differences",
+    "tokenizers": "Tokenizers",
+    "curves": "Learning curves",
+    "cost": "What it took",
+}
 _LATEX_HEAD = "% Needs the package booktabs, and for Korean names kotex (or XeLaTeX with a Korean font)."
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that the three forms of the report have in common."""
+    """All that the three forms of the report have in common. tables, pictures: by REPORT_SECTIONS."""
 
     title: str
     counted: str
     summary: str
     remarks: Sequence[str]
-    scores: Sequence[Sheet]
-    contrasts: Sequence[Sheet]
-    beside_tokenizers: Sequence[Sheet]
-    cost: Sheet | None
+    tables: Mapping[str, Sequence[Sheet]]
+    pictures: Mapping[str, Sequence[plots.Picture]]
     runs: Sequence[Sheet]
     settings: Sequence[Sheet]
     hint: str
-
-    def sheets(self) -> list[Sheet]:
-        """Those of results."""
-        return [*self.scores, *self.contrasts, *self.beside_tokenizers, *([self.cost] if self.cost else [])]
 
 
 def make_report(config: ReportConfig) -> None:
@@ -73,18 +76,18 @@ def make_report(config: ReportConfig) -> None:
 
     Raises ConfigError where there is no run, or no group of runs is the baseline, and DataError for damaged records.
     """
-    report, pictures = build_report(config)
+    report = build_report(config)
     folder = Path(config.folder)
     write_text_atomically(folder / "report.md", _markdown(report))
     write_text_atomically(folder / "report.tex", _latex(report))
-    write_text_atomically(folder / "report.html", _html(report, pictures))
+    write_text_atomically(folder / "report.html", _html(report))
     for remark in report.remarks:
         log.warning("%s", remark)
     log.info("%s: %s", report.counted, folder / "report.html")
 
 
-def build_report(config: ReportConfig) -> tuple[Report, dict[str, list[plots.Picture]]]:
-    """The report of `config`, and its pictures by where they belong. Raises what `make_report` does."""
+def build_report(config: ReportConfig) -> Report:
+    """The report of `config`. Raises what `make_report` does."""
     found = find_records(config.runs)
     if not found:
         raise ConfigError(f"runs={config.runs}: no record.json, and no page with its .jsonl, is there")
@@ -100,8 +103,7 @@ def build_report(config: ReportConfig) -> tuple[Report, dict[str, list[plots.Pic
     scored = [sheets.score_table(table, compared, answers, turned) for table in tables]
     broken_down = _broken_down(config, scored, answers)
     rows = _rows(config)
-    report = _report(config, runs, tables, scored, broken_down, rows, list(answers.why_not))
-    return report, _pictures(tables, scored, rows)
+    return _report(config, runs, tables, scored, broken_down, rows, list(answers.why_not))
 
 
 def report_part(config: ReportConfig, stem: str) -> tuple[str, dict[str, str]]:
@@ -109,13 +111,13 @@ def report_part(config: ReportConfig, stem: str) -> tuple[str, dict[str, str]]:
 
     stem: what their names begin with. Raises what `make_report` does.
     """
-    report, pictures = build_report(config)
+    report = build_report(config)
     lines = [f"- ⚠ {markdown_text(remark)}" for remark in report.remarks]
     lines += [""] if lines else []
-    for sheet in report.sheets():
+    for sheet in _all_tables(report):
         lines += sheet_as_markdown(sheet, level=4)
     files = {}
-    for number, picture in enumerate((one for part in pictures.values() for one in part), start=1):
+    for number, picture in enumerate(chain.from_iterable(report.pictures.values()), start=1):
         name = f"{stem}-{number}.svg"
         files[name] = as_file(picture.svg)
         lines += [f"![{markdown_text(picture.title)}]({name})", ""]
@@ -148,15 +150,19 @@ def _report(
         hint = (
             f"For differences with intervals and p-values give a baseline, {_example(several[0])}." if several else ""
         )
+    made: dict[str, list[Sheet | None]] = {
+        "scores": [sheets.scores_sheet(one) for one in scored],
+        "differences": [*contrasts, *broken_down],
+        "tokenizers": [sheet for one in scored for sheet in tokenizer_sheets(one, rows)],
+        "cost": [described.cost_sheet([(table, group) for table in tables for group in table.groups])],
+    }
     return Report(
         title=config.title,
         counted=f"{len(runs)} runs in {len(tables)} tables",
         summary=_summary(runs),
         remarks=remarks,
-        scores=[sheets.scores_sheet(one) for one in scored],
-        contrasts=[*contrasts, *broken_down],
-        beside_tokenizers=[sheet for one in scored for sheet in tokenizer_sheets(one, rows)],
-        cost=described.cost_sheet([(table, group) for table in tables for group in table.groups]),
+        tables={key: [one for one in made.get(key, ()) if one] for key in REPORT_SECTIONS if key in config.sections},
+        pictures={key: drawn for key, drawn in _pictures(tables, scored, rows).items() if key in config.sections},
         runs=[described.runs_sheet(table, Path(config.folder)) for table in tables],
         settings=[sheet for table in tables if (sheet := described.settings_sheet(table)) is not None],
         hint=hint,
@@ -208,35 +214,33 @@ def _pictures(
 ) -> dict[str, list[plots.Picture]]:
     forests = [plots.forest_picture(one, f"forest{number}") for number, one in enumerate(scored)]
     return {
-        "forests": [picture for picture in forests if picture is not None],
+        "differences": [picture for picture in forests if picture is not None],
         "tokenizers": plots.tokenizer_pictures(scored, rows),
         "curves": plots.curve_pictures(tables),
     }
 
 
-def _html(report: Report, pictures: dict[str, list[plots.Picture]]) -> str:
-    sections = [("scores", "Scores")]
-    for key, name in (("contrasts", "Differences"), ("tokenizers", "Tokenizers"), ("curves", "Learning curves")):
-        if pictures.get(key) or getattr(report, key, None) or (key == "tokenizers" and report.beside_tokenizers):
-            sections.append(("differences" if key == "contrasts" else key, name))
-    sections += [("cost", "What it took")] if report.cost else []
-    return fill_page(_TEMPLATE, **vars(report), **pictures, sections=[*sections, ("runs", "Runs")])
+def _html(report: Report) -> str:
+    shown = [key for key in _TITLES if report.tables.get(key) or report.pictures.get(key)]
+    return fill_page(_TEMPLATE, **vars(report), titles={key: _TITLES[key] for key in shown})
 
 
 def _markdown(report: Report) -> str:
     lines = [f"# {markdown_text(report.title)}", "", markdown_text(report.summary), ""]
     lines += [*(f"- ⚠ {markdown_text(remark)}" for remark in report.remarks), *([""] if report.remarks else [])]
-    parts: list[tuple[str, Sequence[Sheet]]] = [("Scores", report.scores), ("Differences", report.contrasts)]
-    parts += [("Tokenizers", report.beside_tokenizers)]
-    parts += [("What it took", [report.cost] if report.cost else []), ("Runs", report.runs)]
-    for name, of_part in parts:
+    parts = {_TITLES[key]: of_part for key, of_part in report.tables.items()} | {"Runs": report.runs}
+    for name, of_part in parts.items():
         if of_part:
             lines += [f"## {name}", ""]
             lines += [line for sheet in of_part for line in sheet_as_markdown(sheet)]
-        if name == "Scores" and report.hint:
+        if name == _TITLES["scores"] and report.hint:
             lines += [markdown_text(report.hint), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _latex(report: Report) -> str:
-    return "\n".join([_LATEX_HEAD, "", *(line for sheet in report.sheets() for line in sheet_as_latex(sheet))])
+    return "\n".join([_LATEX_HEAD, "", *(line for sheet in _all_tables(report) for line in sheet_as_latex(sheet))])
+
+
+def _all_tables(report: Report) -> list[Sheet]:
+    return [sheet for of_part in report.tables.values() for sheet in of_part]
