@@ -9,10 +9,11 @@ from korbert.study.contrasts import significance_marks
 from korbert.study.grouping import Group, Measure
 from korbert.study.report_sheets import Scored, p_value, title_of
 from korbert.study.sheets import Cell, Sheet, without_empty_columns
-from korbert.study.significance import holm, rank_correlation
+from korbert.study.significance import holm, rank_correlation, ranks
 
 _IDENTITY = ("kind", "vocab_size", "split", "tags", "symbols", "model_type", "byte_fallback", "train_characters")
 _NO_FIGURES = ("downstream", "speed", "training")  # scores of other models, and what depends on the machine
+_OF_A_SIZE = ("embedding_parameters",)  # of a model that is as wide as the comparison says, not as these are
 _FEWEST_RANKED = 5  # of four, no order is rarer than one in 24
 
 
@@ -36,7 +37,8 @@ def tokenizer_sheets(scored: Scored, rows: Sequence[Row]) -> list[Sheet]:
     found = [(group, row) for group in scored.table.groups if (row := row_of(group, rows)) is not None]
     if not scored.table.has_answers() or len(found) < 2:
         return []
-    columns = used([column for column in COLUMNS if column.measure not in _NO_FIGURES], [row for _, row in found])
+    known = [column for column in COLUMNS if column.measure not in _NO_FIGURES and column.key not in _OF_A_SIZE]
+    columns = used(known, [row for _, row in found])
     sheets = [_figures(scored, found, columns)]
     return [*sheets, *_correlations(scored, found, columns)]
 
@@ -55,11 +57,11 @@ def _figures(scored: Scored, found: Sequence[tuple[Group, Row]], columns: Sequen
             ]
         )  # fmt: skip
     head = ["runs", "tokenizer", "entries", *(measure.title for measure in table.measures), *(c.title for c in columns)]
-    notes = [
-        f"Named by {' · '.join(table.columns)}.",
+    notes = [f"Named by {' · '.join(table.columns)}."] if not table.of_single_runs() else []
+    notes += [
         "Figures of the tokenizers are the comparison's, on its texts and all of its questions; scores are of "
         f"{title_of(table)}.",
-        *(f"{column.title}: {column.about}." for column in columns),
+        "; ".join(f"{column.title}: {column.about}" for column in columns) + ".",
     ]
     return without_empty_columns(Sheet(f"Tokenizers, {title_of(table)}", head, lines, notes=notes, texts=2))
 
@@ -69,26 +71,29 @@ def _correlations(scored: Scored, found: Sequence[tuple[Group, Row]], columns: S
     if len({id(row) for _, row in found}) < len(found) or len(found) < _FEWEST_RANKED:
         return []
     tested: list[tuple[Column, Measure, float, float]] = []
+    before: list[tuple[float, ...]] = []
     for column in columns:
-        figures = [column.value(row) for _, row in found]
+        values = [value for _, row in found if (value := column.value(row)) is not None]
+        order = tuple(ranks(values))
+        if len(order) < len(found) or order in before:
+            continue
+        before += [order, tuple(-rank for rank in order)]
         for measure in scored.table.measures:
-            means = [scored.score(group, measure).mean for group, _ in found]
-            pairs = [(x, y) for x, y in zip(figures, means, strict=True) if x is not None and y is not None]
-            drawn = rank_correlation(*zip(*pairs, strict=True)) if len(pairs) == len(found) else None
+            means = [mean for group, _ in found if (mean := scored.score(group, measure).mean) is not None]
+            drawn = rank_correlation(values, means) if len(means) == len(found) else None
             if drawn is not None:
                 tested.append((column, measure, *drawn))
     if not tested:
         return []
     corrected = holm([p for *_, p in tested])
-    lines = [
-        [
-            Cell(column.title, note=column.about), Cell(measure.title),
-            Cell(f"{value:+.2f}{significance_marks(after)}", value), Cell(p_value(p), p), Cell(p_value(after), after),
-        ]
-        for (column, measure, value, p), after in zip(tested, corrected, strict=True)
-    ]  # fmt: skip
+    lines = []
+    for (column, measure, value, p), after in zip(tested, corrected, strict=True):
+        said = f"{value:+.2f}".replace("-", "−") + significance_marks(after)
+        names = [Cell(column.title, note=column.about), Cell(measure.title)]
+        lines.append([*names, Cell(said, value), Cell(p_value(p), p), Cell(p_value(after), after)])
     notes = [
-        f"Spearman's, over the {len(found)} tokenizers of the table above; p by permuting them.",
+        f"Spearman's, over the {len(found)} tokenizers of the table above; p by permuting them. A figure that puts "
+        "them in the order of an earlier one, or the reverse, is left out.",
         f"Holm: corrected for all {len(tested)} of this table.",
         "Tokenizers are no sample of anything, and several are near relatives: what goes together among these need not "
         "among others.",

@@ -68,7 +68,7 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float, flo
     p: the share of orders of one side, drawn with a fixed seed, that go with the other as closely or more, and the one
     at hand. Source: Spearman 1904; Phipson and Smyth 2010 for the p-value.
     """
-    sides = [_ranks(values) for values in (a, b)]
+    sides = [ranks(values) for values in (a, b)]
     if not all(side.any() for side in sides):
         return None
     mine, other = (side / float(np.linalg.norm(side)) for side in sides)
@@ -78,7 +78,7 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float, flo
     return value, (1 + extreme) / (_RESAMPLES + 1)
 
 
-def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
+def ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
     """Ranks less their mean; those of ties are the mean of theirs."""
     _, places, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
     last = counts.cumsum()
