@@ -572,6 +572,8 @@ def test_what_goes_with_scores_is_tested(tmp_path: Path) -> None:
         assert float(row["p"]) == pytest.approx(p, abs=0.01 if p > 0.01 else 0.002)
         assert float(row["p (Holm)"]) == pytest.approx(times * float(row["p"]), abs=0.0005)
         assert row["rank correlation"].endswith("*") == (p < 0.01)
+    (picture,) = re.findall(r"EM against tokens by eojeol</h3>\s*(<svg.*?</svg>)", made["html"], re.DOTALL)
+    assert all(name in picture for name in ("jamo", "mecab_bpe"))
 
 
 def test_sections_are_chosen(study_runs: Path, tmp_path: Path) -> None:

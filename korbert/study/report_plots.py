@@ -212,8 +212,9 @@ def _points(scored: Sequence[Scored], rows: Sequence[Row]) -> list[tuple[str, Me
     for one in scored:
         if one.table.has_answers():
             pairs = [(row, group) for group in one.table.groups if (row := row_of(group, rows)) is not None]
+            alone = len({id(row) for row, _ in pairs}) == len(pairs)  # a tokenizer's name tells its runs
             for measure in one.table.measures:
-                scores = ((row, group.label, one.score(group, measure)) for row, group in pairs)
+                scores = ((r, r["name"] if alone else g.label, one.score(g, measure)) for r, g in pairs)
                 points = [(row, label, s.mean, s.low, s.high) for row, label, s in scores if s.mean is not None]
                 found.append((title_of(one.table), measure, points))
     own = [row for row in rows if "downstream" in row["results"]]
