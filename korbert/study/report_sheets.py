@@ -177,7 +177,7 @@ def contrasts_sheet(scored: Scored) -> Sheet | None:
         )  # fmt: skip
     tested = sum(one.p is not None for one in scored.contrasts)
     used = {one.source for one in scored.contrasts}
-    notes = [f"Named by {' · '.join(table.columns)}."] if not table.of_single_runs() else []
+    notes = named_by(table)
     notes += [f"{source}: {text}." for source, text in _SOURCES.items() if source in used - {NOTHING}]
     if tested:
         notes.append(
@@ -187,6 +187,11 @@ def contrasts_sheet(scored: Scored) -> Sheet | None:
     notes += [text for key, text in _EXPLAINED.items() if any(key in one.warnings for one in scored.contrasts)]
     head = ["runs", "measure", "difference", "95 % interval", "p", "p (Holm)", "from", "baseline"]
     return without_empty_columns(Sheet(f"Differences, {title_of(table)}", head, rows, notes=notes, texts=2))
+
+
+def named_by(table: Table) -> list[str]:
+    """What labels of groups are made of, as a note; [] where each is the name of a run."""
+    return [] if table.of_single_runs() else [f"Named by {' · '.join(table.columns)}."]
 
 
 def breakdown_sheet(table: Table, key: str, parts: Sequence[Part]) -> Sheet | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from korbert.comparison.figures import COLUMNS, Column, Row, used
 from korbert.study.contrasts import significance_marks
 from korbert.study.grouping import Group, Measure
-from korbert.study.report_sheets import Scored, p_value, title_of
+from korbert.study.report_sheets import Scored, named_by, p_value, title_of
 from korbert.study.sheets import Cell, Sheet, without_empty_columns
 from korbert.study.significance import holm, rank_correlation, ranks
 
@@ -39,8 +39,7 @@ def tokenizer_sheets(scored: Scored, rows: Sequence[Row]) -> list[Sheet]:
         return []
     known = [column for column in COLUMNS if column.measure not in _NO_FIGURES and column.key not in _OF_A_SIZE]
     columns = used(known, [row for _, row in found])
-    sheets = [_figures(scored, found, columns)]
-    return [*sheets, *_correlations(scored, found, columns)]
+    return [_figures(scored, found, columns), *_correlations(scored, found, columns)]
 
 
 def _figures(scored: Scored, found: Sequence[tuple[Group, Row]], columns: Sequence[Column]) -> Sheet:
@@ -57,8 +56,8 @@ def _figures(scored: Scored, found: Sequence[tuple[Group, Row]], columns: Sequen
             ]
         )  # fmt: skip
     head = ["runs", "tokenizer", "entries", *(measure.title for measure in table.measures), *(c.title for c in columns)]
-    notes = [f"Named by {' · '.join(table.columns)}."] if not table.of_single_runs() else []
-    notes += [
+    notes = [
+        *named_by(table),
         "Figures of the tokenizers are the comparison's, on its texts and all of its questions; scores are of "
         f"{title_of(table)}.",
         "; ".join(f"{column.title}: {column.about}" for column in columns) + ".",
@@ -88,7 +87,7 @@ def _correlations(scored: Scored, found: Sequence[tuple[Group, Row]], columns: S
     corrected = holm([p for *_, p in tested])
     lines = []
     for (column, measure, value, p), after in zip(tested, corrected, strict=True):
-        said = f"{value:+.2f}".replace("-", "−") + significance_marks(after)
+        said = measure.shown(value, "+") + significance_marks(after)
         names = [Cell(column.title, note=column.about), Cell(measure.title)]
         lines.append([*names, Cell(said, value), Cell(p_value(p), p), Cell(p_value(after), after)])
     notes = [

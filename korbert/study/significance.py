@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from statistics import NormalDist
 from typing import Any
 
@@ -80,19 +81,20 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float, flo
 
 def ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
     """Ranks less their mean; those of ties are the mean of theirs."""
-    _, places, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
-    last = counts.cumsum()
-    ranks: npt.NDArray[np.float64] = (last - (counts - 1) / 2)[places]
-    return ranks - (len(ranks) + 1) / 2
+    found: npt.NDArray[np.float64] = _scipy("stats").rankdata(values) - (len(values) + 1) / 2
+    return found
 
 
 def special_functions() -> Any:
     """scipy.special, with Student's distribution. Raises KorbertError where scipy is not installed."""
+    return _scipy("special")
+
+
+def _scipy(part: str) -> Any:
     try:
-        from scipy import special
+        return import_module(f"scipy.{part}")
     except ImportError:
         raise KorbertError("intervals over seeds need scipy: pip install -e '.[report]'") from None
-    return special
 
 
 def bootstrap_interval(values: Sequence[float], groups: Sequence[object], level: float = 0.95) -> list[float] | None:
