@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -33,6 +33,15 @@ def check_range(
         if most != math.inf:
             wanted += f", {'below' if below else 'at most'} {most}"
         raise ConfigError(f"{key}: wanted {wanted}, got {value}")
+
+
+def check_known(key: str, given: str | Sequence[str] | None, known: Iterable[str]) -> None:
+    """Raise ConfigError naming `key` unless what is given, a name, some names or None, is known."""
+    names = [*known]
+    for name in [given] if isinstance(given, str) else given or ():
+        if name not in names:
+            wanted = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
+            raise ConfigError(f"{key}: {name!r} is unknown, wanted {wanted}{meant(name, names)}")
 
 
 class DataError(KorbertError):

@@ -17,7 +17,7 @@ from typing import Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from korbert.errors import ConfigError
+from korbert.errors import check_known
 
 IntArray = npt.NDArray[np.int32]
 
@@ -183,8 +183,7 @@ class Normalizer:
     lowercase: bool = False
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise ConfigError(f"normalizer.form: {self.form!r} is unknown, wanted one of {', '.join(FORMS)}")
+        check_known("normalizer.form", self.form, FORMS)
 
     def __call__(self, text: str) -> NormalizedText:
         """Normalise `text` once and keep the map back to its characters."""

@@ -117,7 +117,7 @@ def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
         results = benchmark(compose_config("benchmark", basic))["results"]
         other = f"run_dir={tmp_path / 'other'}"
-        with pytest.raises(ConfigError, match=r"korquad\.work: 'decoding' is unknown, wanted some of features"):
+        with pytest.raises(ConfigError, match=r"korquad\.work: 'decoding' is unknown, wanted features"):
             benchmark(compose_config("benchmark", [*basic, "korquad.work=[decoding]", other]))
         with pytest.raises(ConfigError, match="wanted pretraining, tokenizers or korquad"):
             benchmark(compose_config("benchmark", [*basic, "suite=squad", other]))

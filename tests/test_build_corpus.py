@@ -548,7 +548,7 @@ def test_the_door_builds_by_parts_checks_and_is_read(
         again.run_dir = str(tmp_path / "again")
         assert build_corpus(again)["results"]["documents"] == results["documents"]
         assert "is complete already" in caplog.text
-        with pytest.raises(ConfigError, match="stage: 'sing' is unknown, wanted one of all, sign"):
+        with pytest.raises(ConfigError, match="stage: 'sing' is unknown, wanted all, sign"):
             build_corpus(compose_config("build_corpus", ["stage=sing", f"output={folder}"]))
         late = compose_config("build_corpus", [*tokenizer, f"output={tmp_path / 'late'}", "stage=merge"])
         late.run_dir = str(tmp_path / "late_run")

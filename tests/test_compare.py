@@ -259,7 +259,7 @@ def test_rows_of_other_code_are_measured_again(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("measures=[costs]", "measures: costs unknown, wanted some of cost, ceiling"),
+        ("measures=[costs]", "measures: 'costs' is unknown, wanted cost, ceiling, .*; is cost meant"),
         ("tokenizers=[syllables]", "tokenizer/syllables"),
         ("tokenizers=[syllable@many]", "wanted NAME@SIZE"),
         ("tokenizers=[syllable,nowhere/vocab.txt]", "tokenizers: nowhere/vocab.txt: no such file or folder"),

@@ -456,7 +456,7 @@ def test_a_fine_tuned_model_answers_again(finetuned: Path, tmp_path: Path) -> No
     run_door(*call, f"run_dir={tmp_path / 'short'}", "+decoding.max_answer_length=1")
     assert read_json(tmp_path / "short" / "predictions.json") != before
     done = run_door(*call, f"run_dir={tmp_path / 'wrong'}", "+decoding.nbest=1", ok=False)
-    assert "decoding.nbest: unknown, wanted some of n_best" in done.stderr
+    assert "decoding: 'nbest' is unknown, wanted n_best" in done.stderr
     done = run_door(*call, f"run_dir={tmp_path / 'known'}", "task.test=data/sample/KorQuAD_sample_train.json", ok=False)
     assert re.search(r"task\.test=\S+: run=\S+ was trained on \d+ of its questions", done.stderr)
     folded = tmp_path / "folded"

@@ -11,7 +11,7 @@ from hydra import initialize_config_dir
 
 from korbert.config import compose_config
 from korbert.data.decoding import DecodingConfig
-from korbert.errors import ConfigError, check_range
+from korbert.errors import ConfigError, check_known, check_range
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 HUGE = "9" * 20
@@ -141,3 +141,15 @@ def test_decoding_is_changed_from_what_it_was() -> None:
     assert before.changed({"temperature": 1}) == DecodingConfig(n_best=3)
     with pytest.raises(ConfigError, match=r"^decoding\.temperature: wanted more than 0, got -1$"):
         before.changed({"temperature": -1})
+
+
+def test_names_that_are_unknown() -> None:
+    for given in (None, [], "post", ["pre", "post"]):
+        check_known("key", given, ["post", "pre"])
+    for given, known, message in (
+        ("middle", ["post"], "key: 'middle' is unknown, wanted post"),
+        ("", ["post", "pre"], "key: '' is unknown, wanted post or pre"),
+        (["pre", "pots"], ["post", "pre", "none"], "key: 'pots' is unknown, wanted post, pre or none; is post meant?"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^{re.escape(message)}$"):
+            check_known("key", given, known)

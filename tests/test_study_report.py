@@ -591,7 +591,10 @@ def test_sections_are_chosen(study_runs: Path, tmp_path: Path) -> None:
     assert "nats / character, interval" not in part["tex"]
     assert len(part["tex"]) < len(whole["tex"]) - 500
     assert part["html"].count("<svg") == 2 < whole["html"].count("<svg")  # the two tables' forests
-    for sections, said in ((["figures"], "sections: figures: wanted some of scores, diff"), ([], r"sections: \[\]: ")):
+    for sections, said in (
+        (["figures"], "sections: 'figures' is unknown, wanted scores, diff"),
+        ([], "sections: wanted one or more"),
+    ):
         with pytest.raises(ConfigError, match=said):
             report(tmp_path / "report", study_runs, sections=sections)
 

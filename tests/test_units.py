@@ -296,7 +296,7 @@ def test_shards_without_flags_are_refused(corpus: tuple[ShardedCorpus, Tokenizer
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"unit": "word"}, "'word' is unknown, wanted one of token, eojeol, morpheme, span, entity"),
+        ({"unit": "word"}, "'word' is unknown, wanted token, eojeol, morpheme, span or entity"),
         ({"span_p": 0.0}, "wanted 0 < span_p <= 1"),
         ({"max_span": 0}, "max_span of 1 or more"),
         ({"entity_share": 1.5}, "entity_share: wanted a share"),

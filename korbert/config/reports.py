@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from korbert.config.parts import DataConfig
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_known
 
 REPORT_SECTIONS = ("scores", "differences", "tokenizers", "curves", "cost")
 
@@ -35,10 +35,9 @@ class ReportConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
-        unknown = [section for section in self.sections if section not in REPORT_SECTIONS]
-        if unknown or not self.sections:
-            named = ", ".join(unknown) or "[]"
-            raise ConfigError(f"sections: {named}: wanted some of {', '.join(REPORT_SECTIONS)}")
+        check_known("sections", self.sections, REPORT_SECTIONS)
+        if not self.sections:
+            raise ConfigError("sections: wanted one or more, got []")
 
     def compared(self) -> list[str]:
         """The parts of baseline or focus, [] without one. Raises ConfigError for both, and for what is no text."""

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from korbert.data.windows import Window
-from korbert.errors import ConfigError, check_range
+from korbert.errors import ConfigError, check_known, check_range
 from korbert.morphology import PARTICLE_TAGS, Analyser, make_analyser
 from korbert.text import Normalizer, blank_mask, trim
 
@@ -73,8 +73,7 @@ class DecodingConfig:
         """With these values in the place of its own. Raises ConfigError naming decoding.KEY for one that cannot be."""
         kinds = typing.get_type_hints(DecodingConfig)
         for key, value in values.items():
-            if key not in kinds:
-                raise ConfigError(f"decoding.{key}: unknown, wanted some of {', '.join(kinds)}")
+            check_known("decoding", key, kinds)
             kind = kinds[key]
             fits = isinstance(value, float | int if kind is float else kind)
             if not fits or (isinstance(value, bool) and kind is not bool):  # to Python a bool is an int

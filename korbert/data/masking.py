@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from korbert.data.units import EOJEOL, MENTION, MORPHEME, NEW_MENTION, PROPER
 from korbert.encoding import marker_mask
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_known
 from korbert.model.targets import IGNORE_INDEX
 from korbert.morphology import make_analyser
 from korbert.text import IntArray
@@ -46,8 +46,7 @@ class MaskingConfig:
                 "task.masking: mask_share and random_share must not be negative and sum to at most 1, got "
                 f"{self.mask_share} and {self.random_share}"
             )
-        if self.unit not in UNITS:
-            raise ConfigError(f"task.masking.unit: {self.unit!r} is unknown, wanted one of {', '.join(UNITS)}")
+        check_known("task.masking.unit", self.unit, UNITS)
         if not 0.0 < self.span_p <= 1.0 or self.max_span < 1:
             raise ConfigError(
                 f"task.masking: wanted 0 < span_p <= 1 and max_span of 1 or more, got {self.span_p} and {self.max_span}"

@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import sys
 
-from korbert.errors import ConfigError
+from korbert.errors import check_known
 from korbert.morphology.base import PARTICLE_TAGS, Analyser, Morpheme, RememberingAnalyser
 from korbert.morphology.kiwi import KiwiAnalyser
 from korbert.morphology.konlpy import (
@@ -57,8 +57,7 @@ def make_analyser(name: str, key: str = "entities.annotator", exact: bool = Fals
     Where there is no python-mecab-ko, but mecab-ko or a Python that only that is made for, "mecab" is "mecab_ko", and
     the analyser's name says so. exact: it never is, because something was made with the analyser of that very name.
     """
-    if name not in ANALYSERS:
-        raise ConfigError(f"{key}: {name!r} is unknown, wanted one of {', '.join(ANALYSERS)}")
+    check_known(key, name, ANALYSERS)
     if name == MecabAnalyser.name and not exact and not _has_module(MecabAnalyser.package):
         newer = sys.version_info >= (3, 13)
         return MecabKoAnalyser() if newer or _has_module(MecabKoAnalyser.package) else MecabAnalyser()

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from korbert.entities.base import EntityAnnotator
-from korbert.errors import ConfigError
 from korbert.study.answers import Answered, Answers
 from korbert.study.contrasts import Contrast, answered_pair
 from korbert.study.errors import BREAKDOWNS, question_groups
@@ -38,12 +37,6 @@ class Part:
     corrected: float | None
     mended: float
     made: float
-
-
-def check_breakdowns(keys: Sequence[str]) -> None:
-    """Raises ConfigError for one that there is not."""
-    if unknown := [key for key in keys if key not in BREAKDOWNS]:
-        raise ConfigError(f"breakdowns: {', '.join(map(str, unknown))}: wanted some of {', '.join(BREAKDOWNS)}")
 
 
 class Breakdowns:

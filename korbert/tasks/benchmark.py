@@ -25,7 +25,7 @@ from korbert.data.batching import PretrainingBatch, collate_pretraining, epoch_b
 from korbert.data.corpus import read_documents
 from korbert.data.masking import MaskingConfig, mask_tokens
 from korbert.data.pretraining import PretrainingExample
-from korbert.errors import ConfigError, KorbertError
+from korbert.errors import KorbertError, check_known
 from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
 from korbert.tasks.benchmark_korquad import benchmark_korquad
 from korbert.tasks.benchmark_tokenizers import benchmark_tokenizers
@@ -64,10 +64,9 @@ class Contender:
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     """Measure every case, write the record and the table, and return the record."""
     others = {"tokenizers": benchmark_tokenizers, "korquad": benchmark_korquad}
+    check_known("suite", config.suite, ("pretraining", *others))
     if config.suite in others:
         return others[config.suite](config)
-    if config.suite != "pretraining":
-        raise ConfigError(f"suite: {config.suite!r} is unknown, wanted pretraining, {' or '.join(others)}")
     runtime = make_runtime(config.runtime)
     folder = start_run(config)
     tokenizer_folder = prepare_tokenizer(config.tokenizer, config.corpus, config.data)

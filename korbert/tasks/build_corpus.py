@@ -16,7 +16,7 @@ from korbert.data.corpus import expand_paths
 from korbert.data.piecework import Done, Recipe
 from korbert.data.shardfiles import MANIFEST, Manifest
 from korbert.data.shards import ShardedCorpus
-from korbert.errors import ConfigError, DataError
+from korbert.errors import DataError, check_known
 from korbert.files import append_json, appended_json
 from korbert.parallel import megabytes
 from korbert.tasks.prepare import corpus_files, corpus_identity, prepare_tokenizer, progress_bar
@@ -35,8 +35,7 @@ def build_corpus(config: BuildCorpusConfig) -> dict[str, Any]:
 
     The shards are complete when the output folder has a manifest, which the part writes that ends last.
     """
-    if config.stage not in STAGES:
-        raise ConfigError(f"stage: {config.stage!r} is unknown, wanted one of {', '.join(STAGES)}")
+    check_known("stage", config.stage, STAGES)
     check_given("output", config.output, "a folder")
     output = Path(config.output)
     if config.stage == "check":

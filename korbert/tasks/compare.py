@@ -26,7 +26,7 @@ from korbert.config import CompareConfig, TokenizerConfig, as_override, expand_r
 from korbert.data.korquad import read_korquad
 from korbert.data.ner import read_ner
 from korbert.entities import make_annotator
-from korbert.errors import ConfigError, DataError, KorbertError
+from korbert.errors import ConfigError, DataError, KorbertError, check_known
 from korbert.files import digest, matching, read_text, write_text_atomically, writing
 from korbert.lines import json_line
 from korbert.morphology import Analyser, RememberingAnalyser, make_analyser
@@ -67,9 +67,7 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
 
     A tokenizer that cannot be had, for want of a package, say, is named with what is wanting, and the others go on.
     """
-    unknown = [measure for measure in config.measures if measure not in MEASURES]
-    if unknown:
-        raise ConfigError(f"measures: {', '.join(unknown)} unknown, wanted some of {', '.join(MEASURES)}")
+    check_known("measures", config.measures, MEASURES)
     candidates = all_named(config)
     materials = Materials(config)
     folder = start_run(config, again="compare_tokenizers")

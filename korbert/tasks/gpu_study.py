@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from korbert.config import EntitiesConfig, GpuStudyConfig, as_override, as_overrides, compose_config
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_known
 from korbert.files import RECORD, read_json, write_text_atomically
 from korbert.study.collection import read_record
 from korbert.study.page import table
@@ -38,12 +38,11 @@ _TABLE = "study.md"
 
 def gpu_study(config: GpuStudyConfig) -> None:
     """Prepare or run, as `config.stage` says. Raises ConfigError for an arm that conf/arm has not."""
+    check_known("stage", config.stage, ("prepare", "run"))
     if config.stage == "prepare":
         prepare_study(config, {arm: _entities(arm, "prepared_arms") for arm in config.prepared_arms})
-    elif config.stage == "run":
-        run_study(config)
     else:
-        raise ConfigError(f"stage: {config.stage!r} is unknown, wanted prepare or run")
+        run_study(config)
 
 
 def _entities(arm: str, key: str) -> EntitiesConfig:
@@ -67,8 +66,7 @@ def run_study(config: GpuStudyConfig) -> None:
     every = study.units()
     if config.unit is not None:
         by_name = {unit.name: unit for unit in every}
-        if config.unit not in by_name:
-            raise ConfigError(f"unit: {config.unit!r} is unknown, wanted one of {', '.join(by_name)}")
+        check_known("unit", config.unit, by_name)
         by_name[config.unit].work()
         return
     study.pretraining(config.arms[0], config.seeds[0])  # a wrong override is told before all else

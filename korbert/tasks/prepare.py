@@ -31,7 +31,7 @@ from korbert.data.shardfiles import MANIFEST
 from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.data.units import units_identity
 from korbert.entities import make_annotator
-from korbert.errors import ConfigError, DataError, KorbertError
+from korbert.errors import ConfigError, DataError, KorbertError, check_known
 from korbert.files import (
     checksum,
     digest,
@@ -178,6 +178,8 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
 
     Raises ConfigError for an unknown kind, and for settings that are of another one.
     """
+    lookups = {cls.kind: cls for cls in (CharacterTokenizer, WordTokenizer)}
+    check_known("tokenizer.kind", config.kind, (*lookups, WordPieceTokenizer.kind, SentencePieceTokenizer.kind))
     if config.kind != SentencePieceTokenizer.kind:
         for key in ("model_type", "byte_fallback"):
             if setting := getattr(config, key):
@@ -187,17 +189,13 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
         "normalizer": Normalizer(**asdict(config.normalizer)),
         "pretokenizer": Pretokenizer(config.split, config.tags, config.symbols),
     }
-    lookups = {cls.kind: cls for cls in (CharacterTokenizer, WordTokenizer)}
     if config.kind in lookups:
         return lookups[config.kind].train(texts, config.vocab_size, **options)
     options["character_coverage"] = config.character_coverage
     if config.kind == WordPieceTokenizer.kind:
         return WordPieceTokenizer.train(texts, config.vocab_size, **options)
-    if config.kind == SentencePieceTokenizer.kind:
-        options |= {"model_type": config.model_type or "unigram", "byte_fallback": config.byte_fallback}
-        return SentencePieceTokenizer.train(texts, config.vocab_size, **options)
-    wanted = [*lookups, WordPieceTokenizer.kind, SentencePieceTokenizer.kind, PUBLISHED]
-    raise ConfigError(f"tokenizer.kind: {config.kind!r} is unknown, wanted one of {', '.join(wanted)}")
+    options |= {"model_type": config.model_type or "unigram", "byte_fallback": config.byte_fallback}
+    return SentencePieceTokenizer.train(texts, config.vocab_size, **options)
 
 
 def _paragraphs(files: list[Path], max_documents: int | None, max_characters: int) -> Iterator[str]:

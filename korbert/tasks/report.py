@@ -20,15 +20,16 @@ from korbert.config import (
     expand_root,
 )
 from korbert.entities import make_annotator
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_known
 from korbert.files import write_text_atomically
 from korbert.study import report_plots as plots
 from korbert.study import report_runs as described
 from korbert.study import report_sheets as sheets
 from korbert.study.answers import Answers
-from korbert.study.breakdowns import Breakdowns, check_breakdowns
+from korbert.study.breakdowns import Breakdowns
 from korbert.study.collection import find_records, unfinished_runs
 from korbert.study.contrasts import check_baseline
+from korbert.study.errors import BREAKDOWNS
 from korbert.study.grouping import Table, make_tables, shown
 from korbert.study.html import fill_page
 from korbert.study.lineage import Run, describe_runs
@@ -98,7 +99,7 @@ def build_report(config: ReportConfig) -> Report:
         check_baseline(tables, compared, "focus" if turned else "baseline")
     elif config.breakdowns:
         raise ConfigError("breakdowns are of differences: give a baseline, or a focus")
-    check_breakdowns(config.breakdowns)
+    check_known("breakdowns", config.breakdowns, BREAKDOWNS)
     answers = Answers(config.data.root)
     scored = [sheets.score_table(table, compared, answers, turned) for table in tables]
     broken_down = _broken_down(config, scored, answers)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_known
 from korbert.morphology import Analyser, Morpheme, make_analyser
 from korbert.text import WORD_START, IntArray
 
@@ -58,8 +58,7 @@ class Pretokenizer:
         version: str | None = None,
     ) -> None:
         """Take the settings; tag_names and version, the analyser's, are those of the training, if there was one."""
-        if symbols not in SYMBOLS:
-            raise ConfigError(f"tokenizer.symbols: {symbols!r} is unknown, wanted one of {', '.join(SYMBOLS)}")
+        check_known("tokenizer.symbols", symbols, SYMBOLS)
         if tags and split == NO_SPLIT:
             raise ConfigError(
                 "tokenizer.tags: tags are those of morphemes: choose an analyser, e.g. tokenizer.split=mecab"

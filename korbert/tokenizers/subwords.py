@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import sentencepiece
 
-from korbert.errors import ConfigError, DataError, KorbertError
+from korbert.errors import ConfigError, DataError, KorbertError, check_known
 from korbert.files import write_bytes_atomically
 from korbert.text import WORD_START, IntArray, Normalizer
 from korbert.tokenizers.base import SpecialTokens
@@ -80,8 +80,7 @@ class SentencePieceTokenizer(TrainedTokenizer):
         Raises ConfigError where the settings cannot be met by the texts (a vocabulary larger than they can fill),
         KorbertError where there is no text at all.
         """
-        if model_type not in MODEL_TYPES:
-            raise ConfigError(f"tokenizer.model_type: {model_type!r} is unknown, wanted {' or '.join(MODEL_TYPES)}")
+        check_known("tokenizer.model_type", model_type, MODEL_TYPES)
         if not _LEAST_COVERAGE <= character_coverage <= 1:
             raise ConfigError(
                 f"tokenizer.character_coverage={character_coverage}: SentencePiece takes {_LEAST_COVERAGE} to 1"

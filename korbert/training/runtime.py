@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_known
 from korbert.model.encoder import Layer
 from korbert.training.settings import RuntimeConfig
 
@@ -37,14 +37,11 @@ class Runtime:
 
 def make_runtime(config: RuntimeConfig) -> Runtime:
     """Resolve "auto". Raises ConfigError for a device that is not there or an unknown precision."""
-    if config.device not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"runtime.device: {config.device!r} is unknown, wanted auto, cpu or cuda")
+    check_known("runtime.device", config.device, ("auto", "cpu", "cuda"))
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("runtime.device=cuda, but torch sees no GPU here; runtime.device=auto takes what is there")
-    if config.precision not in ("auto", "fp32", "bf16"):
-        raise ConfigError(f"runtime.precision: {config.precision!r} is unknown, wanted auto, fp32 or bf16")
-    if config.layout not in ("auto", "packed", "padded"):
-        raise ConfigError(f"runtime.layout: {config.layout!r} is unknown, wanted auto, packed or padded")
+    check_known("runtime.precision", config.precision, ("auto", "fp32", "bf16"))
+    check_known("runtime.layout", config.layout, ("auto", "packed", "padded"))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     keep_freed_memory()

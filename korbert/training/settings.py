@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from korbert.errors import ConfigError, check_range
+from korbert.errors import ConfigError, check_known, check_range
 
 CHECKPOINT = "checkpoint.safetensors"  # what a training goes on from, in its run's folder
 _HIGHEST = 100  # of rates and decay, far above what any model learns with
@@ -38,8 +38,7 @@ class OptimizerConfig:
     max_gradient_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.kind not in ("adamw", "muon"):
-            raise ConfigError(f"train.optimizer.kind: {self.kind!r} is unknown, wanted adamw or muon")
+        check_known("train.optimizer.kind", self.kind, ("adamw", "muon"))
         for key in ("learning_rate", "matrix_learning_rate"):
             check_range(f"train.optimizer.{key}", getattr(self, key), 0, _HIGHEST, above=True)
         check_range("train.optimizer.max_gradient_norm", self.max_gradient_norm, 0, above=True)
@@ -88,8 +87,7 @@ class TrainConfig:
             check_range(f"train.{key}", getattr(self, key), least, _MOST_STEPS)
         for key, most in (("steps", _MOST_STEPS), ("epochs", _MOST_EPOCHS), ("tokens", _MOST_TOKENS)):
             check_range(f"train.{key}", getattr(self, key), 0, most, above=True)
-        if self.clock not in ("wall", "cpu"):
-            raise ConfigError(f"train.clock: {self.clock!r} is unknown, wanted wall or cpu")
+        check_known("train.clock", self.clock, ("wall", "cpu"))
         _ = self.budget_seconds  # one that cannot be read is refused here
 
     @property

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from korbert.errors import ConfigError, KorbertError
+from korbert.errors import KorbertError, check_known
 from korbert.files import METRICS, append_json, appended_json, read_text, write_text_atomically
 
 log = logging.getLogger(__name__)
@@ -35,10 +35,8 @@ class TrackerConfig:
     artifacts: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in ("jsonl", *_MIRRORS):
-            raise ConfigError(f"tracker.kind: {self.kind!r} is unknown, wanted jsonl, {' or '.join(_MIRRORS)}")
-        if self.mode not in ("offline", "online", "disabled"):
-            raise ConfigError(f"tracker.mode: {self.mode!r} is unknown, wanted offline, online or disabled")
+        check_known("tracker.kind", self.kind, ("jsonl", *_MIRRORS))
+        check_known("tracker.mode", self.mode, ("offline", "online", "disabled"))
 
 
 class Tracker:
