@@ -18,8 +18,8 @@ from korbert.study.errors import BREAKDOWNS, cases, question_groups
 from korbert.study.multibootstrap import bootstrap_difference
 from korbert.study.significance import holm
 
-ANNOTATOR = "expressions-mecab+mecab"
-ARMS = {"none": ("entities=none",), "both": ("entities=mecab", "entities.mode=both")}
+ANNOTATOR = "expressions-mecab"  # of the runs, and not one that anything has by default
+ARMS = {"none": ("entities=none",), "both": ("entities=mecab", f"entities.annotator={ANNOTATOR}", "entities.mode=both")}
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,7 @@ def test_parts_are_the_questions_by_hand(runs: Path, key: str, tmp_path: Path) -
         assert sizes == sorted(sizes, reverse=True)
     assert shown == ["< 0.0001" if p < 0.0001 else f"{p:.4f}" for p in holm(p_values)]
     assert BREAKDOWNS[key] in said["html"]
+    assert (f"Entities are those that {ANNOTATOR} finds" in said["md"]) == (key in ("type", "entities"))
     assert "mended" in said["tex"]
 
 
@@ -100,6 +101,23 @@ def test_what_cannot_be(runs: Path, tmp_path: Path) -> None:
         report(tmp_path, runs, baseline="entities.mode:none", breakdowns=["type", "colour"])
     with pytest.raises(ConfigError, match="breakdowns are of differences: give a baseline"):
         report(tmp_path, runs, breakdowns=["type"])
+
+
+def test_whose_entities(runs: Path, tmp_path: Path) -> None:
+    """Those of the runs, where they have one annotator, unless another one is named."""
+    given = {"baseline": "entities.mode:none", "breakdowns": ["entities"]}
+    named = report(tmp_path, runs, **given, annotator="mecab")["md"]
+    assert "Entities are those that mecab finds" in named
+    assert named != report(tmp_path, runs, **given)["md"]
+    random = ("entities=mecab", f"entities.annotator=random-{ANNOTATOR}", "entities.mode=both")
+    finetuned(tmp_path / "more" / "random", 0.4, *random, seed=1, fold=0)
+    assert "Entities are those that" in report(tmp_path, runs, tmp_path / "more", **given)["md"]  # with a control
+    finetuned(tmp_path / "more" / "other", 0.4, "entities=mecab", "entities.mode=both", seed=1, fold=0)
+    with pytest.raises(ConfigError, match=f"annotator: the runs have {ANNOTATOR} and mecab; which one says"):
+        report(tmp_path, runs, tmp_path / "more", **given)
+    finetuned(tmp_path / "plain" / "run", 0.4, "entities=none", seed=1, fold=0)
+    with pytest.raises(ConfigError, match="annotator: the runs have none"):
+        report(tmp_path, tmp_path / "plain", **given)
 
 
 def test_questions_that_are_not_at_hand_are_said(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ class ReportConfig:
     the group that is compared with every other one: its score less theirs. comparison: the folder of a comparison of
     tokenizers, for scores against fertility and ceiling. data.root: where question files lie, else where the runs had
     them. breakdowns: kinds of questions to look at each difference by, see `korbert.study.errors.BREAKDOWNS`;
-    annotator: says which answers are entities, and of what type. sections: of REPORT_SECTIONS, those to show beside the
-    list of runs: a page of several baselines needs the same scores and curves once.
+    annotator: says which answers are entities, and of what type; null: that of the runs. sections: of REPORT_SECTIONS,
+    those to show beside the list of runs: a page of several baselines needs the same scores and curves once.
     """
 
     runs: list[str] = field(default_factory=lambda: ["experiments/results"])
@@ -30,7 +30,7 @@ class ReportConfig:
     focus: Any = None
     comparison: str | None = None
     breakdowns: list[str] = field(default_factory=list)
-    annotator: str = "expressions-mecab+mecab"
+    annotator: str | None = None
     sections: list[str] = field(default_factory=lambda: list(REPORT_SECTIONS))
     data: DataConfig = field(default_factory=DataConfig)
 

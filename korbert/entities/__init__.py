@@ -17,6 +17,7 @@ from korbert.morphology import ANALYSERS
 
 __all__ = [
     "LINKS",
+    "RANDOM",
     "CachedAnnotator",
     "DamagedAnnotator",
     "EntityAnnotator",
@@ -34,7 +35,7 @@ __all__ = [
     "write_store",
 ]
 LINKS = "links"  # the name of a store of a dump's links
-_RANDOM, _EXPRESSIONS = "random-", "expressions-"
+RANDOM, _EXPRESSIONS = "random-", "expressions-"  # before the name of any annotator; of an analyser
 _GAZETTEER, _TAGGER, _STORED_LINKS = "gazetteer:", "tagger:", f"{LINKS}:"
 _KINDS = ("proper", "compounds", "nouns")  # of noun runs, before the name of an analyser
 
@@ -52,8 +53,8 @@ def make_annotator(name: str, store: Path | str | None = None, cache: Path | str
     """
     if store is not None and name != "none":
         return StoredAnnotator(Path(store), name, lambda: make_annotator(name, cache=cache))
-    if name.startswith(_RANDOM):
-        return RandomSpanAnnotator(make_annotator(name.removeprefix(_RANDOM), cache=cache))
+    if name.startswith(RANDOM):
+        return RandomSpanAnnotator(make_annotator(name.removeprefix(RANDOM), cache=cache))
     if "+" in name:
         return UnionAnnotator([make_annotator(part, cache=cache) for part in name.split("+")])
     if name.startswith(_GAZETTEER):
@@ -78,7 +79,7 @@ def make_annotator(name: str, store: Path | str | None = None, cache: Path | str
         raise ConfigError(
             f"entities.annotator: {name!r} is unknown, wanted none, one of {', '.join(ANALYSERS)}, one of these behind "
             f"{', '.join(f'{prefix}-' for prefix in _KINDS)} or {_EXPRESSIONS}, {_GAZETTEER}FILE,FILE, {_TAGGER}RUN, "
-            f"{_STORED_LINKS}FILE, several of these joined by +, or any of it behind {_RANDOM}; names of files must "
+            f"{_STORED_LINKS}FILE, several of these joined by +, or any of it behind {RANDOM}; names of files must "
             "hold no + and no comma"
         )
     return NoEntities() if name == "none" else NounRunAnnotator(name)
@@ -88,7 +89,7 @@ def annotator_files(name: str) -> list[str]:
     """The files and folders that the annotator of that name reads: lists of names, runs of taggers, files of links."""
     files: list[str] = []
     for part in name.split("+"):
-        plain = part.removeprefix(_RANDOM)
+        plain = part.removeprefix(RANDOM)
         if plain.startswith(_GAZETTEER):
             files += plain.removeprefix(_GAZETTEER).split(",")
         for prefix in (_TAGGER, _STORED_LINKS):

@@ -33,6 +33,7 @@ BREAKDOWNS = {
     "type": "answer type", "entities": "answer and entities", "length": "answer length (characters)",
     "question": "question word", "paragraph": "paragraph length (characters)",
 }  # fmt: skip
+OF_ENTITIES = frozenset({"type", "entities"})  # those that an annotator decides
 # Kinds of error in the order of the report.
 KINDS = ("josa", "brackets and quotes", "longer", "shorter", "overlapping", "elsewhere", _NOTHING)
 

@@ -25,7 +25,7 @@ from korbert.study.contrasts import (
     score,
     significance_marks,
 )
-from korbert.study.errors import BREAKDOWNS
+from korbert.study.errors import BREAKDOWNS, OF_ENTITIES
 from korbert.study.grouping import EXACT, Group, Measure, Table, shown
 from korbert.study.sheets import Cell, Sheet, without_empty_columns
 
@@ -194,8 +194,11 @@ def named_by(table: Table) -> list[str]:
     return [] if table.of_single_runs() else [f"Named by {' · '.join(table.columns)}."]
 
 
-def breakdown_sheet(table: Table, key: str, parts: Sequence[Part]) -> Sheet | None:
-    """A row for each difference on each part of the questions; None without one."""
+def breakdown_sheet(table: Table, key: str, parts: Sequence[Part], annotator: str) -> Sheet | None:
+    """A row for each difference on each part of the questions; None without one.
+
+    annotator: the name of the one that said which answers are entities.
+    """
     if not parts:
         return None
     rows = []
@@ -221,6 +224,7 @@ def breakdown_sheet(table: Table, key: str, parts: Sequence[Part]) -> Sheet | No
     tested = sum(one.corrected is not None for one in parts)
     notes = [f"Holm: corrected for all {tested} comparisons of this table, and of no other one."] if tested else []
     notes += [
+        *([f"Entities are those that {annotator} finds, as it is today."] if key in OF_ENTITIES else []),
         "Intervals are drawn as in the table of differences; there is none for parts that chance moves in no way that "
         "can be seen here.",
         "Mended: of the part's questions, the percentage that is exactly right in the row's runs and not in the "

@@ -19,7 +19,7 @@ from korbert.config import (
     TaggerConfig,
     expand_root,
 )
-from korbert.entities import make_annotator
+from korbert.entities import RANDOM, make_annotator
 from korbert.errors import ConfigError, check_known
 from korbert.files import write_text_atomically
 from korbert.study import report_plots as plots
@@ -29,7 +29,7 @@ from korbert.study.answers import Answers
 from korbert.study.breakdowns import Breakdowns
 from korbert.study.collection import find_records, unfinished_runs
 from korbert.study.contrasts import check_baseline
-from korbert.study.errors import BREAKDOWNS
+from korbert.study.errors import BREAKDOWNS, OF_ENTITIES
 from korbert.study.grouping import Table, make_tables, shown
 from korbert.study.html import fill_page
 from korbert.study.lineage import Run, describe_runs
@@ -173,14 +173,31 @@ def _report(
 def _broken_down(config: ReportConfig, scored: Sequence[sheets.Scored], answers: Answers) -> list[Sheet]:
     if not config.breakdowns:
         return []
-    found = Breakdowns(answers, make_annotator(expand_root(config.annotator, config.data), None, config.data.cache))
+    annotator = config.annotator or "none"
+    if config.annotator is None and OF_ENTITIES & {*config.breakdowns}:
+        annotator = _annotator_of_runs([one.table for one in scored])
+    found = Breakdowns(answers, make_annotator(expand_root(annotator, config.data), None, config.data.cache))
     made = [
-        sheets.breakdown_sheet(one.table, key, found.parts(one.table, one.contrasts, key))
+        sheets.breakdown_sheet(one.table, key, found.parts(one.table, one.contrasts, key), annotator)
         for one in scored
         if one.table.has_answers()
         for key in config.breakdowns
     ]
     return [sheet for sheet in made if sheet is not None]
+
+
+def _annotator_of_runs(tables: Sequence[Table]) -> str:
+    """The one that all runs with answers have, but for those without entities and with random ones.
+
+    Raises ConfigError where there are several, or there is none.
+    """
+    groups = [group for table in tables if table.has_answers() for group in table.groups]
+    named = {str(group.settings.get("entities.annotator") or "none") for group in groups} - {"none", "inherit"}
+    found = sorted(name for name in named if not name.startswith(RANDOM))
+    if len(found) != 1:
+        there = f"the runs have {' and '.join(found)}" if found else "the runs have none"
+        raise ConfigError(f"annotator: {there}; which one says which answers are entities, and of what type?")
+    return found[0]
 
 
 def _example(table: Table) -> str:
