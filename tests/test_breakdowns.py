@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from studies import SAMPLE, asked, finetuned, report, rows_of
 
-from korbert.config import DataConfig
-from korbert.data.korquad import read_predictions
+from korbert.config import DataConfig, PublishConfig
+from korbert.data.korquad import Answer, read_predictions
 from korbert.entities import make_annotator
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, DataError
 from korbert.files import read_json, write_json_atomically
 from korbert.metrics import score_per_question
-from korbert.study.errors import BREAKDOWNS, cases, question_groups
+from korbert.study.errors import BREAKDOWNS, annotated_questions, answer_parts, cases, question_groups
 from korbert.study.multibootstrap import bootstrap_difference
+from korbert.study.page import BEGIN, END
 from korbert.study.significance import holm
+from korbert.tasks.publish import publish_results
 
 ANNOTATOR = "expressions-mecab"  # of the runs, and not one that anything has by default
 ARMS = {"none": ("entities=none",), "both": ("entities=mecab", f"entities.annotator={ANNOTATOR}", "entities.mode=both")}
@@ -50,7 +53,8 @@ def test_parts_are_the_questions_by_hand(runs: Path, key: str, tmp_path: Path) -
     said = report(tmp_path, runs, baseline="entities.mode:none", breakdowns=[key])
     rows = rows_of(said["md"].replace("\\", ""), f"Differences by {BREAKDOWNS[key].partition(' (')[0]}")
     annotator = make_annotator(ANNOTATOR)
-    names = np.array([g[BREAKDOWNS[key]] for fold in (0, 1) for g in question_groups(asked(fold), annotator)])
+    of_folds = [question_groups(annotated_questions(asked(fold), annotator)) for fold in (0, 1)]
+    names = np.array([groups[BREAKDOWNS[key]] for of_fold in of_folds for groups in of_fold])
     articles = [(fold, article.title) for fold in (0, 1) for article, _, _ in asked(fold).questions()]
     assert {row[BREAKDOWNS[key]] for row in rows} == set(names)
     p_values, shown = [], []
@@ -93,7 +97,8 @@ def test_parts_are_the_questions_by_hand(runs: Path, key: str, tmp_path: Path) -
 def test_a_models_report_has_the_same_parts() -> None:
     """What one model's errors are broken down by, and what differences are, are one thing."""
     dataset, annotator = asked(None), make_annotator(ANNOTATOR)
-    assert [case.groups for case in cases(dataset, {}, annotator)] == question_groups(dataset, annotator)
+    groups = question_groups(annotated_questions(dataset, annotator))
+    assert [case.groups for case in cases(dataset, {}, annotator)] == groups
 
 
 def test_what_cannot_be(runs: Path, tmp_path: Path) -> None:
@@ -101,6 +106,101 @@ def test_what_cannot_be(runs: Path, tmp_path: Path) -> None:
         report(tmp_path, runs, baseline="entities.mode:none", breakdowns=["type", "colour"])
     with pytest.raises(ConfigError, match="breakdowns are of differences: give a baseline"):
         report(tmp_path, runs, breakdowns=["type"])
+
+
+@pytest.fixture(scope="module")
+def placed(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same runs, which say where their answers stand: the second arm's at the beginning of an entity, if it can."""
+    root = tmp_path_factory.mktemp("placed")
+    annotator = make_annotator(ANNOTATOR)
+    for run in sorted(runs.iterdir()):
+        shutil.copytree(run, root / run.name)
+        predictions = read_predictions(run / "predictions.json")
+        listed = {}
+        for number, one in enumerate(annotated_questions(asked(int(run.name[-1])), annotator)):
+            text, start = predictions[one.question.id], number % len(one.paragraph.context)
+            if run.name.startswith("both"):
+                start = next((entity.start for entity in one.entities), start)
+            answer = {"text": text, "start": start, "end": start + len(text), "score": 1.0}
+            listed[one.question.id] = {"confidence": 1.0, "answers": [answer]}
+        write_json_atomically(root / run.name / "nbest.json", listed)
+    return root
+
+
+def places(runs: Path, mode: str, seed: int, key: str) -> list[str]:
+    """The part of each answer of a seed's runs, by hand."""
+    found = []
+    for fold in (0, 1):
+        listed = read_json(runs / f"{mode}-{seed}-{fold}" / "nbest.json")
+        for one in annotated_questions(asked(fold), make_annotator(ANNOTATOR)):
+            best = listed[one.question.id]["answers"][0]
+            text = one.paragraph.context[best["start"] : best["end"]]
+            found.append(answer_parts(Answer(text, best["start"]), one.entities)[key])
+    return found
+
+
+@pytest.mark.parametrize("key", ["type", "entities", "length"])
+def test_what_is_answered_is_counted_by_hand(placed: Path, key: str, tmp_path: Path) -> None:
+    said = report(tmp_path, placed, baseline="entities.mode:none", breakdowns=[key])
+    title = BREAKDOWNS[key].partition(" (")[0]
+    rows = rows_of(said["md"].replace("\\", ""), f"What is answered, by {title}")
+    whole = {row[BREAKDOWNS[key]]: row for row in rows}
+    annotator = make_annotator(ANNOTATOR)
+    asked_for = [one for fold in (0, 1) for one in annotated_questions(asked(fold), annotator)]
+    gold = [answer_parts(one.question.answers[0], one.entities)[key] for one in asked_for]
+    articles = [(fold, article.title) for fold in (0, 1) for article, _, _ in asked(fold).questions()]
+    none, both = (np.array([places(placed, mode, seed, key) for seed in (1, 2, 3)]) for mode in ARMS)
+    assert whole.keys() == {*gold, *none.flat, *both.flat}
+    p_values = []
+    for name, row in whole.items():
+        a, b = 100.0 * (none == name), 100.0 * (both == name)
+        assert float(row["gold (%)"]) == pytest.approx(100 * gold.count(name) / len(gold), abs=0.06)
+        assert float(row["baseline's (%)"]) == pytest.approx(a.mean(), abs=0.06)
+        assert float(row["answered (%)"]) == pytest.approx(b.mean(), abs=0.06)
+        wanted = bootstrap_difference(a, b, articles, paired=True)
+        if wanted.has_spread:
+            assert row["95 % interval"] == f"{wanted.low:+.2f} to {wanted.high:+.2f}".replace("-", "−")
+            p_values.append((wanted.p, row["p (Holm)"]))
+    corrected = holm([p for p, _ in p_values])
+    assert [shown for _, shown in p_values] == ["< 0.0001" if p < 0.0001 else f"{p:.4f}" for p in corrected]
+    for column in ("gold (%)", "baseline's (%)", "answered (%)"):
+        assert sum(float(row[column]) for row in rows) == pytest.approx(100, abs=0.1 * len(rows))
+    assert title in said["html"]
+
+
+def test_places_that_are_not_known(placed: Path, tmp_path: Path) -> None:
+    """Then nothing is said of them: not of runs without n-best answers, nor with those of other predictions."""
+    runs = tmp_path / "runs"
+    shutil.copytree(placed, runs)
+    path = runs / "none-1-0" / "nbest.json"
+    listed = read_json(path)
+    first = next(iter(listed))
+    given = {"baseline": "entities.mode:none", "breakdowns": ["entities", "question"]}
+    assert "What is answered, by answer and entities" in report(tmp_path, runs, **given)["md"]
+    assert "What is answered, by question word" not in report(tmp_path, runs, **given)["md"]
+    write_json_atomically(path, listed | {first: {"answers": [{"text": "또 딴것", "start": 0, "end": 4}]}})
+    other = report(tmp_path, runs, **given)["md"]
+    assert "What is answered" not in other
+    assert "Differences by answer and entities" in other
+    write_json_atomically(path, listed | {first: {"answers": []}})
+    with pytest.raises(DataError, match=rf"none-1-0/nbest\.json: question '{first}': damaged"):
+        report(tmp_path, runs, **given)
+    path.unlink()
+    assert "What is answered" not in report(tmp_path, runs, **given)["md"]
+
+
+def test_pages_keep_places(placed: Path, tmp_path: Path) -> None:
+    """A page's report says what that of its runs says, and the page holds none of the data set's own text."""
+    (tmp_path / "page.md").write_text(f"# Page\n{BEGIN}\n{END}\n", "utf-8")
+    publish_results(PublishConfig(page="page", runs=list(map(str, placed.iterdir())), folder=str(tmp_path)))
+    given = {"baseline": "entities.mode:none", "breakdowns": ["entities"]}
+    of_runs, of_page = (
+        rows_of(report(tmp_path / name, place, **given)["md"], "What is answered")
+        for name, place in (("a", placed), ("b", tmp_path / "page.jsonl"))
+    )
+    assert of_page == of_runs
+    answer = next(asked(0).questions())[2].answers[0].text
+    assert answer not in (tmp_path / "page.jsonl").read_text("utf-8")
 
 
 def test_whose_entities(runs: Path, tmp_path: Path) -> None:

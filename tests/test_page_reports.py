@@ -78,7 +78,9 @@ def test_pages_without_scores_of_single_questions(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"exact_match": "01x"}, r"question_scores.*damaged"),
-        ({"f1": [1.0]}, r"question_scores.*articles and scores are not of as many questions"),
+        ({"f1": [1.0]}, r"question_scores.*articles, scores and places are not of as many questions"),
+        ({"places": [[1, 2]]}, r"question_scores.*articles, scores and places are not of as many questions"),
+        ({"places": [1, 2]}, r"question_scores.*damaged"),
         ({"articles": None}, r"question_scores.*damaged"),
     ],
 )

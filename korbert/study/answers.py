@@ -10,19 +10,21 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, read_predictions
 from korbert.errors import DataError, KorbertError
+from korbert.files import read_json
 from korbert.metrics import score_per_question
 from korbert.study.collection import QUESTION_SCORES, Found
 from korbert.study.grouping import EXACT, Group
 from korbert.study.lineage import Run
 
-PREDICTIONS = "predictions.json"
+PREDICTIONS, NBEST = "predictions.json", "nbest.json"
+Place: TypeAlias = tuple[int, int]
 _ROUNDING = 1e-6  # percent
 _DIGITS = 4
 
@@ -31,22 +33,26 @@ _DIGITS = 4
 class QuestionScores:
     """What one run scored on each question, in percent, in the order of the file.
 
-    questions: a digest of their ids; articles: how many of them each article has.
+    questions: a digest of their ids; articles: how many of them each article has. places: where in its context each
+    answer begins and ends, twice the same for none; None where the run does not say it.
     """
 
     questions: str
     articles: list[int]
     exact_match: list[float]
     f1: list[float]
+    places: list[Place] | None
 
     @classmethod
-    def of(cls, dataset: KorquadDataset, predictions: Mapping[str, str]) -> QuestionScores:
-        """Scored by the official definition."""
+    def of(cls, dataset: KorquadDataset, run: Path) -> QuestionScores:
+        """Those of a run's predictions, scored by the official definition. Raises DataError for damaged files."""
+        predictions = read_predictions(run / PREDICTIONS)
         gold = dataset.gold()
         found = score_per_question(gold, predictions).values()
         digest = digest_of(dataset)
         sizes = [article.num_questions for article in dataset.articles]
-        return cls(digest, sizes, [100 * one.exact_match for one in found], [100 * one.f1 for one in found])
+        places = _places(run / NBEST, {key: predictions.get(key, "") for key in gold})
+        return cls(digest, sizes, [100 * one.exact_match for one in found], [100 * one.f1 for one in found], places)
 
     def kept(self) -> dict[str, Any]:
         """For a page's record; exact matches as a string of 0 and 1."""
@@ -55,6 +61,7 @@ class QuestionScores:
             "articles": self.articles,
             "exact_match": "".join("1" if value else "0" for value in self.exact_match),
             "f1": [round(value, _DIGITS) for value in self.f1],
+            **({"places": self.places} if self.places is not None else {}),
         }
 
     @classmethod
@@ -65,14 +72,38 @@ class QuestionScores:
             return None
         try:
             exact = [100.0 * int(digit) for digit in kept["exact_match"]]
-            scores = cls(str(kept["questions"]), list(map(int, kept["articles"])), exact, list(map(float, kept["f1"])))
+            sizes, f1 = list(map(int, kept["articles"])), list(map(float, kept["f1"]))
+            places = [(int(start), int(end)) for start, end in kept["places"]] if "places" in kept else None
+            scores = cls(str(kept["questions"]), sizes, exact, f1, places)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(found.path, f"{found.where}{QUESTION_SCORES}", f"damaged ({error})") from None
-        if not len(scores.f1) == len(exact) == sum(scores.articles):
+        if {len(exact), len(f1), len(exact if places is None else places)} != {sum(sizes)}:
             raise DataError(
-                found.path, f"{found.where}{QUESTION_SCORES}", "articles and scores are not of as many questions"
+                found.path,
+                f"{found.where}{QUESTION_SCORES}",
+                "articles, scores and places are not of as many questions",
             )
         return scores
+
+
+def _places(path: Path, predictions: Mapping[str, str]) -> list[Place] | None:
+    """Of each answer, from a file of n-best ones; None without the file, and where it has other answers.
+
+    Raises DataError naming the question whose entry is damaged.
+    """
+    if not path.exists():
+        return None
+    listed, found = read_json(path), []
+    for key, text in predictions.items():
+        try:
+            best: dict[str, Any] = listed[key]["answers"][0] if text else {"text": "", "start": 0, "end": 0}
+            start, end, same = int(best["start"]), int(best["end"]), best["text"] == text
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise DataError(path, f"question {key!r}", f"damaged ({error!r})") from None
+        if not same or end - start != len(text):
+            return None
+        found.append((start, end))
+    return found
 
 
 def digest_of(dataset: KorquadDataset) -> str:
@@ -95,13 +126,14 @@ def scored_dataset(path: Path, fold: int | None) -> KorquadDataset:
 class Answered:
     """Scores in percent of units (seeds) on questions, (units, questions), by measure; the article of each question.
 
-    ids: the same for the same questions in the same order.
+    ids: the same for the same questions in the same order. runs: of each unit, of each fold, what its runs answered.
     """
 
     units: Sequence[object]
     ids: Sequence[tuple[str, int]]
     articles: Sequence[int]
     scores: dict[str, npt.NDArray[np.float64]]
+    runs: Sequence[Sequence[Sequence[QuestionScores]]]
 
 
 class Answers:
@@ -131,8 +163,10 @@ class Answers:
         units = {unit: by_fold for unit, by_fold in group.units().items() if set(folds) <= by_fold.keys()}
         rows: dict[str, list[list[float]]] = {"exact_match": [], "f1": []}
         of_folds: dict[int | None, QuestionScores] = {}
+        runs: list[list[list[QuestionScores]]] = []
         for by_fold in units.values():
             row: dict[str, list[float]] = {key: [] for key in rows}
+            runs.append([])
             for fold in folds:
                 scored = [scores for run in by_fold[fold] if (scores := self._scores(run, fold)) is not None]
                 if len(scored) < len(by_fold[fold]):
@@ -141,6 +175,7 @@ class Answers:
                 if any(one.questions != first.questions for one in scored):
                     self._tell(f"runs of {group.label} were scored on different questions")
                     return None
+                runs[-1].append(scored)
                 for key in row:
                     row[key] += np.mean([getattr(one, key) for one in scored], axis=0).tolist()
             for key, values in row.items():
@@ -150,7 +185,7 @@ class Answers:
         sizes = [size for fold in folds for size in of_folds[fold].articles]
         articles = [number for number, size in enumerate(sizes) for _ in range(size)]
         ids = [(one.questions, i) for one in (of_folds[fold] for fold in folds) for i in range(len(one.f1))]
-        return Answered(list(units), ids, articles, {key: np.array(values) for key, values in rows.items()})
+        return Answered(list(units), ids, articles, {key: np.array(values) for key, values in rows.items()}, runs)
 
     def _dataset(self, run: Run, fold: int | None) -> KorquadDataset | None:
         """The questions that a run was scored on."""
@@ -179,7 +214,7 @@ class Answers:
             dataset = self._dataset(run, fold) if path.exists() else None
             if path.exists() and dataset is None:
                 return None
-            scores = None if dataset is None else QuestionScores.of(dataset, read_predictions(path))
+            scores = None if dataset is None else QuestionScores.of(dataset, folder)
             source, named = path, "" if dataset is None else dataset.path.name
         if scores is None:
             self._tell("predictions, or scores question by question, are not at hand for every run")

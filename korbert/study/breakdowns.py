@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from korbert.data.korquad import Answer
 from korbert.entities.base import EntityAnnotator
-from korbert.study.answers import Answered, Answers
+from korbert.study.answers import Answered, Answers, QuestionScores
 from korbert.study.contrasts import Contrast, answered_pair
-from korbert.study.errors import BREAKDOWNS, question_groups
+from korbert.study.errors import BREAKDOWNS, Asked, annotated_questions, answer_parts, question_groups
 from korbert.study.grouping import EXACT, Table
 from korbert.study.multibootstrap import Estimate, bootstrap_difference
 from korbert.study.significance import holm_of_tested
@@ -39,13 +41,30 @@ class Part:
     made: float
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many of a group's answers are of a part, less how many of the baseline's are, in percent of all questions.
+
+    gold, ours, theirs: of the gold answers, the group's and the baseline's. found, p, corrected: as of a Part.
+    """
+
+    contrast: Contrast
+    name: str
+    gold: float
+    theirs: float
+    ours: float
+    found: Estimate | None
+    p: float | None
+    corrected: float | None
+
+
 class Breakdowns:
     """Parts of questions, each file sorted into them once. annotator: says which answers are entities."""
 
     def __init__(self, answers: Answers, annotator: EntityAnnotator) -> None:
         self._answers = answers
         self._annotator = annotator
-        self._of_file: dict[str, list[dict[str, str]]] = {}
+        self._of_file: dict[str, list[Asked]] = {}
 
     def parts(self, table: Table, contrasts: Sequence[Contrast], key: str) -> list[Part]:
         """Each difference on each part, the largest part first, their p-values corrected for all of them together.
@@ -61,6 +80,42 @@ class Breakdowns:
         corrected = holm_of_tested([part.p for part in found])
         return [replace(part, corrected=p) for part, p in zip(found, corrected, strict=True)]
 
+    def shares(self, table: Table, contrasts: Sequence[Contrast], key: str) -> list[Share]:
+        """What is answered: of each part of the answers, the largest of the gold ones first; see `Share`.
+
+        key: of OF_ANSWERS. [] where not all runs say where their answers stand.
+        """
+        found: list[Share] = []
+        for contrast in contrasts:
+            pair = answered_pair(contrast.group, contrast.baseline, table.folds, self._answers)
+            if contrast.measure is not EXACT or pair is None or (gold := self._names(table, pair[0], key)) is None:
+                continue
+            base, ours = (self._answer_names(one, key) for one in pair[:2])
+            if base is None or ours is None:
+                return []
+            found += _shares(contrast, gold, base, ours, pair[0].articles, pair[2])
+        corrected = holm_of_tested([one.p for one in found])
+        return [replace(one, corrected=p) for one, p in zip(found, corrected, strict=True)]
+
+    def _answer_names(self, answered: Answered, key: str) -> list[list[npt.NDArray[np.str_]]] | None:
+        """Of each unit, the part of each of its runs' answers, for questions of all folds."""
+        units = []
+        for of_unit in answered.runs:
+            folds = [[self._named(run, key) for run in of_fold] for of_fold in of_unit]
+            if len({len(of_fold) for of_fold in folds}) > 1 or any(n is None for of_fold in folds for n in of_fold):
+                return None
+            units.append([np.concatenate(one) for one in zip(*folds, strict=True)])
+        return units
+
+    def _named(self, scores: QuestionScores, key: str) -> npt.NDArray[np.str_] | None:
+        if scores.places is None:
+            return None
+        answers = [
+            (Answer(one.paragraph.context[start:end], start), one.entities)
+            for one, (start, end) in zip(self._of_file[scores.questions], scores.places, strict=True)
+        ]
+        return np.array([answer_parts(answer, entities)[key] for answer, entities in answers])
+
     def _names(self, table: Table, answered: Answered, key: str) -> npt.NDArray[np.str_] | None:
         """The part of each answered question."""
         for fold in table.folds:
@@ -69,13 +124,38 @@ class Breakdowns:
             if asked is None:
                 return None
             if asked[0] not in self._of_file:
-                self._of_file[asked[0]] = question_groups(asked[1], self._annotator)
+                self._of_file[asked[0]] = annotated_questions(asked[1], self._annotator)
         if not all(questions in self._of_file for questions, _ in answered.ids):
             why = "the questions at hand are others than runs were scored on: nothing is broken down"
             self._answers.why_not[why] = None
             return None
-        name = BREAKDOWNS[key]
-        return np.array([self._of_file[questions][number][name] for questions, number in answered.ids])
+        groups = {questions: question_groups(self._of_file[questions]) for questions in {q for q, _ in answered.ids}}
+        return np.array([groups[questions][number][BREAKDOWNS[key]] for questions, number in answered.ids])
+
+
+def _shares(
+    contrast: Contrast,
+    gold: npt.NDArray[np.str_],
+    base: Sequence[Sequence[npt.NDArray[np.str_]]],
+    ours: Sequence[Sequence[npt.NDArray[np.str_]]],
+    articles: Sequence[int],
+    together: bool,
+) -> list[Share]:
+    """base, ours: of units, of their runs, the part of each answer."""
+    counts = Counter(gold.tolist())
+    seen = {name for units in (base, ours) for runs in units for names in runs for name in np.unique(names).tolist()}
+    found = []
+    for name in sorted(counts.keys() | seen, key=lambda name: (-counts[name], name)):
+        a, b = (
+            np.array([100 * np.mean([names == name for names in runs], axis=0) for runs in units])
+            for units in (base, ours)
+        )
+        drawn = bootstrap_difference(a, b, articles, together) if len(set(articles)) > 1 else None
+        drawn = drawn if drawn is not None and drawn.has_spread else None
+        p = None if drawn is None or contrast.p is None else drawn.p
+        share = 100 * counts[name] / len(gold)
+        found.append(Share(contrast, name, share, float(a.mean()), float(b.mean()), drawn, p, None))
+    return found
 
 
 def _parts(

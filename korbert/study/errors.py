@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from korbert.data.korquad import Answer, KorquadDataset, Paragraph
+from korbert.data.korquad import Answer, KorquadDataset, Paragraph, Question
 from korbert.entities.base import EntityAnnotator
 from korbert.entities.types import TYPES, type_id
 from korbert.josa import is_josa
@@ -34,6 +34,7 @@ BREAKDOWNS = {
     "question": "question word", "paragraph": "paragraph length (characters)",
 }  # fmt: skip
 OF_ENTITIES = frozenset({"type", "entities"})  # those that an annotator decides
+OF_ANSWERS = ("type", "entities", "length")  # the first of BREAKDOWNS, which can be asked of a model's answer, too
 # Kinds of error in the order of the report.
 KINDS = ("josa", "brackets and quotes", "longer", "shorter", "overlapping", "elsewhere", _NOTHING)
 
@@ -60,9 +61,8 @@ def cases(
 ) -> list[Case]:
     """All questions in file order. windows: how many model inputs each needs, where that is known."""
     found = []
-    for (article, _, question), groups in zip(
-        dataset.questions(), question_groups(dataset, annotator, windows), strict=True
-    ):
+    asked = annotated_questions(dataset, annotator)
+    for (article, _, question), groups in zip(dataset.questions(), question_groups(asked, windows), strict=True):
         predicted = predictions.get(question.id)
         answers = [answer.text for answer in question.answers]
         score = score_question(predicted, answers) if predicted is not None else QuestionScore(0.0, 0.0)
@@ -71,26 +71,43 @@ def cases(
     return found
 
 
-def question_groups(
-    dataset: KorquadDataset, annotator: EntityAnnotator, windows: Mapping[str, int] | None = None
-) -> list[dict[str, str]]:
-    """What each question is broken down by (values of BREAKDOWNS) → its part, in file order; windows: see `cases`."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with its paragraph, and the entities of that."""
+
+    paragraph: Paragraph
+    question: Question
+    entities: Sequence[Span]
+
+
+def annotated_questions(dataset: KorquadDataset, annotator: EntityAnnotator) -> list[Asked]:
+    """All questions in file order."""
     found = []
     for article in dataset.articles:
         for paragraph in article.paragraphs:
             entities = annotator.annotate(paragraph.context).entities
-            for question in paragraph.questions:
-                answer = question.answers[0]
-                parts = (
-                    answer_type(answer, entities),
-                    _relation(answer, entities),
-                    _length(answer.text),
-                    question_word(question.text),
-                    _paragraph_length(paragraph),
-                )
-                groups = dict(zip(BREAKDOWNS.values(), parts, strict=True))
-                found.append(groups | ({"windows": _count(windows[question.id])} if windows is not None else {}))
+            found += [Asked(paragraph, question, entities) for question in paragraph.questions]
     return found
+
+
+def question_groups(asked: Iterable[Asked], windows: Mapping[str, int] | None = None) -> list[dict[str, str]]:
+    """What each question is broken down by (values of BREAKDOWNS) → its part; windows: see `cases`."""
+    found = []
+    for one in asked:
+        question = one.question
+        of_question = (question_word(question.text), _paragraph_length(one.paragraph))
+        parts = (*answer_parts(question.answers[0], one.entities).values(), *of_question)
+        groups = dict(zip(BREAKDOWNS.values(), parts, strict=True))
+        found.append(groups | ({"windows": _count(windows[question.id])} if windows is not None else {}))
+    return found
+
+
+def answer_parts(answer: Answer, entities: Sequence[Span]) -> dict[str, str]:
+    """The part of an answer by each key of OF_ANSWERS; entities: of its context."""
+    if not answer.text:
+        return dict.fromkeys(OF_ANSWERS, _NOTHING)
+    kinds = answer_type(answer, entities), _relation(answer, entities), _length(answer.text)
+    return dict(zip(OF_ANSWERS, kinds, strict=True))
 
 
 def answer_type(answer: Answer, entities: Sequence[Span]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from korbert.study.answers import Answers
-from korbert.study.breakdowns import Part
+from korbert.study.breakdowns import Part, Share
 from korbert.study.contrasts import (
     BOTH,
     FOLDS,
@@ -224,7 +224,7 @@ def breakdown_sheet(table: Table, key: str, parts: Sequence[Part], annotator: st
     tested = sum(one.corrected is not None for one in parts)
     notes = [f"Holm: corrected for all {tested} comparisons of this table, and of no other one."] if tested else []
     notes += [
-        *([f"Entities are those that {annotator} finds, as it is today."] if key in OF_ENTITIES else []),
+        *_whose_entities(key, annotator),
         "Intervals are drawn as in the table of differences; there is none for parts that chance moves in no way that "
         "can be seen here.",
         "Mended: of the part's questions, the percentage that is exactly right in the row's runs and not in the "
@@ -233,6 +233,38 @@ def breakdown_sheet(table: Table, key: str, parts: Sequence[Part], annotator: st
     return without_empty_columns(
         Sheet(f"Differences by {BREAKDOWNS[key]}, {title_of(table)}", head, rows, notes=notes, texts=3)
     )
+
+
+def answered_sheet(table: Table, key: str, shares: Sequence[Share], annotator: str) -> Sheet | None:
+    """A row for each difference in how much of what is answered is of a part; None without one."""
+    if not shares:
+        return None
+    rows = []
+    for one in shares:
+        low, high = (None, None) if one.found is None else (one.found.low, one.found.high)
+        contrast, difference = one.contrast, one.ours - one.theirs
+        rows.append(
+            [
+                Cell(contrast.group.label, note=contrast.group.name), Cell(one.name),
+                *(Cell(f"{share:.1f}", share) for share in (one.gold, one.theirs, one.ours)),
+                Cell(EXACT.shown(difference, "+") + significance_marks(one.corrected), difference),
+                Cell(_interval(low, high, EXACT, "+")),
+                *(Cell(p_value(p), p) for p in (one.p, one.corrected)), Cell("; ".join(_said(contrast))),
+                Cell(contrast.baseline.label, note=contrast.baseline.name),
+            ]
+        )  # fmt: skip
+    head = ["runs", BREAKDOWNS[key], "gold (%)", "baseline's (%)", "answered (%)", "difference", "95 % interval"]
+    head += ["p", "p (Holm)", "to mind", "baseline"]
+    tested = sum(one.corrected is not None for one in shares)
+    notes = [f"Holm: corrected for all {tested} comparisons of this table, and of no other one."] if tested else []
+    notes += [*_whose_entities(key, annotator), "Shares of all questions, whose answers are right or wrong."]
+    return without_empty_columns(
+        Sheet(f"What is answered, by {BREAKDOWNS[key]}, {title_of(table)}", head, rows, notes=notes, texts=2)
+    )
+
+
+def _whose_entities(key: str, annotator: str) -> list[str]:
+    return [f"Entities are those that {annotator} finds, as it is today."] if key in OF_ENTITIES else []
 
 
 def _said(contrast: Contrast) -> list[str]:

@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korbert.config import PublishConfig, ReportConfig, as_override
-from korbert.data.korquad import read_predictions
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import RECORD, SESSIONS, plain_name, read_json, read_text, write_text_atomically
 from korbert.lines import json_line
@@ -138,4 +137,4 @@ def _question_scores(run: Path, record: dict[str, Any], root: str | None) -> dic
     except KorbertError as error:
         log.warning("%s: the page keeps no scores of single questions: %s; give root=FOLDER", run, error)
         return {}
-    return {QUESTION_SCORES: QuestionScores.of(dataset, read_predictions(path)).kept()}
+    return {QUESTION_SCORES: QuestionScores.of(dataset, run).kept()}

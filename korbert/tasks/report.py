@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 from korbert.comparison.figures import Row
@@ -29,7 +29,7 @@ from korbert.study.answers import Answers
 from korbert.study.breakdowns import Breakdowns
 from korbert.study.collection import find_records, unfinished_runs
 from korbert.study.contrasts import check_baseline
-from korbert.study.errors import BREAKDOWNS, OF_ENTITIES
+from korbert.study.errors import BREAKDOWNS, OF_ANSWERS, OF_ENTITIES
 from korbert.study.grouping import Table, make_tables, shown
 from korbert.study.html import fill_page
 from korbert.study.lineage import Run, describe_runs
@@ -177,12 +177,12 @@ def _broken_down(config: ReportConfig, scored: Sequence[sheets.Scored], answers:
     if config.annotator is None and OF_ENTITIES & {*config.breakdowns}:
         annotator = _annotator_of_runs([one.table for one in scored])
     found = Breakdowns(answers, make_annotator(expand_root(annotator, config.data), None, config.data.cache))
-    made = [
-        sheets.breakdown_sheet(one.table, key, found.parts(one.table, one.contrasts, key), annotator)
-        for one in scored
-        if one.table.has_answers()
-        for key in config.breakdowns
-    ]
+    made: list[Sheet | None] = []
+    for one, key in product(scored, config.breakdowns):
+        if one.table.has_answers():
+            made.append(sheets.breakdown_sheet(one.table, key, found.parts(one.table, one.contrasts, key), annotator))
+            shares = found.shares(one.table, one.contrasts, key) if key in OF_ANSWERS else []
+            made.append(sheets.answered_sheet(one.table, key, shares, annotator))
     return [sheet for sheet in made if sheet is not None]
 
 
