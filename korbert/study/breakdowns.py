@@ -15,7 +15,7 @@ from korbert.study.answers import Answered, Answers, QuestionScores
 from korbert.study.contrasts import Contrast, answered_pair
 from korbert.study.errors import BREAKDOWNS, Asked, annotated_questions, answer_parts, question_groups
 from korbert.study.grouping import EXACT, Table
-from korbert.study.multibootstrap import Estimate, bootstrap_difference
+from korbert.study.multibootstrap import Estimate, Floats, bootstrap_difference
 from korbert.study.significance import holm_of_tested
 
 
@@ -150,9 +150,7 @@ def _shares(
             np.array([100 * np.mean([names == name for names in runs], axis=0) for runs in units])
             for units in (base, ours)
         )
-        drawn = bootstrap_difference(a, b, articles, together) if len(set(articles)) > 1 else None
-        drawn = drawn if drawn is not None and drawn.has_spread else None
-        p = None if drawn is None or contrast.p is None else drawn.p
+        drawn, p = _drawn(contrast, a, b, articles, together)
         share = 100 * counts[name] / len(gold)
         found.append(Share(contrast, name, share, float(a.mean()), float(b.mean()), drawn, p, None))
     return found
@@ -167,11 +165,19 @@ def _parts(
         there = names == name
         articles = np.asarray(base.articles)[there].tolist()
         a, b = (one.scores[contrast.measure.key][:, there] for one in (base, ours))
-        drawn = bootstrap_difference(a, b, articles, together) if len(set(articles)) > 1 else None
-        drawn = drawn if drawn is not None and drawn.has_spread else None
-        p = None if drawn is None or contrast.p is None else drawn.p
+        drawn, p = _drawn(contrast, a, b, articles, together)
         wrong, right = (one.scores[EXACT.key][:, there].mean(0) / 100 for one in (base, ours))
         mended, made = 100 * float((right * (1 - wrong)).mean()), 100 * float((wrong * (1 - right)).mean())
         mean = float(a.mean())
         found.append(Part(contrast, name, len(articles), mean, float(b.mean()) - mean, drawn, p, None, mended, made))
     return found
+
+
+def _drawn(
+    contrast: Contrast, base: Floats, ours: Floats, articles: Sequence[int], together: bool
+) -> tuple[Estimate | None, float | None]:
+    """How far chance could move the difference, None where that cannot be seen; p where the whole one has one, too."""
+    drawn = bootstrap_difference(base, ours, articles, together) if len(set(articles)) > 1 else None
+    if drawn is None or not drawn.has_spread:
+        return None, None
+    return drawn, None if contrast.p is None else drawn.p
