@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -35,13 +35,20 @@ def check_range(
         raise ConfigError(f"{key}: wanted {wanted}, got {value}")
 
 
-def check_known(key: str, given: str | Sequence[str] | None, known: Iterable[str]) -> None:
-    """Raise ConfigError naming `key` unless what is given, a name, some names or None, is known."""
+def check_known(key: str, name: object, known: Iterable[str], cutoff: float = 0.6) -> None:
+    """Raise ConfigError naming `key` unless `name` is one of those known; cutoff: see `meant`."""
     names = [*known]
-    for name in [given] if isinstance(given, str) else given or ():
-        if name not in names:
-            wanted = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
-            raise ConfigError(f"{key}: {name!r} is unknown, wanted {wanted}{meant(name, names)}")
+    if name not in names:
+        wanted = " or ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+        near = meant(name, names, cutoff=cutoff) if isinstance(name, str) else ""
+        raise ConfigError(f"{key}: {name!r} is unknown, wanted {wanted}{near}")
+
+
+def check_all_known(key: str, given: Iterable[str], known: Iterable[str], cutoff: float = 0.6) -> None:
+    """As `check_known`, of each name of a list."""
+    names = [*known]
+    for name in given:
+        check_known(key, name, names, cutoff)
 
 
 class DataError(KorbertError):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from studies import SAMPLE, asked, finetuned, report, rows_of
+from studies import asked, finetuned, report, rows_of
 
-from korbert.config import DataConfig, PublishConfig
+from korbert.config import PublishConfig
 from korbert.data.korquad import Answer, read_predictions
 from korbert.entities import make_annotator
-from korbert.errors import ConfigError, DataError
+from korbert.errors import ConfigError, KorbertError
 from korbert.files import read_json, write_json_atomically
 from korbert.metrics import score_per_question
 from korbert.study.errors import BREAKDOWNS, annotated_questions, answer_parts, cases, question_groups
@@ -169,24 +171,55 @@ def test_what_is_answered_is_counted_by_hand(placed: Path, key: str, tmp_path: P
 
 
 def test_places_that_are_not_known(placed: Path, tmp_path: Path) -> None:
-    """Then nothing is said of them: not of runs without n-best answers, nor with those of other predictions."""
+    """Then nothing is said of them, but why: of runs without n-best answers, of other predictions, and of damage."""
     runs = tmp_path / "runs"
     shutil.copytree(placed, runs)
     path = runs / "none-1-0" / "nbest.json"
     listed = read_json(path)
     first = next(iter(listed))
     given = {"baseline": "entities.mode:none", "breakdowns": ["entities", "question"]}
-    assert "What is answered, by answer and entities" in report(tmp_path, runs, **given)["md"]
-    assert "What is answered, by question word" not in report(tmp_path, runs, **given)["md"]
-    write_json_atomically(path, listed | {first: {"answers": [{"text": "또 딴것", "start": 0, "end": 4}]}})
-    other = report(tmp_path, runs, **given)["md"]
-    assert "What is answered" not in other
-    assert "Differences by answer and entities" in other
-    write_json_atomically(path, listed | {first: {"answers": []}})
-    with pytest.raises(DataError, match=rf"none-1-0/nbest\.json: question '{first}': damaged"):
-        report(tmp_path, runs, **given)
+    whole = report(tmp_path, runs, **given)["md"]
+    assert "What is answered, by answer and entities" in whole
+    assert "What is answered, by question word" not in whole
+    answer = listed[first]["answers"][0]
+    for damaged in (
+        [{**answer, "text": "또 딴것"}], [], [{**answer, "start": -1, "end": len(answer["text"]) - 1}],
+        [{**answer, "end": answer["end"] + 1}], [{**answer, "start": float("inf")}], "answers", None,
+    ):  # fmt: skip
+        path.write_text(json.dumps(listed | {first: {"answers": damaged}}), "utf-8")
+        said = report(tmp_path, runs, **given)["md"]
+        assert "What is answered" not in said
+        assert "what is answered is not told of runs without an nbest.json that fits" in said.replace("\\", "")
+        assert rows_of(said, "Differences by") == rows_of(whole, "Differences by")
     path.unlink()
     assert "What is answered" not in report(tmp_path, runs, **given)["md"]
+
+
+def test_what_some_groups_answer(placed: Path, tmp_path: Path) -> None:
+    """One group that does not say where its answers stand hides no other one's; a focus turns the difference."""
+    runs = tmp_path / "runs"
+    shutil.copytree(placed, runs)
+    for seed, fold in itertools.product((1, 2, 3), (0, 1)):
+        finetuned(runs / f"split-{seed}-{fold}", 0.5, *ARMS["both"][:2], "entities.mode=split", seed=seed, fold=fold)
+    given = {"breakdowns": ["entities"]}
+    said, turned = (
+        rows_of(report(tmp_path / key, runs, **given, **{key: f"entities.mode:{mode}"})["md"], "What is answered")
+        for key, mode in (("baseline", "none"), ("focus", "both"))
+    )
+    assert {row["runs"] for row in said} == {"both"}
+    assert said == rows_of(report(tmp_path, placed, **given, baseline="entities.mode:none")["md"], "What is answered")
+    assert [row["difference"] for row in turned] == [row["difference"] for row in said]
+    assert {row["baseline"] for row in turned} == {"none"}
+
+
+def test_several_runs_of_a_seed_are_one_in_the_mean(placed: Path, tmp_path: Path) -> None:
+    """Also where only one fold was run twice: the share is the mean over its runs."""
+    runs = tmp_path / "runs"
+    shutil.copytree(placed, runs)
+    shutil.copytree(runs / "both-1-0", runs / "again-1-0")
+    given = {"baseline": "entities.mode:none", "breakdowns": ["length"]}
+    before, after = (rows_of(report(tmp_path, place, **given)["md"], "What is answered") for place in (placed, runs))
+    assert [row["answered (%)"] for row in after] == [row["answered (%)"] for row in before]
 
 
 def test_pages_keep_places(placed: Path, tmp_path: Path) -> None:
@@ -204,33 +237,37 @@ def test_pages_keep_places(placed: Path, tmp_path: Path) -> None:
 
 
 def test_whose_entities(runs: Path, tmp_path: Path) -> None:
-    """Those of the runs, where they have one annotator, unless another one is named."""
+    """Those that the compared runs mark, where they have one annotator, unless another one is named."""
     given = {"baseline": "entities.mode:none", "breakdowns": ["entities"]}
-    named = report(tmp_path, runs, **given, annotator="mecab")["md"]
-    assert "Entities are those that mecab finds" in named
-    assert named != report(tmp_path, runs, **given)["md"]
-    random = ("entities=mecab", f"entities.annotator=random-{ANNOTATOR}", "entities.mode=both")
-    finetuned(tmp_path / "more" / "random", 0.4, *random, seed=1, fold=0)
-    assert "Entities are those that" in report(tmp_path, runs, tmp_path / "more", **given)["md"]  # with a control
-    finetuned(tmp_path / "more" / "other", 0.4, "entities=mecab", "entities.mode=both", seed=1, fold=0)
+    title = "Differences by answer and entities"
+    own, mecab = (report(tmp_path, runs, **given, annotator=name)["md"] for name in (None, "mecab"))
+    assert f"Entities are those that {ANNOTATOR} finds" in own
+    assert "Entities are those that mecab finds" in mecab
+    assert rows_of(own, title) != rows_of(mecab, title)
+    more = tmp_path / "more"
+    control = ("entities=mecab", f"entities.annotator=random-{ANNOTATOR}", "entities.mode=both")
+    unused = ("entities=mecab", "entities.annotator=kiwi", "entities.mode=none", "dropout=0.3")
+    for seed, fold in itertools.product((1, 2, 3), (0, 1)):
+        finetuned(more / f"random-{seed}-{fold}", 0.4, *control, seed=seed, fold=fold)
+        finetuned(more / f"unused-{seed}-{fold}", 0.4, *unused, seed=seed, fold=fold)
+    said = report(tmp_path, runs, more, baseline=["entities.mode:none", "entities.annotator:none"], breakdowns=["type"])
+    assert f"Entities are those that {ANNOTATOR} finds" in said["md"]
+    for seed, fold in itertools.product((1, 2, 3), (0, 1)):
+        finetuned(more / f"other-{seed}-{fold}", 0.4, "entities=mecab", "entities.mode=both", seed=seed, fold=fold)
     with pytest.raises(ConfigError, match=f"annotator: the runs have {ANNOTATOR} and mecab; which one says"):
-        report(tmp_path, runs, tmp_path / "more", **given)
-    finetuned(tmp_path / "plain" / "run", 0.4, "entities=none", seed=1, fold=0)
-    with pytest.raises(ConfigError, match="annotator: the runs have none"):
-        report(tmp_path, tmp_path / "plain", **given)
+        report(tmp_path, runs, more, baseline=["entities.mode:none", "entities.annotator:none"], breakdowns=["type"])
 
 
-def test_questions_that_are_not_at_hand_are_said(tmp_path: Path) -> None:
-    for mode, overrides in ARMS.items():
-        for seed in (1, 2):
-            run = finetuned(tmp_path / "runs" / f"{mode}-{seed}", 0.5, *overrides, seed=seed)
-            record = read_json(run / "record.json")
-            record["config"]["task"]["test"] = "{root}/KorQuAD_sample_dev.json"
-            record["config"]["data"]["root"] = str(tmp_path / "elsewhere")
-            write_json_atomically(run / "record.json", record)
-    wanted = {"baseline": "entities.mode:none", "breakdowns": ["type"]}
-    said = report(tmp_path / "report", tmp_path / "runs", **wanted)["md"]
-    assert "questions are not at hand" in said
+def test_an_annotator_that_is_not_at_hand(tmp_path: Path) -> None:
+    """The runs', on a machine without the list: all but the breakdown is told. One that was asked for is an error."""
+    names = ("entities=mecab", "entities.annotator='gazetteer:{root}/names.txt'", "entities.mode=both")
+    for seed in (1, 2, 3):
+        finetuned(tmp_path / "runs" / f"none-{seed}", 0.4, "entities=none", seed=seed)
+        finetuned(tmp_path / "runs" / f"both-{seed}", 0.6, *names, seed=seed, chance=1)
+    given = {"baseline": "entities.mode:none", "breakdowns": ["entities"]}
+    said = report(tmp_path, tmp_path / "runs", **given)["md"]
+    assert "nothing is broken down: the annotator of the runs is not at hand" in said
+    assert rows_of(said, "Differences, KorQuAD")
     assert "Differences by" not in said
-    found = report(tmp_path / "report", tmp_path / "runs", data=DataConfig(root=str(SAMPLE.parent)), **wanted)["md"]
-    assert "Differences by answer type" in found
+    with pytest.raises(KorbertError, match=r"names\.txt"):
+        report(tmp_path, tmp_path / "runs", **given, annotator="gazetteer:nowhere/names.txt")

@@ -71,7 +71,7 @@ def test_weights_to_begin_with_count_by_what_they_are(tmp_path: Path) -> None:
 
 
 def test_how_far_a_pipeline_goes_is_spelled_right(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="until: 'pretrain' is unknown, wanted pretraining; is pretraining meant"):
+    with pytest.raises(ConfigError, match="until: 'pretrain' is unknown, wanted pretraining or null"):
         compose_config("pipeline", ["until=pretrain", f"run_dir={tmp_path}/run"])
 
 

@@ -11,7 +11,7 @@ from hydra import initialize_config_dir
 
 from korbert.config import compose_config
 from korbert.data.decoding import DecodingConfig
-from korbert.errors import ConfigError, check_known, check_range
+from korbert.errors import ConfigError, check_all_known, check_known, check_range
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 HUGE = "9" * 20
@@ -144,12 +144,19 @@ def test_decoding_is_changed_from_what_it_was() -> None:
 
 
 def test_names_that_are_unknown() -> None:
-    for given in (None, [], "post", ["pre", "post"]):
-        check_known("key", given, ["post", "pre"])
+    check_known("key", "post", ["post", "pre"])
+    check_all_known("key", [], [])
+    check_all_known("key", ["pre", "post"], ["post", "pre"])
     for given, known, message in (
         ("middle", ["post"], "key: 'middle' is unknown, wanted post"),
         ("", ["post", "pre"], "key: '' is unknown, wanted post or pre"),
-        (["pre", "pots"], ["post", "pre", "none"], "key: 'pots' is unknown, wanted post, pre or none; is post meant?"),
+        ("pots", ["post", "pre", "none"], "key: 'pots' is unknown, wanted post, pre or none; is post meant?"),
+        (None, ["post"], "key: None is unknown, wanted post"),
+        (1, ["post"], "key: 1 is unknown, wanted post"),
+        (["post"], ["post"], "key: ['post'] is unknown, wanted post"),
+        ("post", [], "key: 'post' is unknown, wanted "),
     ):
         with pytest.raises(ConfigError, match=rf"^{re.escape(message)}$"):
             check_known("key", given, known)
+    with pytest.raises(ConfigError, match="key: 'middle' is unknown"):
+        check_all_known("key", ["pre", "middle"], ["pre"])

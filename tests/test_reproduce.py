@@ -116,7 +116,8 @@ def test_failures_are_named_and_the_others_go_on(small_model: Path, tmp_path: Pa
     assert "nowhere" in json.loads((tmp_path / "reproduce.json").read_text("utf-8"))["failures"].popitem()[1]
     for change, message in (
         ("recipes=[korquad_gpt]", "recipes: 'korquad_gpt' is unknown, wanted korquad_mbert"),
-        ("recipes=[]", "recipes: wanted one or more"),
+        ("recipes=[mbert]", "is korquad_mbert meant"),
+        ("recipes=[]", "recipes: wanted some of korquad_mbert.*got"),
         ("seeds=[]", "seeds: wanted one or more"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -32,7 +32,7 @@ from nursery import Nursery
 from omegaconf import DictConfig
 
 from korbert.config import RunConfig, run_door, start
-from korbert.errors import KorbertError
+from korbert.errors import KorbertError, check_all_known
 from korbert.files import append_json, appended_json
 from korbert.tasks.runs import finish_run, start_run
 
@@ -211,9 +211,8 @@ def summary(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def faults(config: FaultsConfig) -> dict[str, Any]:
     """Do the cases, write the record, and fail where there was a problem."""
-    for key, names, known in (("faults", config.faults, FAULTS), ("targets", config.targets, tuple(COMMANDS))):
-        if unknown := [name for name in names if name not in known]:
-            raise KorbertError(f"{key}: {', '.join(unknown)}: wanted some of {', '.join(known)}")
+    check_all_known("faults", config.faults, FAULTS)
+    check_all_known("targets", config.targets, COMMANDS)
     folder = start_run(config, again="faults")
     nursery = Nursery()
     with slow_server() as port:

@@ -21,7 +21,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from korbert.config import RunConfig, run_door, start
-from korbert.errors import KorbertError
+from korbert.errors import KorbertError, check_all_known
 from korbert.files import write_text_atomically
 from korbert.tasks.runs import finish_run, start_run
 
@@ -82,9 +82,7 @@ def attempt(target: str, seed: str) -> str | None:
 
 def fuzz(config: FuzzConfig) -> dict[str, Any]:
     """Fuzz every target, write the crashes and the record, and fail where there was one."""
-    unknown = [name for name in config.targets if name not in targets.TARGETS]
-    if unknown:
-        raise KorbertError(f"targets: {', '.join(unknown)}: wanted some of {', '.join(targets.TARGETS)}")
+    check_all_known("targets", config.targets, targets.TARGETS)
     if config.only is not None:
         found = {name: attempt(name, config.only) for name in config.targets}
         for name, crash in found.items():

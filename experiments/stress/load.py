@@ -24,7 +24,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from korbert.config import RunConfig, run_door, start
-from korbert.errors import KorbertError
+from korbert.errors import KorbertError, check_all_known
 from korbert.tasks.runs import finish_run, kept, start_run
 
 log = logging.getLogger(__name__)
@@ -116,9 +116,7 @@ def rows_of(case: str, half: dict[str, Any], whole: dict[str, Any]) -> list[dict
 
 def load(config: LoadConfig) -> dict[str, Any]:
     """Run all cases, write the record, and fail where one failed."""
-    unknown = [name for name in config.cases if name not in loads.CASES]
-    if unknown:
-        raise KorbertError(f"cases: {', '.join(unknown)}: wanted some of {', '.join(loads.CASES)}")
+    check_all_known("cases", config.cases, loads.CASES)
     folder = start_run(config, again="load")
     rows: list[dict[str, Any]] = []
     left_out = [name for name in config.cases if name in loads.REAL and not config.data.root]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from korbert.config.parts import DataConfig
-from korbert.errors import ConfigError, check_known
+from korbert.errors import ConfigError, check_all_known
 
 REPORT_SECTIONS = ("scores", "differences", "tokenizers", "curves", "cost")
 
@@ -35,7 +35,7 @@ class ReportConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
-        check_known("sections", self.sections, REPORT_SECTIONS)
+        check_all_known("sections", self.sections, REPORT_SECTIONS)
         if not self.sections:
             raise ConfigError("sections: wanted one or more, got []")
 

@@ -9,7 +9,7 @@ from omegaconf import MISSING
 
 from korbert.config.base import RunConfig, check_seed
 from korbert.config.parts import CorpusConfig, EntitiesConfig, TokenizerConfig
-from korbert.errors import check_known
+from korbert.errors import ConfigError
 from korbert.training.tracking import TrackerConfig
 
 
@@ -38,7 +38,8 @@ class PipelineConfig(RunConfig):
         super().__post_init__()
         check_seed("pretraining_seed", self.pretraining_seed)
         self.entities.refuse_store()
-        check_known("until", self.until, ["pretraining"])
+        if self.until not in (None, "pretraining"):
+            raise ConfigError(f"until: {self.until!r} is unknown, wanted pretraining or null")
 
 
 @dataclass

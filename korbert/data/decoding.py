@@ -70,7 +70,7 @@ class DecodingConfig:
             make_analyser(self.trim_josa, "task.decoding.trim_josa")
 
     def changed(self, values: Mapping[str, Any]) -> DecodingConfig:
-        """With these values in the place of its own. Raises ConfigError naming decoding.KEY for one that cannot be."""
+        """With these values in the place of its own. Raises ConfigError naming the key for one that cannot be."""
         kinds = typing.get_type_hints(DecodingConfig)
         for key, value in values.items():
             check_known("decoding", key, kinds)

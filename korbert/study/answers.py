@@ -1,7 +1,7 @@
-"""Scores question by question, so that questions can be drawn as well as seeds.
+"""Scores question by question, so that questions can be drawn as well as seeds, and where answers stand.
 
-They are read again from runs' predictions, or from what a page keeps of them: scores and the sizes of articles, none of
-the data set's own text.
+They are read again from runs' predictions, or from what a page keeps of them: scores, places and the sizes of articles,
+none of the data set's own text.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from korbert.study.lineage import Run
 
 PREDICTIONS, NBEST = "predictions.json", "nbest.json"
 Place: TypeAlias = tuple[int, int]
+_NO_ANSWER: dict[str, Any] = {"text": "", "start": 0, "end": 0}
 _ROUNDING = 1e-6  # percent
 _DIGITS = 4
 
@@ -75,8 +76,10 @@ class QuestionScores:
             sizes, f1 = list(map(int, kept["articles"])), list(map(float, kept["f1"]))
             places = [(int(start), int(end)) for start, end in kept["places"]] if "places" in kept else None
             scores = cls(str(kept["questions"]), sizes, exact, f1, places)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(found.path, f"{found.where}{QUESTION_SCORES}", f"damaged ({error})") from None
+        if any(not 0 <= start <= end for start, end in places or ()):
+            raise DataError(found.path, f"{found.where}{QUESTION_SCORES}", "damaged (places that cannot be)")
         if {len(exact), len(f1), len(exact if places is None else places)} != {sum(sizes)}:
             raise DataError(
                 found.path,
@@ -87,23 +90,16 @@ class QuestionScores:
 
 
 def _places(path: Path, predictions: Mapping[str, str]) -> list[Place] | None:
-    """Of each answer, from a file of n-best ones; None without the file, and where it has other answers.
-
-    Raises DataError naming the question whose entry is damaged.
-    """
-    if not path.exists():
+    """Of each answer, from a file of n-best ones; None where there is none that fits the predictions."""
+    try:
+        listed = read_json(path)
+        best = [listed[key]["answers"][0] if text else _NO_ANSWER for key, text in predictions.items()]
+        places = [(int(answer["start"]), int(answer["end"])) for answer in best]
+        same = [answer["text"] for answer in best] == [*predictions.values()]
+    except (DataError, KeyError, IndexError, TypeError, ValueError, OverflowError):
         return None
-    listed, found = read_json(path), []
-    for key, text in predictions.items():
-        try:
-            best: dict[str, Any] = listed[key]["answers"][0] if text else {"text": "", "start": 0, "end": 0}
-            start, end, same = int(best["start"]), int(best["end"]), best["text"] == text
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise DataError(path, f"question {key!r}", f"damaged ({error!r})") from None
-        if not same or end - start != len(text):
-            return None
-        found.append((start, end))
-    return found
+    fits = all(end - start == len(text) for (start, end), text in zip(places, predictions.values(), strict=True))
+    return places if same and fits and all(start >= 0 for start, _ in places) else None
 
 
 def digest_of(dataset: KorquadDataset) -> str:
@@ -173,7 +169,7 @@ class Answers:
                     return None
                 first = of_folds.setdefault(fold, scored[0])
                 if any(one.questions != first.questions for one in scored):
-                    self._tell(f"runs of {group.label} were scored on different questions")
+                    self.tell(f"runs of {group.label} were scored on different questions")
                     return None
                 runs[-1].append(scored)
                 for key in row:
@@ -191,7 +187,7 @@ class Answers:
         """The questions that a run was scored on."""
         named = str(run.settings.get("task.test", ""))
         if not named:
-            self._tell("questions are not at hand: a run's record does not name them (task.test)")
+            self.tell("questions are not at hand: a run's record does not name them (task.test)")
             return None
         path = question_file(named, run.config, self.root)
         key = f"{path} {fold}"
@@ -200,7 +196,7 @@ class Answers:
                 self._datasets[key] = scored_dataset(path, fold)
             except KorbertError as error:
                 self._datasets[key] = None
-                self._tell(f"questions are not at hand ({error}): give data.root=FOLDER")
+                self.tell(f"questions are not at hand ({error}): give data.root=FOLDER")
         return self._datasets[key]
 
     def _scores(self, run: Run, fold: int | None) -> QuestionScores | None:
@@ -217,14 +213,15 @@ class Answers:
             scores = None if dataset is None else QuestionScores.of(dataset, folder)
             source, named = path, "" if dataset is None else dataset.path.name
         if scores is None:
-            self._tell("predictions, or scores question by question, are not at hand for every run")
+            self.tell("predictions, or scores question by question, are not at hand for every run")
             return None
         said = run.score(EXACT.key)
         again = sum(scores.exact_match) / max(1, len(scores.exact_match))
         if said is None or abs(said - again) > _ROUNDING:
-            self._tell(f"{source} has an EM of {again:.4f} on {named}, its record {said}")
+            self.tell(f"{source} has an EM of {again:.4f} on {named}, its record {said}")
             return None
         return scores
 
-    def _tell(self, why: str) -> None:
+    def tell(self, why: str) -> None:
+        """Note what kept runs, or questions, from being read."""
         self.why_not[why] = None

@@ -1,22 +1,25 @@
-"""Where a difference comes from: the same comparison, among the questions of one kind alone."""
+"""Where a difference comes from: the same comparison among the questions of one kind alone, and of what is answered."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from korbert.data.korquad import Answer
 from korbert.entities.base import EntityAnnotator
-from korbert.study.answers import Answered, Answers, QuestionScores
+from korbert.study.answers import NBEST, Answered, Answers, QuestionScores
 from korbert.study.contrasts import Contrast, answered_pair
 from korbert.study.errors import BREAKDOWNS, Asked, annotated_questions, answer_parts, question_groups
 from korbert.study.grouping import EXACT, Table
 from korbert.study.multibootstrap import Estimate, Floats, bootstrap_difference
 from korbert.study.significance import holm_of_tested
+
+Names: TypeAlias = npt.NDArray[np.str_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,14 @@ class Share:
 
 
 class Breakdowns:
-    """Parts of questions, each file sorted into them once. annotator: says which answers are entities."""
+    """Parts of questions and of answers, each file annotated once. annotator: says which answers are entities."""
 
     def __init__(self, answers: Answers, annotator: EntityAnnotator) -> None:
         self._answers = answers
         self._annotator = annotator
-        self._of_file: dict[str, list[Asked]] = {}
+        self._asked: dict[str, list[Asked]] = {}
+        self._groups: dict[str, list[dict[str, str]]] = {}
+        self._named: dict[tuple[int, str], Names | None] = {}
 
     def parts(self, table: Table, contrasts: Sequence[Contrast], key: str) -> list[Part]:
         """Each difference on each part, the largest part first, their p-values corrected for all of them together.
@@ -83,7 +88,8 @@ class Breakdowns:
     def shares(self, table: Table, contrasts: Sequence[Contrast], key: str) -> list[Share]:
         """What is answered: of each part of the answers, the largest of the gold ones first; see `Share`.
 
-        key: of OF_ANSWERS. [] where not all runs say where their answers stand.
+        key: of OF_ANSWERS. Groups whose runs do not say where their answers stand are left out, which
+        `answers.why_not` says.
         """
         found: list[Share] = []
         for contrast in contrasts:
@@ -92,73 +98,86 @@ class Breakdowns:
                 continue
             base, ours = (self._answer_names(one, key) for one in pair[:2])
             if base is None or ours is None:
-                return []
-            found += _shares(contrast, gold, base, ours, pair[0].articles, pair[2])
+                self._answers.tell(f"what is answered is not told of runs without an {NBEST} that fits")
+            else:
+                found += _shares(contrast, gold, base, ours, pair[0].articles, pair[2])
         corrected = holm_of_tested([one.p for one in found])
         return [replace(one, corrected=p) for one, p in zip(found, corrected, strict=True)]
 
-    def _answer_names(self, answered: Answered, key: str) -> list[list[npt.NDArray[np.str_]]] | None:
-        """Of each unit, the part of each of its runs' answers, for questions of all folds."""
-        units = []
+    def _answer_names(self, answered: Answered, key: str) -> list[list[list[Names]]] | None:
+        """Of each unit, of each fold, of each of its runs, the part of each answer."""
+        units: list[list[list[Names]]] = []
         for of_unit in answered.runs:
-            folds = [[self._named(run, key) for run in of_fold] for of_fold in of_unit]
-            if len({len(of_fold) for of_fold in folds}) > 1 or any(n is None for of_fold in folds for n in of_fold):
-                return None
-            units.append([np.concatenate(one) for one in zip(*folds, strict=True)])
+            units.append([])
+            for of_fold in of_unit:
+                names = [found for run in of_fold if (found := self._of_run(run, key)) is not None]
+                if len(names) < len(of_fold):
+                    return None
+                units[-1].append(names)
         return units
 
-    def _named(self, scores: QuestionScores, key: str) -> npt.NDArray[np.str_] | None:
-        if scores.places is None:
-            return None
-        answers = [
-            (Answer(one.paragraph.context[start:end], start), one.entities)
-            for one, (start, end) in zip(self._of_file[scores.questions], scores.places, strict=True)
-        ]
-        return np.array([answer_parts(answer, entities)[key] for answer, entities in answers])
+    def _of_run(self, scores: QuestionScores, key: str) -> Names | None:
+        """The part of each answer; None where it is not known where they stand."""
+        if (id(scores), key) not in self._named:
+            self._named[id(scores), key] = self._part_names(scores, key)
+        return self._named[id(scores), key]
 
-    def _names(self, table: Table, answered: Answered, key: str) -> npt.NDArray[np.str_] | None:
+    def _part_names(self, scores: QuestionScores, key: str) -> Names | None:
+        asked, places = self._asked[scores.questions], scores.places
+        if places is None or len(places) != len(asked):
+            return None
+        if any(end > len(one.paragraph.context) for one, (_, end) in zip(asked, places, strict=True)):
+            return None
+        found = (
+            answer_parts(Answer(one.paragraph.context[start:end], start), one.entities)
+            for one, (start, end) in zip(asked, places, strict=True)
+        )
+        return np.array([parts[key] for parts in found])
+
+    def _names(self, table: Table, answered: Answered, key: str) -> Names | None:
         """The part of each answered question."""
         for fold in table.folds:
             run = next(run for group in table.groups for run in group.runs if run.fold == fold)
             asked = self._answers.asked(run, fold)
             if asked is None:
                 return None
-            if asked[0] not in self._of_file:
-                self._of_file[asked[0]] = annotated_questions(asked[1], self._annotator)
-        if not all(questions in self._of_file for questions, _ in answered.ids):
-            why = "the questions at hand are others than runs were scored on: nothing is broken down"
-            self._answers.why_not[why] = None
+            if asked[0] not in self._asked:
+                self._asked[asked[0]] = annotated_questions(asked[1], self._annotator)
+                self._groups[asked[0]] = question_groups(self._asked[asked[0]])
+        if not all(questions in self._groups for questions, _ in answered.ids):
+            self._answers.tell("the questions at hand are others than runs were scored on: nothing is broken down")
             return None
-        groups = {questions: question_groups(self._of_file[questions]) for questions in {q for q, _ in answered.ids}}
-        return np.array([groups[questions][number][BREAKDOWNS[key]] for questions, number in answered.ids])
+        return np.array([self._groups[questions][number][BREAKDOWNS[key]] for questions, number in answered.ids])
 
 
 def _shares(
     contrast: Contrast,
-    gold: npt.NDArray[np.str_],
-    base: Sequence[Sequence[npt.NDArray[np.str_]]],
-    ours: Sequence[Sequence[npt.NDArray[np.str_]]],
+    gold: Names,
+    base: Sequence[Sequence[Sequence[Names]]],
+    ours: Sequence[Sequence[Sequence[Names]]],
     articles: Sequence[int],
     together: bool,
 ) -> list[Share]:
-    """base, ours: of units, of their runs, the part of each answer."""
+    """base, ours: see `Breakdowns._answer_names`."""
     counts = Counter(gold.tolist())
-    seen = {name for units in (base, ours) for runs in units for names in runs for name in np.unique(names).tolist()}
+    answered = [names for units in (base, ours) for folds in units for runs in folds for names in runs]
+    seen = {name for names in answered for name in np.unique(names).tolist()}
     found = []
     for name in sorted(counts.keys() | seen, key=lambda name: (-counts[name], name)):
-        a, b = (
-            np.array([100 * np.mean([names == name for names in runs], axis=0) for runs in units])
-            for units in (base, ours)
-        )
-        drawn, p = _drawn(contrast, a, b, articles, together)
+        a, b = (np.array([_share(folds, name) for folds in units]) for units in (base, ours))
+        # Where nobody answers so, nothing is compared.
+        drawn, p = _drawn(contrast, a, b, articles, together) if name in seen else (None, None)
         share = 100 * counts[name] / len(gold)
         found.append(Share(contrast, name, share, float(a.mean()), float(b.mean()), drawn, p, None))
     return found
 
 
-def _parts(
-    contrast: Contrast, base: Answered, ours: Answered, together: bool, names: npt.NDArray[np.str_]
-) -> list[Part]:
+def _share(folds: Sequence[Sequence[Names]], name: str) -> Floats:
+    """Of a unit's runs on each question, how many answer it so, in percent."""
+    return np.concatenate([100 * np.mean([names == name for names in runs], axis=0) for runs in folds])
+
+
+def _parts(contrast: Contrast, base: Answered, ours: Answered, together: bool, names: Names) -> list[Part]:
     kinds, sizes = np.unique(names, return_counts=True)
     found = []
     for name in kinds[np.argsort(-sizes, kind="stable")].tolist():

@@ -34,7 +34,7 @@ BREAKDOWNS = {
     "question": "question word", "paragraph": "paragraph length (characters)",
 }  # fmt: skip
 OF_ENTITIES = frozenset({"type", "entities"})  # those that an annotator decides
-OF_ANSWERS = ("type", "entities", "length")  # the first of BREAKDOWNS, which can be asked of a model's answer, too
+OF_ANSWERS = ("type", "entities", "length")  # those that can be asked of a model's answer, too
 # Kinds of error in the order of the report.
 KINDS = ("josa", "brackets and quotes", "longer", "shorter", "overlapping", "elsewhere", _NOTHING)
 
@@ -95,9 +95,9 @@ def question_groups(asked: Iterable[Asked], windows: Mapping[str, int] | None = 
     found = []
     for one in asked:
         question = one.question
-        of_question = (question_word(question.text), _paragraph_length(one.paragraph))
-        parts = (*answer_parts(question.answers[0], one.entities).values(), *of_question)
-        groups = dict(zip(BREAKDOWNS.values(), parts, strict=True))
+        parts = answer_parts(question.answers[0], one.entities)
+        parts |= {"question": question_word(question.text), "paragraph": _paragraph_length(one.paragraph)}
+        groups = {title: parts[key] for key, title in BREAKDOWNS.items()}
         found.append(groups | ({"windows": _count(windows[question.id])} if windows is not None else {}))
     return found
 
@@ -106,8 +106,9 @@ def answer_parts(answer: Answer, entities: Sequence[Span]) -> dict[str, str]:
     """The part of an answer by each key of OF_ANSWERS; entities: of its context."""
     if not answer.text:
         return dict.fromkeys(OF_ANSWERS, _NOTHING)
-    kinds = answer_type(answer, entities), _relation(answer, entities), _length(answer.text)
-    return dict(zip(OF_ANSWERS, kinds, strict=True))
+    return {
+        "type": answer_type(answer, entities), "entities": _relation(answer, entities), "length": _length(answer.text),
+    }  # fmt: skip
 
 
 def answer_type(answer: Answer, entities: Sequence[Span]) -> str:

@@ -257,7 +257,10 @@ def answered_sheet(table: Table, key: str, shares: Sequence[Share], annotator: s
     head += ["p", "p (Holm)", "to mind", "baseline"]
     tested = sum(one.corrected is not None for one in shares)
     notes = [f"Holm: corrected for all {tested} comparisons of this table, and of no other one."] if tested else []
-    notes += [*_whose_entities(key, annotator), "Shares of all questions, whose answers are right or wrong."]
+    notes += [
+        *_whose_entities(key, annotator), "In percent of all questions, whether answered rightly or wrongly.",
+        "Intervals are drawn as in the table of differences; there is none where nobody answers so.",
+    ]  # fmt: skip
     return without_empty_columns(
         Sheet(f"What is answered, by {BREAKDOWNS[key]}, {title_of(table)}", head, rows, notes=notes, texts=2)
     )

@@ -30,7 +30,7 @@ from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.data.windows import Window, WindowConfig, WindowMaker
 from korbert.encoding import EntityMode
 from korbert.entities import make_annotator
-from korbert.errors import ConfigError, KorbertError, check_known
+from korbert.errors import ConfigError, KorbertError, check_all_known
 from korbert.model import ModelConfig, SpanModel
 from korbert.study.calibration import confidences
 from korbert.tasks.contenders import encoder_flops, matmul_flops, our_training_step, timed, timed_alone, update
@@ -63,7 +63,7 @@ class Share:
 
 def benchmark_korquad(config: BenchmarkConfig) -> dict[str, Any]:
     """Measure all work that is asked for, write the record, and return it."""
-    check_known("korquad.work", config.korquad.work, (*_ALONE, *_OF_MODELS))
+    check_all_known("korquad.work", config.korquad.work, (*_ALONE, *_OF_MODELS))
     os.environ["RAYON_NUM_THREADS"] = "1"  # before tokenizers is imported
     dataset = read_korquad(Path(expand_root(config.korquad.file, config.data)))
     runtime = make_runtime(config.runtime)

@@ -26,7 +26,7 @@ from korbert.config import CompareConfig, TokenizerConfig, as_override, expand_r
 from korbert.data.korquad import read_korquad
 from korbert.data.ner import read_ner
 from korbert.entities import make_annotator
-from korbert.errors import ConfigError, DataError, KorbertError, check_known
+from korbert.errors import ConfigError, DataError, KorbertError, check_all_known
 from korbert.files import digest, matching, read_text, write_text_atomically, writing
 from korbert.lines import json_line
 from korbert.morphology import Analyser, RememberingAnalyser, make_analyser
@@ -67,7 +67,7 @@ def compare_tokenizers(config: CompareConfig) -> dict[str, Any]:
 
     A tokenizer that cannot be had, for want of a package, say, is named with what is wanting, and the others go on.
     """
-    check_known("measures", config.measures, MEASURES)
+    check_all_known("measures", config.measures, MEASURES)
     candidates = all_named(config)
     materials = Materials(config)
     folder = start_run(config, again="compare_tokenizers")

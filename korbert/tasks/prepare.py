@@ -59,6 +59,7 @@ from korbert.tokenizers import (
 from korbert.training.interrupt import ended_at_once
 
 PUBLISHED = "published"
+_TRAINED = (CharacterTokenizer.kind, WordTokenizer.kind, WordPieceTokenizer.kind, SentencePieceTokenizer.kind)
 _COST = "cost.json"  # of training, in a tokenizer's folder
 _LONGEST_NAME = 40  # of an annotator, in the name of a folder
 log = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ def named_tokenizer(name: str) -> TokenizerConfig:
 
 def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataConfig) -> Path:
     """Return the folder of the tokenizer that `config` names, training it on the corpus if it is not in the cache."""
+    check_known("tokenizer.kind", config.kind, (*_TRAINED, PUBLISHED))
     if config.kind == PUBLISHED:
         return _published_tokenizer(config, data)
     if config.path is not None:
@@ -179,7 +181,7 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
     Raises ConfigError for an unknown kind, and for settings that are of another one.
     """
     lookups = {cls.kind: cls for cls in (CharacterTokenizer, WordTokenizer)}
-    check_known("tokenizer.kind", config.kind, (*lookups, WordPieceTokenizer.kind, SentencePieceTokenizer.kind))
+    check_known("tokenizer.kind", config.kind, _TRAINED)
     if config.kind != SentencePieceTokenizer.kind:
         for key in ("model_type", "byte_fallback"):
             if setting := getattr(config, key):

@@ -28,8 +28,8 @@ def publish_results(config: PublishConfig) -> None:
 
     A folder of runs, such as a sweep's, stands for all finished ones in it; a run of several stages for those, the last
     under its own name. Files that a run made for its readers are copied beside the page. Of answers the page keeps the
-    scores of each question, so that a report of it can draw questions, too; where the question file is not at hand it
-    says so. Raises ConfigError for two runs of one name.
+    scores of each question, so that a report of it can draw questions, too, and their places; where the question file
+    is not at hand it says so. Raises ConfigError for two runs of one name.
     """
     folder = Path(config.folder)
     page, store = folder / f"{config.page}.md", folder / f"{config.page}.jsonl"

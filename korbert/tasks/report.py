@@ -20,7 +20,7 @@ from korbert.config import (
     expand_root,
 )
 from korbert.entities import RANDOM, make_annotator
-from korbert.errors import ConfigError, check_known
+from korbert.errors import ConfigError, KorbertError, check_all_known
 from korbert.files import write_text_atomically
 from korbert.study import report_plots as plots
 from korbert.study import report_runs as described
@@ -28,7 +28,7 @@ from korbert.study import report_sheets as sheets
 from korbert.study.answers import Answers
 from korbert.study.breakdowns import Breakdowns
 from korbert.study.collection import find_records, unfinished_runs
-from korbert.study.contrasts import check_baseline
+from korbert.study.contrasts import Contrast, check_baseline
 from korbert.study.errors import BREAKDOWNS, OF_ANSWERS, OF_ENTITIES
 from korbert.study.grouping import Table, make_tables, shown
 from korbert.study.html import fill_page
@@ -99,7 +99,7 @@ def build_report(config: ReportConfig) -> Report:
         check_baseline(tables, compared, "focus" if turned else "baseline")
     elif config.breakdowns:
         raise ConfigError("breakdowns are of differences: give a baseline, or a focus")
-    check_known("breakdowns", config.breakdowns, BREAKDOWNS)
+    check_all_known("breakdowns", config.breakdowns, BREAKDOWNS)
     answers = Answers(config.data.root)
     scored = [sheets.score_table(table, compared, answers, turned) for table in tables]
     broken_down = _broken_down(config, scored, answers)
@@ -171,29 +171,42 @@ def _report(
 
 
 def _broken_down(config: ReportConfig, scored: Sequence[sheets.Scored], answers: Answers) -> list[Sheet]:
-    if not config.breakdowns:
+    several = [one for one in scored if one.table.has_answers() and one.contrasts]
+    if not config.breakdowns or not several:
         return []
-    annotator = config.annotator or "none"
+    name = config.annotator or "none"
     if config.annotator is None and OF_ENTITIES & {*config.breakdowns}:
-        annotator = _annotator_of_runs([one.table for one in scored])
-    found = Breakdowns(answers, make_annotator(expand_root(annotator, config.data), None, config.data.cache))
-    made: list[Sheet | None] = []
-    for one, key in product(scored, config.breakdowns):
-        if one.table.has_answers():
-            made.append(sheets.breakdown_sheet(one.table, key, found.parts(one.table, one.contrasts, key), annotator))
-            shares = found.shares(one.table, one.contrasts, key) if key in OF_ANSWERS else []
-            made.append(sheets.answered_sheet(one.table, key, shares, annotator))
+        name = _annotator_of_runs([contrast for one in several for contrast in one.contrasts])
+    try:
+        annotator = make_annotator(expand_root(name, config.data), None, config.data.cache)
+    except KorbertError as error:
+        if config.annotator is not None:
+            raise
+        answers.tell(f"nothing is broken down: the annotator of the runs is not at hand ({error})")
+        return []
+    found, made = Breakdowns(answers, annotator), list[Sheet | None]()
+    for one, key in product(several, config.breakdowns):
+        made.append(sheets.breakdown_sheet(one.table, key, found.parts(one.table, one.contrasts, key), name))
+        shares = found.shares(one.table, one.contrasts, key) if key in OF_ANSWERS else []
+        made.append(sheets.answered_sheet(one.table, key, shares, name))
     return [sheet for sheet in made if sheet is not None]
 
 
-def _annotator_of_runs(tables: Sequence[Table]) -> str:
-    """The one that all runs with answers have, but for those without entities and with random ones.
+def _annotator_of_runs(contrasts: Sequence[Contrast]) -> str:
+    """The one whose entities the compared runs mark, or random spans in their place; else that of plain runs.
 
     Raises ConfigError where there are several, or there is none.
     """
-    groups = [group for table in tables if table.has_answers() for group in table.groups]
-    named = {str(group.settings.get("entities.annotator") or "none") for group in groups} - {"none", "inherit"}
-    found = sorted(name for name in named if not name.startswith(RANDOM))
+    groups = [group for one in contrasts for group in (one.group, one.baseline)]
+    plain, marked = (
+        {
+            str(group.settings.get("entities.annotator") or "none").removeprefix(RANDOM)
+            for group in groups
+            if (group.settings.get("entities.mode") in (None, "none")) == is_plain
+        } - {"none", "inherit"}
+        for is_plain in (True, False)
+    )  # fmt: skip
+    found = sorted(marked or plain)
     if len(found) != 1:
         there = f"the runs have {' and '.join(found)}" if found else "the runs have none"
         raise ConfigError(f"annotator: {there}; which one says which answers are entities, and of what type?")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from korbert.config import ReproduceConfig, as_override, as_overrides, compose_config
-from korbert.errors import ConfigError, KorbertError, check_known
+from korbert.errors import ConfigError, KorbertError, check_all_known
 from korbert.files import RECORD, write_json_atomically, write_text_atomically
 from korbert.study.page import table
 from korbert.tasks.finetune import finetune_korquad
@@ -27,10 +27,11 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
     A run that fails, for want of a network, say, is named with the reason, and the others go on. Raises ConfigError for
     a recipe without an entry under `published`, KorbertError where not one run could be made.
     """
-    check_known("recipes", config.recipes, config.published)
-    for key in ("recipes", "seeds"):
-        if not getattr(config, key):
-            raise ConfigError(f"{key}: wanted one or more, got []")
+    check_all_known("recipes", config.recipes, config.published, cutoff=0.4)
+    if not config.recipes:
+        raise ConfigError(f"recipes: wanted some of {', '.join(config.published)}, got []")
+    if not config.seeds:
+        raise ConfigError("seeds: wanted one or more, got []")
     folder = Path(config.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     failures: dict[str, str] = {}
