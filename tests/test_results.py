@@ -50,6 +50,7 @@ def test_committed_reports_are_what_the_command_writes(
     text, pictures = made_again(page, page.read_text("utf-8"), store, str(data_root))
     assert text == page.read_text("utf-8")
     assert {path.name for path in page.parent.glob(f"{page.stem}-report*.svg")} == set(pictures)
+    assert page.with_suffix(".svg").exists() == (f"({page.stem}.svg)" in text)
     for name, picture in pictures.items():
         assert ET.fromstring(picture).tag.endswith("svg")
         assert words(picture) == words((page.parent / name).read_text("utf-8"))
@@ -86,7 +87,7 @@ def run_folder(folder: Path, commit: str = "0" * 40) -> Path:
 
 def page(folder: Path) -> Path:
     path = folder / "page.md"
-    path.write_text(f"# Title\n\nText.\n\n{BEGIN}\nold 99.9\n{END}\n\nMore.\n", "utf-8")
+    path.write_text(f"# Title\n\nText.\n\n{BEGIN}\nold 99.9\n{END}\n\n![Curves](page.svg)\n\nMore.\n", "utf-8")
     return path
 
 
@@ -108,6 +109,9 @@ def test_publish_and_write_again(tmp_path: Path) -> None:
     publish_results(config)  # the run takes its own place
     publish_results(PublishConfig("page", [], str(tmp_path)))
     assert before == {name: (tmp_path / name).read_bytes() for name in before}
+    path.write_text(text.replace("![Curves](page.svg)", ""), "utf-8")
+    publish_results(PublishConfig("page", [], str(tmp_path)))
+    assert not (tmp_path / "page.svg").exists()  # nobody would see it
 
 
 def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:

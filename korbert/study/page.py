@@ -16,7 +16,7 @@ _REPORT = re.compile(r"<!-- report: (?P<settings>.*?) -->\n(?P<made>.*?)(?P<end>
 _OF_TRAINING = {"step", "training_loss", "minutes"}
 _POINTS, _ROWS = 100, 10  # of a curve: kept and drawn, shown in the table
 _COLUMNS = 3  # of panels in a picture
-_MANY = 40  # records of one task, whose runs are lines of a table
+_MANY = 30  # records of one task, whose runs are lines of a table
 # An interval says how other articles would move this one model's score, and nothing of another seed's.
 _NAMES = {
     "exact_match": "EM (%)",

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 def publish_results(config: PublishConfig) -> None:
     """Add `runs` to PAGE.jsonl (one that is there is replaced); write what is made of PAGE.md, and its pictures.
 
+    PAGE.svg, with all curves, is drawn for a page that links to it.
+
     A folder of runs, such as a sweep's, stands for all finished ones in it; a run of several stages for those, the last
     under its own name. Files that a run made for its readers are copied beside the page. Of answers the page keeps the
     scores of each question, so that a report of it can draw questions, too, and their places; where the question file
@@ -55,7 +57,11 @@ def publish_results(config: PublishConfig) -> None:
     for old in page.parent.glob(f"{page.stem}-report*.svg"):
         if old.name not in pictures:  # of a report that is not made any more
             old.unlink()
-    draw(page.with_suffix(".svg"), list(records.values()))
+    drawing = page.with_suffix(".svg")
+    if f"({drawing.name})" in text:
+        draw(drawing, list(records.values()))
+    else:
+        drawing.unlink(missing_ok=True)
     log.info("%s: %d records", page, len(records))
 
 
