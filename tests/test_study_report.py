@@ -599,6 +599,28 @@ def test_sections_are_chosen(study_runs: Path, tmp_path: Path) -> None:
             report(tmp_path / "report", study_runs, sections=sections)
 
 
+def test_runs_are_chosen(study_runs: Path, tmp_path: Path) -> None:
+    """By their settings, those of the pretraining included, by seed and by results; the others are as if not there."""
+    whole, part = (
+        rows_of(report(tmp_path / name, study_runs, where=where)["md"], "Runs, KorQuAD")
+        for name, where in (("whole", None), ("part", "tokenizer.kind=character entities.mode=both seed<3"))
+    )
+    assert len(whole) == 12
+    wanted = [row for row in whole if re.match(r"\[syllable-both-[12]/", row["run"])]
+    assert [(row["run"], row["EM (%)"]) for row in part] == [(row["run"], row["EM (%)"]) for row in wanted]
+    assert len(wanted) == 2
+    best = max(float(row["EM (%)"]) for row in whole)
+    (one,) = rows_of(report(tmp_path / "best", study_runs, where=f"exact_match>{best - 0.01}")["md"], "Runs, KorQuAD")
+    assert float(one["EM (%)"]) == best
+    for where, said in (
+        ("entities.mod=both", r"where=entities\.mod=both: no run has 'entities\.mod'; is entities\.mode"),
+        ("seed=99", "where=seed=99: of 24 runs none is so"),
+        ("seed", "where: 'seed': wanted KEY"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            report(tmp_path / "report", study_runs, where=where)
+
+
 # ---- what the repository holds ----
 
 

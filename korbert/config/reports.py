@@ -15,6 +15,7 @@ REPORT_SECTIONS = ("scores", "differences", "tokenizers", "curves", "cost")
 class ReportConfig:
     """`experiments/report.py`. runs: folders to search for runs and pages, and pages' .jsonl files; folder: the output.
 
+    where: conditions that a run has to meet, as of `experiments/runs.py`, on its settings and results; null: all runs.
     baseline: what every other group is compared with: `key:value`, a list of those, or a run's name. focus: instead,
     the group that is compared with every other one: its score less theirs. comparison: the folder of a comparison of
     tokenizers, for scores against fertility and ceiling. data.root: where question files lie, else where the runs had
@@ -24,6 +25,7 @@ class ReportConfig:
     """
 
     runs: list[str] = field(default_factory=lambda: ["experiments/results"])
+    where: str | None = None
     folder: str = "runs/report"
     title: str = "Report"
     baseline: Any = None

@@ -69,6 +69,11 @@ class Run:
             raise DataError(self.found.path, f"{self.found.where}results.{key}", f"wanted a number, found {value!r}")
         return float(value) if math.isfinite(value) else None
 
+    def row(self) -> dict[str, Any]:
+        """Settings and results, for conditions, see `korbert.study.query`."""
+        results = {f"results.{key}": value for key, value in self.results.items()}
+        return {**self.settings, **results, "task": self.task, "seed": self.seed, "fold": self.fold}
+
     def curve(self) -> list[dict[str, Any]]:
         """Points of its training, see `korbert.study.page.curve`. Raises DataError for a damaged metrics.jsonl."""
         if self.found.folder is None:

@@ -33,6 +33,7 @@ from korbert.study.errors import BREAKDOWNS, OF_ANSWERS, OF_ENTITIES
 from korbert.study.grouping import Table, make_tables, shown
 from korbert.study.html import fill_page
 from korbert.study.lineage import Run, describe_runs
+from korbert.study.query import check_keys, parse
 from korbert.study.report_tokenizers import tokenizer_sheets
 from korbert.study.sheets import Sheet, markdown_text, sheet_as_latex, sheet_as_markdown
 from korbert.study.svg import as_file
@@ -93,6 +94,7 @@ def build_report(config: ReportConfig) -> Report:
     if not found:
         raise ConfigError(f"runs={config.runs}: no record.json, and no page with its .jsonl, is there")
     runs = describe_runs(found, {task: asdict(schema()) for task, schema in _SCHEMAS.items()})
+    runs = _chosen(runs, config.where)
     tables = make_tables(runs)
     turned = config.focus is not None
     if compared := config.compared():
@@ -168,6 +170,17 @@ def _report(
         settings=[sheet for table in tables if (sheet := described.settings_sheet(table)) is not None],
         hint=hint,
     )
+
+
+def _chosen(runs: Sequence[Run], where: str | None) -> list[Run]:
+    """Those that meet the conditions. Raises ConfigError for a key that none has, and where none is left."""
+    conditions = parse(where or "")
+    rows = [run.row() for run in runs]
+    check_keys(rows, [condition.key for condition in conditions], f"where={where}")
+    found = [run for run, row in zip(runs, rows, strict=True) if all(condition.holds(row) for condition in conditions)]
+    if not found:
+        raise ConfigError(f"where={where}: of {len(runs)} runs none is so")
+    return found
 
 
 def _broken_down(config: ReportConfig, scored: Sequence[sheets.Scored], answers: Answers) -> list[Sheet]:
