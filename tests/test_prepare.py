@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from korbert.config import CorpusConfig, DataConfig, TokenizerConfig
+from korbert.errors import ConfigError
 from korbert.tasks import prepare
 from korbert.tasks.prepare import corpus_identity, prepare_tokenizer
 
@@ -34,6 +35,12 @@ def test_unchanged_files_are_read_once(tmp_path: Path, monkeypatch: pytest.Monke
         corpus_identity([file], tmp_path / "cache")
     corpus_identity(files, tmp_path / "cache")
     assert read == files
+
+
+def test_a_kind_that_is_unknown(tmp_path: Path) -> None:
+    """Of a tokenizer to be made; where one is given, nobody asks what kind it is."""
+    with pytest.raises(ConfigError, match=r"tokenizer\.kind: 'publishd' is unknown, wanted .*; is published meant"):
+        prepare_tokenizer(TokenizerConfig(kind="publishd"), CorpusConfig(), DataConfig(cache=str(tmp_path / "cache")))
 
 
 def test_tokenizer_of_a_moved_corpus_is_found(tmp_path: Path) -> None:

@@ -116,12 +116,12 @@ def named_tokenizer(name: str) -> TokenizerConfig:
 
 def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataConfig) -> Path:
     """Return the folder of the tokenizer that `config` names, training it on the corpus if it is not in the cache."""
-    check_known("tokenizer.kind", config.kind, (*_TRAINED, PUBLISHED))
     if config.kind == PUBLISHED:
         return _published_tokenizer(config, data)
     if config.path is not None:
         load_tokenizer(config.path)
         return Path(config.path)
+    check_known("tokenizer.kind", config.kind, (*_TRAINED, PUBLISHED))
     files = corpus_files(corpus, data)
     described = {key: value for key, value in asdict(config).items() if key != "path"}
     described["split"] = Pretokenizer(config.split).split  # the analyser that "mecab" is here
