@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from studies import asked, finetuned, report, rows_of
+from studies import SAMPLE, asked, finetuned, report, rows_of
 
-from korbert.config import PublishConfig
+from korbert.config import DataConfig, PublishConfig
 from korbert.data.korquad import Answer, read_predictions
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, KorbertError
@@ -271,3 +271,19 @@ def test_an_annotator_that_is_not_at_hand(tmp_path: Path) -> None:
     assert "Differences by" not in said
     with pytest.raises(KorbertError, match=r"names\.txt"):
         report(tmp_path, tmp_path / "runs", **given, annotator="gazetteer:nowhere/names.txt")
+
+
+def test_questions_that_are_not_at_hand_are_said(tmp_path: Path) -> None:
+    for mode, overrides in ARMS.items():
+        for seed in (1, 2):
+            run = finetuned(tmp_path / "runs" / f"{mode}-{seed}", 0.5, *overrides, seed=seed)
+            record = read_json(run / "record.json")
+            record["config"]["task"]["test"] = "{root}/KorQuAD_sample_dev.json"
+            record["config"]["data"]["root"] = str(tmp_path / "elsewhere")
+            write_json_atomically(run / "record.json", record)
+    wanted = {"baseline": "entities.mode:none", "breakdowns": ["type"]}
+    said = report(tmp_path / "report", tmp_path / "runs", **wanted)["md"]
+    assert "questions are not at hand" in said
+    assert "Differences by" not in said
+    found = report(tmp_path / "report", tmp_path / "runs", data=DataConfig(root=str(SAMPLE.parent)), **wanted)["md"]
+    assert "Differences by answer type" in found

@@ -221,10 +221,8 @@ def breakdown_sheet(table: Table, key: str, parts: Sequence[Part], annotator: st
         )  # fmt: skip
     head = ["runs", BREAKDOWNS[key], "measure", "questions", "baseline's", "difference", "95 % interval"]
     head += ["p", "p (Holm)", "to mind", "mended (%)", "made (%)", "baseline"]
-    tested = sum(one.corrected is not None for one in parts)
-    notes = [f"Holm: corrected for all {tested} comparisons of this table, and of no other one."] if tested else []
-    notes += [
-        *_whose_entities(key, annotator),
+    notes = [
+        *_notes_of_breakdown(key, parts, annotator),
         "Intervals are drawn as in the table of differences; there is none for parts that chance moves in no way that "
         "can be seen here.",
         "Mended: of the part's questions, the percentage that is exactly right in the row's runs and not in the "
@@ -255,19 +253,21 @@ def answered_sheet(table: Table, key: str, shares: Sequence[Share], annotator: s
         )  # fmt: skip
     head = ["runs", BREAKDOWNS[key], "gold (%)", "baseline's (%)", "answered (%)", "difference", "95 % interval"]
     head += ["p", "p (Holm)", "to mind", "baseline"]
-    tested = sum(one.corrected is not None for one in shares)
-    notes = [f"Holm: corrected for all {tested} comparisons of this table, and of no other one."] if tested else []
-    notes += [
-        *_whose_entities(key, annotator), "In percent of all questions, whether answered rightly or wrongly.",
+    notes = [
+        *_notes_of_breakdown(key, shares, annotator),
+        "In percent of all questions, whether answered rightly or wrongly.",
         "Intervals are drawn as in the table of differences; there is none where nobody answers so.",
-    ]  # fmt: skip
+    ]
     return without_empty_columns(
         Sheet(f"What is answered, by {BREAKDOWNS[key]}, {title_of(table)}", head, rows, notes=notes, texts=2)
     )
 
 
-def _whose_entities(key: str, annotator: str) -> list[str]:
-    return [f"Entities are those that {annotator} finds, as it is today."] if key in OF_ENTITIES else []
+def _notes_of_breakdown(key: str, compared: Sequence[Part | Share], annotator: str) -> list[str]:
+    """For how many comparisons p-values are corrected, and whose entities are asked for."""
+    tested = sum(one.corrected is not None for one in compared)
+    notes = [f"Holm: corrected for all {tested} comparisons of this table, and of no other one."] if tested else []
+    return notes + ([f"Entities are those that {annotator} finds, as it is today."] if key in OF_ENTITIES else [])
 
 
 def _said(contrast: Contrast) -> list[str]:

@@ -210,16 +210,12 @@ def _annotator_of_runs(contrasts: Sequence[Contrast]) -> str:
 
     Raises ConfigError where there are several, or there is none.
     """
-    groups = [group for one in contrasts for group in (one.group, one.baseline)]
-    plain, marked = (
-        {
-            str(group.settings.get("entities.annotator") or "none").removeprefix(RANDOM)
-            for group in groups
-            if (group.settings.get("entities.mode") in (None, "none")) == is_plain
-        } - {"none", "inherit"}
-        for is_plain in (True, False)
-    )  # fmt: skip
-    found = sorted(marked or plain)
+    every = [group.settings for one in contrasts for group in (one.group, one.baseline)]
+    marked = [settings for settings in every if settings.get("entities.mode") not in (None, "none")]
+    found: list[str] = []
+    for those in (marked, every):
+        names = {str(settings.get("entities.annotator") or "none").removeprefix(RANDOM) for settings in those}
+        found = found or sorted(names - {"none", "inherit"})
     if len(found) != 1:
         there = f"the runs have {' and '.join(found)}" if found else "the runs have none"
         raise ConfigError(f"annotator: {there}; which one says which answers are entities, and of what type?")
