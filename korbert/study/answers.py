@@ -17,13 +17,12 @@ import numpy.typing as npt
 
 from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, read_predictions
 from korbert.errors import DataError, KorbertError
-from korbert.files import read_json
+from korbert.files import NBEST, PREDICTIONS, read_json
 from korbert.metrics import score_per_question
 from korbert.study.collection import QUESTION_SCORES, Found
 from korbert.study.grouping import EXACT, Group
 from korbert.study.lineage import Run
 
-PREDICTIONS, NBEST = "predictions.json", "nbest.json"
 Place: TypeAlias = tuple[int, int]
 _NO_ANSWER: dict[str, Any] = {"text": "", "start": 0, "end": 0}
 _ROUNDING = 1e-6  # percent

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from korbert.data.korquad import Answer
 from korbert.entities.base import EntityAnnotator
-from korbert.study.answers import NBEST, Answered, Answers, QuestionScores
+from korbert.files import NBEST
+from korbert.study.answers import Answered, Answers, QuestionScores
 from korbert.study.contrasts import Contrast, answered_pair
 from korbert.study.errors import BREAKDOWNS, Asked, annotated_questions, answer_parts, question_groups
 from korbert.study.grouping import EXACT, Table

@@ -11,13 +11,13 @@ from typing import Any
 from korbert.config import DamageConfig, PredictConfig, expand_root
 from korbert.data.batching import collate_windows
 from korbert.data.decoding import DecodingConfig
-from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, write_predictions
+from korbert.data.korquad import KorquadDataset, fold_split, read_korquad
 from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.entities import DamagedAnnotator, EntityAnnotator, make_annotator, with_cache
 from korbert.errors import ConfigError
 from korbert.model import SpanModel
-from korbert.prediction import best_answers, predict
-from korbert.tasks.finetune import make_windows, protocol, score_results, scored_questions, write_nbest
+from korbert.prediction import predict
+from korbert.tasks.finetune import make_windows, protocol, score_results, scored_questions, write_answers
 from korbert.tasks.runs import finish_run, run_once, start_run
 from korbert.training.bundle import Bundle, load_bundle, task_of, warn_of_other_annotator
 from korbert.training.runtime import make_runtime
@@ -56,9 +56,7 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     )  # fmt: skip
     found = predict(model, windows, collate, decoding, runtime, config.batch_size)
     answers = {question.id: found[question.id] for _, _, question in dataset.questions()}
-    best = best_answers(answers)
-    write_predictions(folder / "predictions.json", best)
-    write_nbest(folder / "nbest.json", answers, decoding.temperature)
+    best = write_answers(folder, answers, decoding.temperature)
     results = score_results(dataset, best, config.task) | {"protocol": protocol(config.task, trained=False)}
     if isinstance(annotator, DamagedAnnotator):
         results["damage"] = annotator.counts(list(dataset.texts()))._asdict()

@@ -22,7 +22,7 @@ from korbert.data.windows import Window, WindowMaker
 from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import make_annotator, with_cache
 from korbert.errors import ConfigError
-from korbert.files import write_text_atomically
+from korbert.files import NBEST, PREDICTIONS, write_text_atomically
 from korbert.lines import json_line
 from korbert.metrics import score_per_question, score_predictions
 from korbert.model import SpanModel
@@ -166,11 +166,8 @@ def _finetune(config: FinetuneConfig, runtime: Runtime, ranks: Ranks) -> dict[st
 def _score_test(reader: _Reader, test: KorquadDataset, temperature: float | None, folder: Path) -> dict[str, Any]:
     """Answer the test questions, write the answers, and return their scores. temperature: if one was fitted."""
     answers = reader.answers(test, "test")
-    best = best_answers(answers)
-    write_predictions(folder / "predictions.json", best)
     used = reader.config.task.decoding.temperature if temperature is None else temperature
-    write_nbest(folder / "nbest.json", answers, used)
-    log.info("predictions: %s", folder / "predictions.json")
+    best = write_answers(folder, answers, used)
     return {**score_results(test, best, reader.config.task), "calibration": _calibration(test, answers, temperature)}
 
 
@@ -319,8 +316,13 @@ def _calibration(
     return found | ({} if temperature is None else {"temperature": temperature})
 
 
-def write_nbest(path: Path, answers: Mapping[str, list[Candidate]], temperature: float) -> None:
-    """Every question's candidates, best first; confidence is that of the best one."""
+def write_answers(folder: Path, answers: Mapping[str, list[Candidate]], temperature: float) -> dict[str, str]:
+    """Write every question's best answer, and its candidates, best first, with the best one's confidence.
+
+    Returns the best answers.
+    """
+    best = best_answers(answers)
+    write_predictions(folder / PREDICTIONS, best)
     sure = confidences(scores_of(answers), temperature).tolist()
     listed = {
         key: {
@@ -332,4 +334,6 @@ def write_nbest(path: Path, answers: Mapping[str, list[Candidate]], temperature:
         }
         for (key, candidates), how_sure in zip(answers.items(), sure, strict=True)
     }
-    write_text_atomically(path, json_line(listed))
+    write_text_atomically(folder / NBEST, json_line(listed))
+    log.info("predictions: %s", folder / PREDICTIONS)
+    return best

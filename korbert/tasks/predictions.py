@@ -19,7 +19,7 @@ from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import NoEntities, make_annotator
 from korbert.errors import ConfigError, DataError
-from korbert.files import RECORD, read_json, write_text_atomically
+from korbert.files import PREDICTIONS, RECORD, read_json, write_text_atomically
 from korbert.metrics import score_per_question, score_predictions
 from korbert.study.error_report import as_html, as_markdown
 from korbert.study.errors import breakdown, cases, kinds
@@ -163,4 +163,4 @@ def _of_run(config: ErrorsConfig) -> tuple[KorquadDataset, dict[str, str], dict[
     window = bundle.description.window or WindowConfig()
     maker = WindowMaker(bundle.tokenizer, NoEntities(), EntityInput(EntityMode.NONE), window)
     windows = Counter(made.question_id for made in maker.dataset(dataset)[0])
-    return dataset, read_predictions(folder / "predictions.json"), dict(windows)
+    return dataset, read_predictions(folder / PREDICTIONS), dict(windows)

@@ -13,9 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korbert.config import PublishConfig, ReportConfig, as_override
 from korbert.errors import ConfigError, DataError, KorbertError
-from korbert.files import RECORD, SESSIONS, plain_name, read_json, read_text, write_text_atomically
+from korbert.files import PREDICTIONS, RECORD, SESSIONS, plain_name, read_json, read_text, write_text_atomically
 from korbert.lines import json_line
-from korbert.study.answers import PREDICTIONS, QuestionScores, question_file, scored_dataset
+from korbert.study.answers import QuestionScores, question_file, scored_dataset
 from korbert.study.collection import QUESTION_SCORES, read_metrics, read_record, read_records
 from korbert.study.page import check_marks, curve, draw, render, replace_records, replace_reports, report_settings
 from korbert.tasks.report import report_part

@@ -14,7 +14,7 @@ from korbert.api import Reader, load
 from korbert.config import QuickstartConfig, as_override
 from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.errors import KorbertError
-from korbert.files import RECORD, read_json, write_text_atomically
+from korbert.files import PREDICTIONS, RECORD, read_json, write_text_atomically
 from korbert.metrics import score_predictions
 from korbert.tasks.own_folders import check_own, renew
 from korbert.training.interrupt import Interrupted
@@ -58,7 +58,7 @@ def quickstart(config: QuickstartConfig) -> None:
         )  # fmt: skip
     scores = {}
     for name in (_RULE, *_ARMS):
-        predictions = folder / name / "predictions.json"
+        predictions = folder / name / PREDICTIONS
         line = _door(
             f"6/7  Score the held-out questions with the official metric, {name}", "evaluate_korquad",
             as_override("dataset", str(_DEV)), as_override("predictions", str(predictions)), capture=True,

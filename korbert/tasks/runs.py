@@ -18,6 +18,8 @@ from korbert.errors import ConfigError, KorbertError
 from korbert.files import (
     CONFIG,
     METRICS,
+    NBEST,
+    PREDICTIONS,
     RECORD,
     SESSIONS,
     append_json,
@@ -45,7 +47,7 @@ R = TypeVar("R")
 _meters: dict[Path, Meter] = {}  # of the runs that this process is at work on
 _INPUTS = "inputs.json"  # checksums of the files that the run was begun with
 _WORK = (CHECKPOINT, "kept")  # what a run goes on with, in its folder
-_REFERRED = ("predictions.json", "nbest.json", METRICS)  # what a record refers to, where it is there
+_REFERRED = (PREDICTIONS, NBEST, METRICS)  # what a record refers to, where it is there
 
 
 def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any]]:
