@@ -22,7 +22,7 @@ from korbert.errors import KorbertError
 from korbert.model import PretrainingModel, SpanModel
 from korbert.prediction import predict
 from korbert.study.calibration import confidence
-from korbert.text import WORD_START, AnnotatedText, Span, span_edges
+from korbert.text import WORD_START, AnnotatedText, Span, blank_mask, span_edges
 from korbert.tokenizers import SpecialTokens
 from korbert.training.bundle import Bundle, load_bundle, warn_of_other_annotator
 from korbert.training.runtime import Runtime
@@ -36,8 +36,7 @@ class Answer:
     """Characters `[start, end)` of the context, their text, and how sure the model is of it.
 
     confidence: the answer's share among the n-best (softmax of their scores); calibrated where the model was fine-tuned
-    with task.validation_share. nbest includes the
-    answer itself, best first.
+    with task.validation_share. nbest includes the answer itself, best first.
     """
 
     text: str
@@ -68,7 +67,8 @@ class Reader:
     def answer(self, question: str, context: str) -> Answer:
         """Find the answer to `question` in `context`.
 
-        Raises KorbertError where the model was not fine-tuned for questions, or where either text is blank.
+        Raises KorbertError where the model was not fine-tuned for questions, or where either text has no letter
+        and no digit.
         """
         model, description = self.bundle.model, self.bundle.description
         if not isinstance(model, SpanModel):
@@ -77,7 +77,7 @@ class Reader:
             )
         for name, text in (("question", question), ("context", context)):
             if not any(map(str.isalnum, text)):
-                raise KorbertError(f"{name}: wanted text, got {text!r}")
+                raise KorbertError(f"{name}: wanted text with letters or digits, got {text!r}")
         decoding = description.decoding or DecodingConfig()
         maker = WindowMaker(
             self.bundle.tokenizer, self.annotator, description.entities, description.window or WindowConfig()
@@ -96,8 +96,8 @@ class Reader:
         """Propose tokens for every `mask` in `text`: a list of the `top` most probable ones for each place.
 
         `mask` is a marker of this call alone; in any other text "[MASK]" is six ordinary characters. Raises
-        KorbertError where the model has no masked-LM head, where `mask` is not in `text`, where text is too long, or
-        `top` below 1.
+        KorbertError where the model has no masked-LM head, where `mask` is blank or not in `text`, where text
+        is too long, or `top` below 1.
         """
         model, tokenizer = self.bundle.model, self.bundle.tokenizer
         if not isinstance(model, PretrainingModel):
@@ -107,7 +107,9 @@ class Reader:
             )
         if top < 1:
             raise KorbertError(f"fill_mask: top={top}: wanted 1 or more")
-        if not mask or mask not in text:
+        if blank_mask(mask).all():  # of no characters, too
+            raise KorbertError(f"fill_mask: mask={mask!r}: wanted a marker that can be seen")
+        if mask not in text:
             raise KorbertError(f"fill_mask: {mask!r} does not occur in the text")
         special = tokenizer.special
         room = model.config.max_positions

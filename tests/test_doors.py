@@ -136,6 +136,9 @@ def test_fill_mask(pretrained: Path) -> None:
         assert len(given.fill_mask("세종은 [MASK]의 왕이다.")) == 1
     with pytest.raises(KorbertError, match=r"'\[MASK\]' does not occur"):
         reader.fill_mask("세종은 왕이다.")
+    for mask in ("", " ", "\u200b"):
+        with pytest.raises(KorbertError, match="wanted a marker that can be seen"):
+            reader.fill_mask("세종은 조선의\u200b 왕이다.", mask)
     with pytest.raises(KorbertError, match="wanted a model that was fine-tuned to answer"):
         reader.answer("누구인가?", "세종이다.")
 
@@ -428,6 +431,27 @@ def test_model_of_another_tokenizer_is_refused(pretrained: Path, tmp_path: Path)
         korbert.load(other)
     done = run_door("finetune_korquad", f"init={other}", f"run_dir={tmp_path / 'next'}", ok=False)
     assert "made with tokenizer 0123456789abcdef" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"tokenizer": None}, "tokenizer: the model was made with tokenizer None"),
+        ({"annotator": 5}, "content: not a model description"),
+        ({"decoding": {"n_best": 0}}, r"content: not a model description .*n_best"),
+    ],
+)
+def test_damaged_description_names_its_file(
+    pretrained: Path, tmp_path: Path, change: dict[str, object], named: str
+) -> None:
+    """Also where nothing is sealed, as in models of before."""
+    other = tmp_path / "run"
+    shutil.copytree(pretrained, other)
+    path = other / "model" / "model.json"
+    described = {key: value for key, value in read_json(path).items() if key != "checksum"}
+    write_json_atomically(path, described | change)
+    with pytest.raises(DataError, match=rf"model\.json: {named}"):
+        korbert.load(other)
 
 
 def test_checkpoint_of_another_configuration_is_refused(pretrained: Path, cache: Path, tmp_path: Path) -> None:

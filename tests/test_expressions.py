@@ -80,6 +80,8 @@ def test_any_morphemes(parts: list[tuple[str, str, str]]) -> None:
 def test_tag_sets_that_do_not_fit() -> None:
     with pytest.raises(ConfigError, match="expressions need one of mecab, mecab_ko, kiwi"):
         ExpressionAnnotator("okt")
+    with pytest.raises(ConfigError, match=r"entities\.annotator: .*'mecba'; is mecab meant"):
+        ExpressionAnnotator("mecba")
     assert MECAB.fingerprint != ExpressionAnnotator("kiwi").fingerprint
 
 

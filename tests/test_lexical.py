@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_answers_are_slices_and_better_than_the_first_noun(dev: KorquadDataset) 
         start, end = baseline.candidates(paragraph.context)[0]
         first[question.id] = paragraph.context[start:end]
     assert score_predictions(dev.gold(), answers).f1 > 2 * score_predictions(dev.gold(), first).f1
+
+
+def test_decomposed_text_has_the_same_answers(dev: KorquadDataset) -> None:
+    """As macOS writes it; the answer is a slice of the context as it is given."""
+    baseline = LexicalBaseline(dev)
+    for _, paragraph, question in dev.questions():
+        context = unicodedata.normalize("NFD", paragraph.context)
+        found = baseline.answer(unicodedata.normalize("NFD", question.text), context)
+        assert found in context
+        assert unicodedata.normalize("NFC", found) == baseline.answer(question.text, paragraph.context)
 
 
 def test_nothing_to_choose_from(dev: KorquadDataset) -> None:

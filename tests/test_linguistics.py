@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from korbert.comparison.linguistics import boundary_agreement, consistency, entity_cuts, inner_places
@@ -62,6 +64,19 @@ def test_an_analyser_agrees_with_itself() -> None:
     tokenizer = WordTokenizer.train([TEXT], 50, pretokenizer=Pretokenizer("mecab"))
     found = boundary_agreement([TEXT, "서울에서는 비가 왔다."], tokenizer, make_analyser("mecab"))
     assert (found.precision, found.recall, found.f1, found.josa) == (1.0, 1.0, 1.0, 1.0)
+
+
+def test_decomposed_text_agrees_as_much() -> None:
+    text = "서울에서는 비가 왔다. 학교에 갔다."
+    tokenizer = CharacterTokenizer.train([text], 50)
+    decomposed = unicodedata.normalize("NFD", text)
+    assert boundary_agreement([decomposed], tokenizer, make_analyser("mecab")) == boundary_agreement(
+        [text], tokenizer, make_analyser("mecab")
+    )
+    words = ["학교에", "학교는", "집에"]
+    characters = CharacterTokenizer.train(words, 50)
+    found = consistency([unicodedata.normalize("NFD", word) for word in words], characters, make_analyser("mecab"))
+    assert found == consistency(words, characters, make_analyser("mecab"))
 
 
 def test_entities_by_hand() -> None:

@@ -41,6 +41,9 @@ RANGES = [
     ("pretrain", "task.masking.random_share", ["nan"], ["0"]),
     ("pretrain", "task.selection.masking_rate", ["nan", "0", "1"], ["0.1", "null"]),
     ("pretrain", "task.curriculum", ["[{start:0,max_length:64,selection:nan}]"], ["[{start:0,max_length:64}]"]),
+    ("pretrain", "tokenizer.vocab_size", ["0", "-5"], ["100"]),
+    ("pretrain", "corpus.files", ["[]", "['']"], ["[x]"]),
+    ("pretrain", "corpus.shards", ["''"], ["x", "null"]),
     ("pretrain", "train.batch_size", ["0", HUGE], ["1"]),
     ("pretrain", "train.accumulation", ["0", "1000000000000"], ["1"]),
     ("pretrain", "train.log_every", ["0", "-1"], ["1"]),
@@ -54,7 +57,7 @@ RANGES = [
     ("pretrain", "train.optimizer.matrix_learning_rate", ["nan", "inf", "0"], ["0.02"]),
     ("pretrain", "train.optimizer.max_gradient_norm", ["nan", "inf", "0"], ["1"]),
     ("pretrain", "train.optimizer.weight_decay", ["nan", "inf", "-1"], ["0"]),
-    ("pretrain", "train.optimizer.epsilon", ["nan", "-1e-8"], ["0", "1e-8"]),
+    ("pretrain", "train.optimizer.epsilon", ["nan", "-1e-8", "0"], ["1e-8"]),
     ("pretrain", "train.optimizer.warmup", ["nan", "-0.1", "1.1"], ["0", "1"]),
     *(
         ("pretrain", f"train.optimizer.{key}", ["nan", "-0.1", "1"], ["0", "0.99"])

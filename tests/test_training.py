@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -417,6 +418,14 @@ def test_loss_that_is_not_a_number_stops_with_the_step(tmp_path: Path) -> None:
         trainer.model.encoder.embeddings.token.weight.fill_(torch.nan)  # type: ignore[union-attr, operator]
     with pytest.raises(KorbertError, match=r"step 1: .*not a finite number.*learning_rate"):
         trainer.run()
+
+
+def test_time_left_of_more_than_a_day(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.progress.seconds = 24 * 3600.0
+    with caplog.at_level(logging.INFO):
+        trainer.run()
+    assert re.search(r"tokens/s  \d days?, [\d:]+ left", caplog.text)
 
 
 @pytest.mark.parametrize("evaluate", [None, lambda: {"loss": 1.0}])

@@ -49,7 +49,7 @@ def best_span(tokens: Tokens, text: str, start: int, end: int, score: Callable[[
             found = score(text[tokens.starts[a] : tokens.ends[b - 1]])
             best_match, best_f1 = max(best_match, found.exact_match), max(best_f1, found.f1)
             if best_match == 1.0:
-                return QuestionScore(1.0, 1.0)
+                return QuestionScore(best_match, best_f1)
     return QuestionScore(best_match, best_f1)
 
 

@@ -69,7 +69,7 @@ def boundary_agreement(texts: Iterable[str], tokenizer: Tokenizer, analyser: Ana
     """Compare over all texts. Raises ValueError where the analyser finds no boundary inside an eojeol."""
     shared = cut = wanted = particles = particles_met = 0
     for text in texts:
-        morphemes = analyser.analyse(text)
+        morphemes = analyser.analyse_in_nfc(text)
         theirs = inner_places(text, _edges(morphemes))
         ours = inner_places(text, tokenizer.encode(text).starts.tolist())
         josa = inner_places(text, (m.start for m in morphemes if m.tag.startswith(PARTICLE_TAGS)))
@@ -115,7 +115,7 @@ def _is_crossed(tokens: Tokens, place: int) -> bool:
 
 def consistency(words: Sequence[str], tokenizer: Tokenizer, analyser: Analyser) -> Consistency:
     """Compare all pairs of different words; morphemes are the same where their characters are."""
-    share_morpheme = _sharing([{w[m.start : m.end] for m in analyser.analyse(w)} for w in words])
+    share_morpheme = _sharing([{w[m.start : m.end] for m in analyser.analyse_in_nfc(w)} for w in words])
     share_token = _sharing([set(_forms(w, tokenizer)) for w in words])
     both = float((share_morpheme & share_token).sum())
     precision = both / max(1.0, float(share_token.sum()))

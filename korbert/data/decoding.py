@@ -22,12 +22,11 @@ import numpy.typing as npt
 from korbert.data.windows import Window
 from korbert.errors import ConfigError, check_known, check_range
 from korbert.morphology import PARTICLE_TAGS, Analyser, make_analyser
-from korbert.text import Normalizer, blank_mask, trim
+from korbert.text import blank_mask, trim
 
 FloatArray = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 _BLOCK, _PAIRS = 1024, 4_000_000  # windows, and pairs of a start and an end in them, at a time
-_NORMALIZER = Normalizer("NFC")
 _MOST = 1_000_000  # answers, and tokens of one; no text has as many
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -303,12 +302,10 @@ def _without_josa(found: _Found, contexts: Sequence[str], analyser: Analyser) ->
 
 
 def _morphemes(context: str, analyser: Analyser) -> tuple[list[int], list[int], list[bool]]:
-    """Where each morpheme starts and stops, and whether it is a particle; analysed in NFC, as everywhere."""
-    normal = _NORMALIZER(context)
-    found = analyser.analyse(normal.text)
-    starts = [int(normal.starts[morpheme.start]) for morpheme in found]
-    stops = [int(normal.ends[morpheme.end - 1]) for morpheme in found]
-    return starts, stops, [morpheme.tag.startswith(PARTICLE_TAGS) for morpheme in found]
+    """Where each morpheme starts and stops, and whether it is a particle."""
+    found = analyser.analyse_in_nfc(context)
+    are_particles = [morpheme.tag.startswith(PARTICLE_TAGS) for morpheme in found]
+    return [morpheme.start for morpheme in found], [morpheme.end for morpheme in found], are_particles
 
 
 @functools.lru_cache(maxsize=2)

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from korbert.data.korquad import KorquadDataset
 from korbert.metrics import normalize_answer
 from korbert.morphology import Analyser, Morpheme, make_analyser
+from korbert.text import NormalizedText, Normalizer
 
+_NORMALIZER = Normalizer("NFC")
 _REACH = 50  # characters at which a word of the question counts half
 _MAX_ANSWER = 30  # characters
 _NUMBER_WANTED = re.compile(r"몇|언제|며칠|얼마|년도|연도|날짜|몇\s?년")
@@ -36,17 +38,28 @@ class LexicalBaseline:
 
     def __init__(self, dataset: KorquadDataset, analyser: str = "mecab") -> None:
         self.analyser: Analyser = make_analyser(analyser)
-        contexts = [paragraph.context for article in dataset.articles for paragraph in article.paragraphs]
+        paragraphs = [paragraph for article in dataset.articles for paragraph in article.paragraphs]
+        contexts = [_NORMALIZER(paragraph.context).text for paragraph in paragraphs]
         counts = Counter(form for context in contexts for form in set(self._words(context).forms))
         self._idf = {form: math.log((1 + len(contexts)) / (1 + count)) for form, count in counts.items()}
         self._rarest = math.log(1 + len(contexts))  # for a word that no paragraph has
-        self._contexts: dict[str, tuple[_Words, list[tuple[int, int]]]] = {}
+        self._contexts: dict[str, tuple[NormalizedText, _Words, list[tuple[int, int]]]] = {}
 
     def answer(self, question: str, context: str) -> str:
-        """The best candidate, a slice of `context`; "" where it has no noun."""
+        """The best candidate, a slice of `context`; "" where it has no noun. Both texts are compared in NFC."""
+        question = _NORMALIZER(question).text
         if context not in self._contexts:
-            self._contexts[context] = (self._words(context), self.candidates(context))
-        words, candidates = self._contexts[context]
+            normal = _NORMALIZER(context)
+            self._contexts[context] = (normal, self._words(normal.text), self.candidates(normal.text))
+        normal, words, candidates = self._contexts[context]
+        start, end = self._best(question, normal.text, words, candidates)
+        if start == end:
+            return ""
+        start, end = normal.to_original(start, end)
+        return context[start:end]
+
+    def _best(self, question: str, context: str, words: _Words, candidates: list[tuple[int, int]]) -> tuple[int, int]:
+        """Where the best candidate begins and ends, (0, 0) for none."""
         asked = set(self._words(question).forms)
         places: dict[str, list[int]] = {}
         for form, start in zip(words.forms, words.starts, strict=True):
@@ -57,9 +70,8 @@ class LexicalBaseline:
         if _NUMBER_WANTED.search(question):
             new = [c for c in new if any(map(str.isdigit, context[c[0] : c[1]]))] or new
         if not new:
-            return context[candidates[0][0] : candidates[0][1]] if candidates else ""
-        start, end = max(new, key=lambda c: self._score(c, places))
-        return context[start:end]
+            return candidates[0] if candidates else (0, 0)
+        return max(new, key=lambda c: self._score(c, places))
 
     def _score(self, candidate: tuple[int, int], places: dict[str, list[int]]) -> float:
         """Sum over the question's words of their idf, less the farther the nearest one stands."""

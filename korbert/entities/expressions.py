@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from korbert.entities.base import EntityAnnotator, mapped_back
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, meant
 from korbert.morphology import Morpheme, make_analyser
 from korbert.text import AnnotatedText, Normalizer, Span
 
@@ -45,7 +45,10 @@ class ExpressionAnnotator(EntityAnnotator):
 
     def __init__(self, analyser: str = "mecab") -> None:
         if analyser not in ANALYSERS:
-            raise ConfigError(f"entities.analyser: expressions need one of {', '.join(ANALYSERS)}, got {analyser!r}")
+            raise ConfigError(
+                f"entities.annotator: expressions need one of {', '.join(ANALYSERS)}, got {analyser!r}"
+                + meant(analyser, ANALYSERS)
+            )
         self.analyser = make_analyser(analyser)
         self._normalizer = Normalizer("NFC")
 

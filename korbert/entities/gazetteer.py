@@ -69,7 +69,8 @@ class GazetteerAnnotator(EntityAnnotator):
         self.cache = cache
         for path in self.files:
             if not path.is_file():
-                raise DataError(path, "entities.annotator", "not found: wanted a list of names for a gazetteer")
+                problem = "is no file" if path.exists() else "not found"
+                raise DataError(path, "entities.annotator", f"{problem}: wanted a list of names for a gazetteer")
 
     @cached_property
     def fingerprint(self) -> str:

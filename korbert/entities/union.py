@@ -15,7 +15,7 @@ class UnionAnnotator(EntityAnnotator):
 
     def __init__(self, parts: Sequence[EntityAnnotator]) -> None:
         if not parts:
-            raise ConfigError("entities.parts: wanted at least one annotator")
+            raise ConfigError("entities.annotator: a union needs at least one annotator")
         self.parts = list(parts)
 
     @property

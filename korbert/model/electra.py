@@ -49,7 +49,7 @@ class ReplacedTokenModel(nn.Module):
         return self.mlm(at, self.encoder.embeddings.token.weight)
 
     def _generate(self, batch: Inputs) -> Tensor:
-        position_ids = batch.layout.position_ids() if batch.position_ids is None else batch.position_ids
+        position_ids = self.encoder.position_ids(batch.layout) if batch.position_ids is None else batch.position_ids
         x = self.down(self.encoder.embeddings(batch.token_ids, batch.segment_ids, batch.entity_ids, position_ids))
         angles = None if self.encoder.rotary is None else self.encoder.rotary(position_ids)
         for layer in self.generator:

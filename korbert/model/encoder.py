@@ -198,19 +198,22 @@ class Encoder(nn.Module):
     ) -> Tensor:
         """Encode (...) int64 ids as (..., D).
 
-        position_ids: those of the layout, 0 1 2 … in each sequence, unless given. Raises ValueError where a sequence
-        is longer than `max_positions`.
+        position_ids: see `position_ids`, unless given.
         """
         if position_ids is None:
-            length, limit = layout.max_length, self.config.max_positions
-            if length > limit:
-                raise ValueError(f"{length} tokens in a sequence, but the model has positions for {limit}")
-            position_ids = layout.position_ids()
+            position_ids = self.position_ids(layout)
         x = self.embeddings(token_ids, segment_ids, entity_ids, position_ids)
         angles = None if self.rotary is None else self.rotary(position_ids)
         for layer in self.layers:
             x = layer(x, layout, angles)
         return x if self.norm is None else self.norm(x)
+
+    def position_ids(self, layout: Layout) -> Tensor:
+        """0 1 2 … in each sequence, (...) int64. Raises ValueError where one is longer than `max_positions`."""
+        length, limit = layout.max_length, self.config.max_positions
+        if length > limit:
+            raise ValueError(f"{length} tokens in a sequence, but the model has positions for {limit}")
+        return layout.position_ids()
 
 
 class EncoderModel(nn.Module):

@@ -10,9 +10,11 @@ from importlib import metadata
 from typing import Any, ClassVar, NamedTuple
 
 from korbert.errors import KorbertError
+from korbert.text import Normalizer
 
 PARTICLE_TAGS = ("JK", "JX", "JC", "Josa")  # with which the tags of josa begin
 ABSENT = "unknown"  # version of what is not installed
+_NORMALIZER = Normalizer("NFC")
 
 
 class Morpheme(NamedTuple):
@@ -46,6 +48,12 @@ class Analyser(ABC):
         Raises KorbertError with the install command where the analyser is not installed or cannot start.
         """
         return self._analyse(text) if text.strip() else []
+
+    def analyse_in_nfc(self, text: str) -> list[Morpheme]:
+        """As `analyse`, of the text in NFC, which is all that analysers know; spans are of the text as it is given."""
+        normal = _NORMALIZER(text)
+        found = self.analyse(normal.text)
+        return found if normal.text == text else [Morpheme(*normal.to_original(m.start, m.end), m.tag) for m in found]
 
     def edges(self, text: str) -> set[int]:
         """Where the morphemes of `text` begin and end; in less time than they take themselves, where that can be."""

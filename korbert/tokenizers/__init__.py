@@ -48,6 +48,6 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     kind = read_json(path).get("kind")
     if kind is None:
         raise DataError(path, "kind", "missing: this is not a korbert tokenizer folder")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise DataError(path, "kind", f"{kind!r} is unknown, wanted one of {', '.join(KINDS)}")
     return KINDS[kind].load(Path(folder))

@@ -17,7 +17,7 @@ from korbert.data.tagging import TagsConfig
 from korbert.data.windows import WindowConfig
 from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import EntityAnnotator
-from korbert.errors import DataError
+from korbert.errors import ConfigError, DataError
 from korbert.files import CONFIG, RECORD, SESSIONS, check_seal, read_json, write_sealed_json
 from korbert.model import EncoderModel, ModelConfig, PretrainingModel, ReplacedTokenModel, SpanModel, TaggerModel
 from korbert.tokenizers import Tokenizer, load_tokenizer
@@ -117,11 +117,11 @@ def load_bundle(run: Path | str, kind: str | tuple[str, ...] = _KINDS) -> Bundle
     if raw["kind"] not in kinds:
         raise DataError(path, "kind", f"wanted a {' or '.join(kinds)} model, this is a {raw['kind']} model")
     tokenizer = load_tokenizer(folder / "tokenizer")
-    if tokenizer.fingerprint != raw["tokenizer"]:
+    if tokenizer.fingerprint != raw.get("tokenizer"):
         raise DataError(
             path,
             "tokenizer",
-            f"the model was made with tokenizer {raw['tokenizer']}, but the tokenizer folder beside it is "
+            f"the model was made with tokenizer {raw.get('tokenizer')}, but the tokenizer folder beside it is "
             f"{tokenizer.fingerprint}: token ids would mean other tokens",
         )
     check_seal(path, raw)
@@ -152,7 +152,7 @@ def _description(path: Path, raw: dict[str, Any]) -> Description:
         return Description(
             kind=raw["kind"],
             model=ModelConfig(**raw["model"]),
-            annotator=raw["annotator"],
+            annotator=_text(raw["annotator"]),
             entities=_entity_input(raw),
             max_length=raw["max_length"],
             objectives=tuple(raw.get("objectives", ("mlm", "nsp"))),
@@ -162,8 +162,14 @@ def _description(path: Path, raw: dict[str, Any]) -> Description:
             tagging=TagsConfig(**raw["tagging"]) if raw.get("tagging") else None,
             annotator_fingerprint=raw.get("annotator_fingerprint"),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise DataError(path, "content", f"not a model description ({error!r})") from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"wanted text, found {value!r}")
+    return value
 
 
 def _entity_input(raw: dict[str, Any]) -> EntityInput:

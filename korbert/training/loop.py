@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import itertools
 import json
 import logging
 import math
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,8 +237,11 @@ class Trainer(Generic[E]):
         started = self.progress.now()
         loss, norm = float(self.unlogged.get("loss", 0.0)), float(self.unlogged.get("gradient_norm", 0.0))
         if not math.isfinite(loss) or not math.isfinite(norm):
+            # On a CPU the step is still to be made; another device is behind by up to what a line of metrics covers.
+            step = self.progress.step
+            place = f"step {step + 1}" if self.runtime.device.type == "cpu" else f"in the steps up to {step}"
             raise KorbertError(
-                f"step {self.progress.step + 1}: the loss or its gradient is not a finite number (loss {loss}, "
+                f"{place}: the loss or its gradient is not a finite number (loss {loss}, "
                 f"gradient norm {norm}); a lower train.optimizer.learning_rate usually helps. The last checkpoint is "
                 "kept"
             )
@@ -275,13 +278,13 @@ class Trainer(Generic[E]):
         bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {speed:,.0f} tokens/s")
         if metrics["waiting"] > _STARVED:
             log.warning(
-                "step %s  %.0f %% of the time went into waiting for data; more runtime.workers may help",
+                "step %s  %.0f %% of the time went into waiting for data; more runtime.loader_workers may help",
                 done.describe(), 100 * metrics["waiting"],
             )  # fmt: skip
         if bar.disable:
             log.info(
                 "step %s  loss %.3f  %s tokens/s  %s left", done.describe(), metrics["loss"], f"{speed:,.0f}",
-                time.strftime("%H:%M:%S", time.gmtime(done.seconds_left)),
+                datetime.timedelta(seconds=round(done.seconds_left)),
             )  # fmt: skip
 
     def _evaluate(self, stop: StopSignal) -> bool:

@@ -43,7 +43,8 @@ class OptimizerConfig:
             check_range(f"train.optimizer.{key}", getattr(self, key), 0, _HIGHEST, above=True)
         check_range("train.optimizer.max_gradient_norm", self.max_gradient_norm, 0, above=True)
         check_range("train.optimizer.weight_decay", self.weight_decay, 0, _HIGHEST)
-        check_range("train.optimizer.epsilon", self.epsilon, 0, 1)
+        # With 0, rows of embeddings that have no gradient become 0 / 0.
+        check_range("train.optimizer.epsilon", self.epsilon, 0, 1, above=True)
         if not 0 <= self.warmup <= 1:
             raise ConfigError(f"train.optimizer.warmup: wanted a share of the run, 0 to 1, got {self.warmup}")
         for key in ("beta1", "beta2", "momentum"):
@@ -52,7 +53,9 @@ class OptimizerConfig:
 
 @dataclass
 class TrainConfig:
-    """How long, in batches of what size, and what is written when; intervals in optimizer steps, 0 = only at the end.
+    """How long, in batches of what size, and what is written when.
+
+    Intervals are in optimizer steps; of evaluations and checkpoints 0 is: only at the end.
 
     Weights that are chosen for being the best so far are written with a checkpoint, whatever its interval.
 
@@ -117,8 +120,8 @@ class RuntimeConfig:
 
     device: auto, cpu, cuda. precision: auto (bf16 on a GPU, else fp32), fp32, bf16. layout: auto (packed on a GPU, else
     padded), packed (no padding at all), padded. compile: torch.compile for the layers, worth its minute on a GPU.
-    workers: processes that prepare the corpus; loader_workers: processes
-    that make batches ahead of the device (null: `workers` on a GPU, none on a CPU, which they would share).
+    workers: processes that prepare the corpus; loader_workers: processes that make batches ahead of the device (null:
+    `workers` on a GPU, none on a CPU, which they would share).
     """
 
     device: str = "auto"
