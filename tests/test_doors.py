@@ -406,6 +406,14 @@ def test_same_questions_in_train_and_test_are_refused(pretrained: Path, tmp_path
         f"run_dir={tmp_path / 'run'}", ok=False,
     )  # fmt: skip
     assert "share 1 question ids, e.g. 'q1'" in done.stderr
+    path.write_text(json.dumps(GOOD, ensure_ascii=False).replace('"q1"', '"renamed"'), "utf-8")
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(GOOD, ensure_ascii=False), "utf-8")
+    done = run_door(
+        "finetune_korquad", f"init={pretrained}", f"task.train=[{path}]", f"task.test={other}",
+        f"run_dir={tmp_path / 'run'}", ok=False,
+    )  # fmt: skip
+    assert "share 1 questions on the same contexts, under other ids" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_runs_without_analysers_and_goes_on_where_it_was(repository: Path, prepa
     for arm in arms:
         record = read_json(output / f"{arm}-fold0-seed1" / "record.json")
         assert f"| {arm} | 1 | {record['results']['exact_match']:.2f} | {record['results']['f1']:.2f} |" in table
-        assert record["results"]["protocol"] == "korquad-dev-5fold, fold 0"
+        assert record["results"]["protocol"] == "five folds of KorQuAD_sample_dev.json, fold 0"
         assert record["config"]["entities"]["mode"] == ("none" if arm == "none" else "both")
 
     pytest.importorskip("transformers")

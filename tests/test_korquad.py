@@ -322,7 +322,7 @@ def test_one_context_is_on_one_side(tmp_path: Path, caplog: pytest.LogCaptureFix
     def file(name: str, articles: list[list[str]]) -> str:
         def paragraph(number: str, context: str) -> dict[str, Any]:
             answer = {"text": context[:2], "answer_start": 0}
-            return {"context": context, "qas": [{"id": number, "question": "누구?", "answers": [answer]}]}
+            return {"context": context, "qas": [{"id": number, "question": f"{number}은 누구?", "answers": [answer]}]}
 
         data = [
             {"title": f"{name}{i}", "paragraphs": [paragraph(f"{name}-{i}-{j}", c) for j, c in enumerate(contexts)]}
@@ -342,4 +342,4 @@ def test_one_context_is_on_one_side(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "are trained on" not in caplog.text
     shared = KorquadTask(train=[first], test=file("again", [["세종은 왕이다."]]))
     korquad_data(FinetuneConfig(task=shared))
-    assert "task.train: 1 contexts of task.test are trained on" in caplog.text
+    assert "task.train: 1 contexts of task.test are trained on, and 0 of the questions on them" in caplog.text

@@ -217,6 +217,29 @@ def test_a_store_that_is_not_finished_is_refused(tmp_path: Path) -> None:
         file = AnnotationFile(path, "links", "links-2/x")  # somebody goes on with it
 
 
+def test_links_that_were_written_again_are_others(tmp_path: Path) -> None:
+    """Nothing that was made of the former ones is taken for theirs; an annotator's own store says nothing new of it."""
+    path, texts = (
+        tmp_path / "links.sqlite",
+        [AnnotatedText(text, (Span(0, 2, "LINK"),)) for text in ("서울은", "한강은")],
+    )
+    known = []
+    for count in (1, 2, 1):
+        path.unlink(missing_ok=True)
+        file = AnnotationFile(path, "links", "links-2/x")
+        file.write(texts[:count])
+        file.seal()
+        known.append(make_annotator(f"links:{path}").fingerprint)
+    assert known[0] == known[2] != known[1]
+    assert all(name.startswith("links-2/x/") for name in known)
+    fingerprints = set()
+    for text in ("서울", "한강"):
+        store = tmp_path / f"{text}.sqlite"
+        write_store(store, "mecab", make_annotator("mecab"), [text])
+        fingerprints.add(make_annotator("mecab", store).fingerprint)
+    assert fingerprints == {make_annotator("mecab").fingerprint}
+
+
 def test_what_is_added_stands_beside_what_was_found_before(tmp_path: Path) -> None:
     """And once more, as where an interrupted part is made again, changes nothing."""
     file = AnnotationFile(tmp_path / "links.sqlite", "links", "links-4/x")

@@ -24,7 +24,7 @@ from korbert.metrics import score_per_question
 from korbert.study.answers import Answers
 from korbert.study.collection import Found, find_records
 from korbert.study.contrasts import _over_folds, _whole_units, choose_baselines, score
-from korbert.study.grouping import Table, make_tables
+from korbert.study.grouping import Table, make_tables, shown
 from korbert.study.lineage import _settings, describe_runs
 from korbert.study.multibootstrap import bootstrap_difference
 from korbert.study.report_plots import forest_picture
@@ -114,7 +114,7 @@ def test_a_run_is_linked_to_the_one_that_has_its_weights(tmp_path: Path) -> None
     assert runs["second"].pretraining_seed is None
     assert "init=runs/base has other weights here; its seed" in runs["second"].warnings[0]
     assert runs["third"].pretraining_seed == 3
-    assert "is the name of 2 runs here, of which base is taken" in runs["third"].warnings[0]
+    assert "is the name of 2 runs here, of which a/base is taken" in runs["third"].warnings[0]
 
 
 def edit(run: Path, **changes: Any) -> None:
@@ -231,7 +231,7 @@ def test_folds_count_by_their_questions(tmp_path: Path) -> None:
             finetuned(tmp_path / "runs" / f"{seed}-{fold}", 0.6, seed=seed, fold=fold, chance=fold)
     finetuned(tmp_path / "runs" / "3-0", 0.6, seed=3, fold=0)
     said = report(tmp_path / "report", tmp_path / "runs")["md"]
-    (row,) = rows_of(said, "KorQuAD: korquad-dev-5fold, folds 0, 1, 2, 3, 4")
+    (row,) = rows_of(said, "KorQuAD: five folds of .*, folds 0, 1, 2, 3, 4")
     results = {
         run: read_json(tmp_path / "runs" / run / "record.json")["results"]
         for run in ("1-0", "1-1", "1-2", "1-3", "1-4")
@@ -409,7 +409,7 @@ def test_protocols_are_never_mixed(tmp_path: Path) -> None:
     for text in report(tmp_path / "report", tmp_path).values():
         for table in tables:
             if table.title == "KorQuAD":
-                assert table.protocol.partition(" on ")[0] in text
+                assert re.split(" on | of ", table.protocol)[0] in text
 
 
 # ---- missing and damaged ----
@@ -480,6 +480,31 @@ def test_nothing_to_report(tmp_path: Path) -> None:
         finetuned(tmp_path / f"more{number}", 0.5, f"train.optimizer.learning_rate={number + 1}e-4")
     with pytest.raises(ConfigError, match=r"focus=nobody: .*; and \d+ more$"):
         report(tmp_path / "report", tmp_path, focus="nobody")
+
+
+def test_runs_of_one_name_keep_their_own_scores(tmp_path: Path) -> None:
+    """Each is told by what is around it, in the table of scores as in that of differences."""
+    exact = {}
+    for folder, right, rate in (("a", 0.9, "3e-4"), ("b", 0.1, "1e-4")):
+        run = finetuned(tmp_path / folder / "job" / "finetune", right, f"train.optimizer.learning_rate={rate}")
+        exact[f"{folder}/job/finetune"] = read_json(run / "record.json")["results"]["exact_match"]
+    places = [tmp_path / folder / "job" for folder in ("a", "b")]
+    said = report(tmp_path / "report", *places, baseline="a/job/finetune")["md"]
+    rows = rows_of(said, "KorQuAD")
+    assert {row["run"]: float(row["EM (%)"]) for row in rows} == {k: round(v, 2) for k, v in exact.items()}
+    (table,) = tables_of(*places)
+    (difference, _) = score_table(table, ["a/job/finetune"], Answers(None)).contrasts
+    assert difference.difference == pytest.approx(exact["b/job/finetune"] - exact["a/job/finetune"])
+
+
+def test_long_settings_are_told_apart(tmp_path: Path) -> None:
+    """Of a long one the end is shown, too; all of it where two are alike but in the middle."""
+    assert shown("x" * 60 + "/one") == "x" * 16 + "…" + "x" * 27 + "/one"
+    stores = [f"{'/folder' * 9}/{end}" for end in ("1" + "/entities" * 5, "2" + "/entities" * 5, "other")]
+    for seed, store in itertools.product((1, 2), stores):
+        finetuned(tmp_path / f"{stores.index(store)}-{seed}", 0.5, f"entities.store={store}", seed=seed)
+    (table,) = tables_of(tmp_path)
+    assert [group.label for group in table.groups] == [*stores[:2], shown(stores[2])]
 
 
 def test_a_baseline_is_named_by_the_one_name_of_its_runs(tmp_path: Path) -> None:

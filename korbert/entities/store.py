@@ -240,8 +240,12 @@ class StoredAnnotator(EntityAnnotator):
 
     @property
     def fingerprint(self) -> str:
-        """That of the annotator whose annotations these are."""
-        return self._file.fingerprint
+        """That of the annotator whose annotations these are, and, where it makes no others, which ones there are."""
+        return self._file.fingerprint if self._make is not None else f"{self._file.fingerprint}/{self._contents}"
+
+    @cached_property
+    def _contents(self) -> str:
+        return checksum(self._file.path)[:16]
 
     def annotate(self, text: str) -> AnnotatedText:
         """Return `text` with its entities."""

@@ -6,7 +6,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,8 @@ def find_records(places: Sequence[str]) -> list[Found]:
     """All records of the places, by name: folders, with every run and every page in them, and pages' .jsonl files.
 
     A run that is found twice, on a page too, say, counts once; one that is made of others that have their own records
-    is left to those. Raises DataError for a place that is not there, or a
-    record that is damaged.
+    is left to those. No two have the same name. Raises DataError for a place that is not there, or a record that is
+    damaged.
     """
     found = [one for place in places for one in _find(Path(place))]
     for one in found:
@@ -58,7 +58,28 @@ def find_records(places: Sequence[str]) -> list[Found]:
             continue
         own = {key: value for key, value in one.record.items() if key not in _ADDED}
         kept.setdefault(json.dumps(own, sort_keys=True), one)
-    return sorted(kept.values(), key=lambda one: (_natural(one.name), str(one.path)))
+    named = _named_apart([*kept.values()])
+    return sorted(named, key=lambda one: (_natural(one.name), str(one.path)))
+
+
+def _named_apart(found: Sequence[Found]) -> list[Found]:
+    """Each under a name of its own: where two have the same, what is around them is put in front, as far as needed."""
+    alike: dict[str, list[Found]] = {}
+    for one in found:
+        alike.setdefault(one.name, []).append(one)
+    named = []
+    for one in found:
+        parts, others = _way(one), [_way(other) for other in alike[one.name] if other is not one]
+        count = len(Path(one.name).parts)
+        while count < len(parts) and any(parts[-count:] == other[-count:] for other in others):
+            count += 1
+        named.append(replace(one, name="/".join(parts[-count:])) if others else one)
+    return named
+
+
+def _way(found: Found) -> tuple[str, ...]:
+    """The folders, or the page, that lead to a run, with its name at the end."""
+    return found.folder.resolve().parts if found.folder else (*found.path.resolve().parts, *Path(found.name).parts)
 
 
 def read_record(folder: Path, name: str) -> Found | None:

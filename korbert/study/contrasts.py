@@ -160,9 +160,11 @@ def choose_baselines(table: Table, wanted: Sequence[str]) -> list[tuple[Group, G
 
 
 def _fits(group: Group, wanted: Sequence[str]) -> bool:
-    runs = {run.name for run in group.runs}
-    names = {group.name, group.label} | (runs if len(runs) == 1 else set())
-    return all(part in names or _has(group, part) for part in wanted)
+    def is_called(part: str) -> bool:
+        """By its own name, or by one that all of its runs have, with or without the folders around them."""
+        return part in (group.name, group.label) or all(f"/{run.name}".endswith(f"/{part}") for run in group.runs)
+
+    return all(is_called(part) or _has(group, part) for part in wanted)
 
 
 def _has(group: Group, part: str) -> bool:

@@ -55,17 +55,19 @@ _PRETRAINING = (
 _OF_TOKENS = {"mlm_loss", "mlm_accuracy"}  # say nothing across vocabularies, nor where text is cut elsewhere
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
-    """Runs that differ in seed and fold alone.
+    """Runs that differ in seed and fold alone. It is itself alone, whatever another one is called.
 
     name: what tells it from the others, or its run's own; label: the values of that alone, for a plot.
+    cells: those values by their settings, different ones never alike.
     """
 
     settings: Mapping[str, Any]
     runs: Sequence[Run]
     name: str
     label: str
+    cells: Mapping[str, str]
 
     def units(self) -> dict[Any, dict[int | None, list[Run]]]:
         """Runs by what repeats the whole experiment, then by fold.
@@ -145,13 +147,14 @@ def _table(title: str, protocol: str, folds: Sequence[int | None], groups: Seque
     settings = [{"task": members[0].task, **members[0].settings} for members in groups]
     differing = differing_settings(settings)
     columns = telling_settings(settings, differing)
+    cells = {key: _told_apart([of_group.get(key) for of_group in settings]) for key in columns}
     made = []
     alone = all(len(members) == 1 for members in groups)  # single runs are known by their names
-    for members, of_group in zip(groups, settings, strict=True):
-        named = {key: shown(of_group.get(key)) for key in columns}
+    for number, (members, of_group) in enumerate(zip(groups, settings, strict=True)):
+        named = {key: cells[key][number] for key in columns}
         name = ", ".join(f"{key}={value}" for key, value in named.items()) or "all runs"
         label = " · ".join(named.values()) or "all runs"
-        made.append(Group(of_group, members, *((members[0].name,) * 2 if alone else (name, label))))
+        made.append(Group(of_group, members, *((members[0].name,) * 2 if alone else (name, label)), named))
     measures = _measures(title, [run for members in groups for run in members], differing)
     return Table(title, protocol, folds, measures, columns, [key for key in differing if key not in columns], made)
 
@@ -192,8 +195,20 @@ def _frozen(value: Any) -> str:
 
 
 def shown(value: Any, longest: int = _LONGEST) -> str:
-    """A setting's value for people to read."""
+    """A setting's value for people to read; of a long one the beginning and the end, which tells more in a path."""
     if value is None:
         return "–"
     text = value if isinstance(value, str) else _frozen(value)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    begin = longest // 3
+    return text if len(text) <= longest else f"{text[:begin]}…{text[begin + 1 - longest :]}"
+
+
+def _told_apart(values: Sequence[Any]) -> list[str]:
+    """Values for people to read, whole where two that are different would read the same."""
+    by_text: dict[str, set[str]] = {}
+    for value in values:
+        by_text.setdefault(shown(value), set()).add(_frozen(value))
+    return [
+        shown(value) if len(by_text[shown(value)]) == 1 else shown(value, longest=len(_frozen(value)))
+        for value in values
+    ]

@@ -30,6 +30,7 @@ class Run:
 
     settings: dotted keys of its configuration and of the runs it came from, without what `seed` and `fold` say.
     origin: the earlier run that its weights are from; its seed is pretraining_seed. protocol: without the fold.
+    warnings: what is not known of the runs it came from.
     """
 
     found: Found
@@ -166,16 +167,17 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
     passed = [found.record]
     while (link := next((key for key in _LINKS if isinstance(settings.get(key), str)), None)) is not None:
         named = str(settings[link])
-        origin = origin or named
+        if not any(record["task"] == "pretrain" for record in passed[1:]):
+            origin = named  # also where nothing is known of it but its name
         if named.startswith("hf:"):
             break
         earlier, doubt = known.find(named, _weights_taken(passed[-1]))
         if earlier is None or earlier.record in passed:
             problem = doubt or "has no record here"
-            warnings.append(f"{found.name}: {link}={named} {problem}; its seed and settings are not known")
+            warnings.append(f"{link}={named} {problem}; its seed and settings are not known")
             break
         if doubt:
-            warnings.append(f"{found.name}: {link}={named} {doubt}")
+            warnings.append(f"{link}={named} {doubt}")
         del settings[link]
         passed.append(earlier.record)
         task = earlier.record["task"]

@@ -11,6 +11,7 @@ from korbert.study.lineage import Run
 from korbert.study.report_sheets import Scored, has_folds, listed, title_of
 from korbert.study.sheets import Cell, Sheet, relative_link
 
+_MOST_NAMED = 4  # runs with the same remark
 # What a run took: title, where it stands in a record, what a number of it is divided by, decimals.
 _TAKEN = (
     ("steps", "results", "steps", 1, 0),
@@ -136,7 +137,13 @@ def _address(run: Run, folder: Path) -> str:
 
 def remarks(tables: Sequence[Table], runs: Sequence[Run]) -> Iterator[str]:
     """What a reader has to know of the runs before believing the tables."""
-    yield from dict.fromkeys(warning for run in runs for warning in run.warnings)
+    doubtful: dict[str, list[str]] = {}
+    for run in runs:
+        for warning in run.warnings:
+            doubtful.setdefault(warning, []).append(run.name)
+    for warning, names in doubtful.items():
+        more = len(names) - _MOST_NAMED
+        yield f"{', '.join(names[:_MOST_NAMED])}{f' and {more} more' if more > 0 else ''}: {warning}"
     for table in tables:
         for group in table.groups:
             yield from _remarks(table, group)
@@ -166,17 +173,13 @@ def remarks_on_differences(scored: Sequence[Scored]) -> Iterator[str]:
     """What a reader has to know of the comparisons: who is left out, and pairs that were not run alike."""
     asked = [one for one in scored if one.table.has_answers()]
     for one in asked:
-        compared = {group.name for found in one.contrasts for group in (found.group, found.baseline)}
-        lacking = [group for group in one.table.groups if group.name not in compared]
+        compared = {group for found in one.contrasts for group in (found.group, found.baseline)}
+        lacking = [group for group in one.table.groups if group not in compared]
         named = [group.label if len(one.table.groups) > 1 else f"runs as {group.runs[0].name}" for group in lacking]
         if named:
             yield f"{title_of(one.table)}: in no comparison are {'; '.join(named)}"
-    pairs = {
-        (found.group.name, found.baseline.name): (found.group, found.baseline)
-        for one in asked
-        for found in one.contrasts
-    }
-    for group, baseline in pairs.values():
+    pairs = dict.fromkeys((found.group, found.baseline) for one in asked for found in one.contrasts)
+    for group, baseline in pairs:
         for what, told in (("devices", device_of), ("precisions", _precision), ("commits", commit_of)):
             ours, theirs = ({told(run) for run in one.runs} for one in (group, baseline))
             if ours != theirs:

@@ -26,7 +26,7 @@ from korbert.study.contrasts import (
     significance_marks,
 )
 from korbert.study.errors import BREAKDOWNS, OF_ENTITIES
-from korbert.study.grouping import EXACT, Group, Measure, Table, shown
+from korbert.study.grouping import EXACT, Group, Measure, Table
 from korbert.study.sheets import Cell, Sheet, without_empty_columns
 
 _SOURCES = {
@@ -58,18 +58,18 @@ class Scored:
     """A table with what was worked out for it."""
 
     table: Table
-    scores: dict[tuple[str, str], Score]  # by name of group and key of measure
+    scores: dict[tuple[Group, str], Score]  # by the measure's key
     contrasts: Sequence[Contrast]
 
     def score(self, group: Group, measure: Measure) -> Score:
         """Of a group of the table."""
-        return self.scores[group.name, measure.key]
+        return self.scores[group, measure.key]
 
 
 def score_table(table: Table, baseline: Sequence[str], answers: Answers, turned: bool = False) -> Scored:
     """Work out means, intervals and, with a baseline, differences; turned: the baseline's from every other group."""
     at_hand = answers if table.has_answers() else None
-    scores = {(g.name, m.key): score(g, m, table.folds, at_hand) for g in table.groups for m in table.measures}
+    scores = {(g, m.key): score(g, m, table.folds, at_hand) for g in table.groups for m in table.measures}
     return Scored(table, scores, contrasts(table, baseline, at_hand, turned) if baseline else ())
 
 
@@ -89,7 +89,7 @@ def scores_sheet(scored: Scored) -> Sheet:
     sources = list(dict.fromkeys(scored.score(g, m).source for g in table.groups for m in table.measures))
     letters = _letters([source for source in sources if source != NOTHING])
     for group in table.groups:
-        named = [Cell(shown(group.settings.get(key)), note=str(group.settings.get(key))) for key in table.columns]
+        named = [Cell(group.cells[key], note=str(group.settings.get(key))) for key in table.columns]
         row = [*([Cell(group.name)] if first else []), *named]
         for measure in table.measures:
             found = scored.score(group, measure)

@@ -14,6 +14,7 @@ import numpy as np
 from korbert.config import DataConfig, FinetuneConfig, KorquadTask, expand_root, expand_roots
 from korbert.data.batching import BatchStream, FixedSource, Source, SpanBatch, collate_windows
 from korbert.data.decoding import Candidate, scores_of
+from korbert.data.download import KORQUAD_DEV
 from korbert.data.korquad import KorquadDataset, fold_split, merge, read_korquad, write_predictions
 from korbert.data.loading import BatchLoader
 from korbert.data.mention_dropout import MentionDropout
@@ -42,6 +43,8 @@ from korbert.training.state import load_tensors, load_weights
 from korbert.training.tracking import Tracker, TrackerConfig
 
 log = logging.getLogger(__name__)
+_SHOWN = 40  # characters of a context in a message
+_MOST_SHARED = 0.01  # of the test's questions, trained on under other ids
 
 
 @by_ranks
@@ -189,9 +192,15 @@ def score_results(dataset: KorquadDataset, predictions: Mapping[str, str], task:
 def protocol(task: KorquadTask, trained: bool = True) -> str:
     """What the score was measured on, to be said beside it."""
     if task.fold is not None:
-        return f"korquad-dev-5fold, fold {task.fold}"
+        return f"{folds_of(task.test)}, fold {task.fold}"
     scored = f"scored on {Path(task.test).name}"
     return f"trained on {', '.join(Path(p).name for p in task.train)}, {scored}" if trained else scored
+
+
+def folds_of(path: str) -> str:
+    """What the five folds of a file are called: those of another file are another protocol, however they are made."""
+    name = Path(path).name
+    return "korquad-dev-5fold" if name == KORQUAD_DEV.name else f"five folds of {name}"
 
 
 def korquad_data(
@@ -200,7 +209,7 @@ def korquad_data(
     """Training, validation (None without a validation share) and test questions, no article in two of them.
 
     Articles that share a context are on one side of the validation; a context of the test that is trained on is warned
-    of. Raises ConfigError for a question of both.
+    of. Raises ConfigError for a question id of both, or where more than a hundredth of the test's questions is in both.
     """
     task = config.task
     parts = [read_korquad(Path(path)) for path in expand_roots(task.train, config.data)]
@@ -217,12 +226,19 @@ def korquad_data(
             f"task.train and task.test share {len(shared)} question ids, e.g. {min(shared)!r}: a score on questions "
             "that were trained on means nothing; for cross-validation on one file set task.fold"
         )
+    asked = _asked(train) & _asked(test)
+    if len(asked) > _MOST_SHARED * len(test):
+        context, question = min(asked)
+        raise ConfigError(
+            f"task.train and task.test share {len(asked)} questions on the same contexts, under other ids, e.g. "
+            f"{question!r} on {context[:_SHOWN]!r}…: a score on questions that were trained on means nothing"
+        )
     known = set().union(*_contexts(train)) & set().union(*_contexts(test))
     if known:
         log.warning(
-            "task.train: %d contexts of task.test are trained on, with other questions; a score on them says less",
-            len(known),
-        )
+            "task.train: %d contexts of task.test are trained on, and %d of the questions on them; a score on them "
+            "says less", len(known), len(asked),
+        )  # fmt: skip
     validation = None
     if task.validation_share > 0:
         held_out = _held_out(train, task.validation_share, config.seed)
@@ -234,6 +250,11 @@ def korquad_data(
         if part is not None and not len(part):
             raise ConfigError(f"{key}: there is no question in the {len(part.articles)} articles of this part")
     return train, validation, test
+
+
+def _asked(dataset: KorquadDataset) -> set[tuple[str, str]]:
+    """Contexts with what is asked of them."""
+    return {(paragraph.context, question.text) for _, paragraph, question in dataset.questions()}
 
 
 def _contexts(dataset: KorquadDataset) -> list[set[str]]:

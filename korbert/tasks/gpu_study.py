@@ -25,7 +25,7 @@ from korbert.study.collection import read_record
 from korbert.study.page import table
 from korbert.tasks import layouts
 from korbert.tasks.benchmark import benchmark
-from korbert.tasks.finetune import finetune_korquad
+from korbert.tasks.finetune import finetune_korquad, folds_of
 from korbert.tasks.gpu_study_archive import NO_ANNOTATOR, Prepared, prepare_study
 from korbert.tasks.pretrain import pretrain
 from korbert.tasks.side_by_side import Bench, Unit
@@ -221,8 +221,8 @@ def write_table(config: GpuStudyConfig, failed: list[str]) -> None:
     all_runs = shlex.quote(as_override("runs", [str(output)]))
     report = f"python experiments/report.py {all_runs} focus=entities.mode:both"
     lines = [
-        "# GPU study", "", "Protocol: korquad-dev-5fold. Mean and standard deviation over seeds, each of a pretraining "
-        f"of its own; over folds, with tests: `{report}`.", "",
+        "# GPU study", "", f"Protocol: {folds_of(config.test_file)}. Mean and standard deviation over seeds, each of a "
+        f"pretraining of its own; over folds, with tests: `{report}`.", "",
         *table(["fold", "arm", "seeds", "EM (%)", "F1 (%)", "held-out masked-LM loss (nats a character)"], scored),
     ]  # fmt: skip
     if (output / _BENCHMARK / RECORD).exists():

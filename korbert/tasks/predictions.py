@@ -25,6 +25,7 @@ from korbert.study.error_report import as_html, as_markdown
 from korbert.study.errors import breakdown, cases, kinds
 from korbert.study.significance import bootstrap_interval, paired_difference
 from korbert.tasks.evaluate import remarks, say
+from korbert.tasks.finetune import folds_of
 from korbert.training.bundle import load_bundle
 
 _MEASURES = ("exact_match", "f1")
@@ -117,8 +118,8 @@ def _protocol(config: ErrorsConfig) -> str:
     """What the scores were measured on, to be said beside them."""
     if config.run is not None:
         return str(read_json(_answering(Path(config.run)) / RECORD)["results"]["protocol"])
-    name = f"scored on {Path(str(config.dataset)).name}"
-    return name if config.fold is None else f"{name}, fold {config.fold} of korquad-dev-5fold"
+    name = str(config.dataset)
+    return f"scored on {Path(name).name}" if config.fold is None else f"{folds_of(name)}, fold {config.fold}"
 
 
 def _answering(run: Path) -> Path:
