@@ -75,6 +75,19 @@ def test_short_common_words_are_no_names(tmp_path: Path) -> None:
     annotator = gazetteer(tmp_path, lines, GazetteerRules(), "names.txt")
     assert annotator.names == ["서울", "국가대표선수", "KBS"]
     assert annotator.labels == [UNTYPED] * 3
+    whole = make_annotator(f"gazetteer-all:{tmp_path / 'names.txt'}")
+    assert found(whole, "가수와 사람은 서울에 12") == [f"{name}/{UNTYPED}" for name in ("가수", "사람", "서울")]
+
+
+def test_names_that_are_left_out_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where those that are left come from the cache: of one's own list none is lost without a word."""
+    (tmp_path / "own.txt").write_text("세종\n가수\n정조\n우리\n사람\n국가대표선수\n", "utf-8")
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            assert len(GazetteerAnnotator([tmp_path / "own.txt"], cache=tmp_path / "cache").names) == 2
+        assert "gazetteer: 2 names of 1 files; 4 of up to 4 characters, such as 가수, 정조, 우리" in caplog.text
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_what_follows_a_particle_belongs_to_the_eojeol(tmp_path: Path) -> None:
@@ -139,6 +152,8 @@ def test_every_list_counts(tmp_path: Path) -> None:
         ("a.txt", "서울\n\n부\0산\n", r"a\.txt: line 3: wanted no control characters"),
         ("a", "서울\r부산\r대구\r", r"a: line 1: wanted no control characters"),
         ("a.txt", b"\xec\x84\x9c\n\xb0\xa1\n", r"a\.txt: line 2: not UTF-8 at byte 0"),
+        ("a.csv", "서울,LOC\n", r"a\.csv: entities\.annotator: wanted a list of names, a \.txt file"),
+        ("a.jsonl", '{"name": "서울"}\n', r"a\.jsonl: entities\.annotator: wanted a list of names, a \.txt file"),
         ("a.txt", "12\n!\n", r"entities\.annotator: no name is left of .*a\.txt: wanted some of 1 characters"),
     ],
 )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from korbert.config import CorpusConfig, DataConfig, TokenizerConfig
+from korbert.config import CorpusConfig, DataConfig, EntitiesConfig, TokenizerConfig
 from korbert.errors import ConfigError
 from korbert.tasks import prepare
-from korbert.tasks.prepare import corpus_identity, prepare_tokenizer
+from korbert.tasks.prepare import corpus_identity, prepare_shards, prepare_tokenizer
 
 
 def test_identity_is_name_and_content(tmp_path: Path) -> None:
@@ -77,3 +77,18 @@ def test_a_tokenizer_learns_from_the_documents_that_the_corpus_has(
     folder = prepare_tokenizer(config, corpus, DataConfig(cache=str(tmp_path / "cache")))
     vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8")
     assert {letter for letter in "가나다라마바" if letter in vocabulary} == set(letters)
+
+
+@pytest.mark.parametrize(("name", "warns"), [("없는이름", True), ("세종대왕", False)])
+def test_an_annotator_that_finds_nothing_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, warns: bool
+) -> None:
+    (tmp_path / "text.txt").write_text("세종대왕은 글자를 만들었다.\n", "utf-8")
+    (tmp_path / "names.txt").write_text(name, "utf-8")
+    corpus, data = CorpusConfig(files=[f"{tmp_path}/text.txt"]), DataConfig(cache=str(tmp_path / "cache"))
+    tokenizer = prepare_tokenizer(TokenizerConfig(kind="character", vocab_size=50), corpus, data)
+    annotator = f"gazetteer-all:{tmp_path / 'names.txt'}"
+    for mode in ("both", "none"):
+        shards = prepare_shards(tokenizer, EntitiesConfig(annotator=annotator, mode=mode), corpus, data, workers=1)
+        assert shards.has_entities() != warns
+    assert ("has found no entity in the whole corpus" in caplog.text) == warns

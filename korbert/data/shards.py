@@ -17,6 +17,8 @@ from korbert.errors import DataError, KorbertError
 from korbert.parallel import allow_open_files
 from korbert.tokenizers import SpecialTokens
 
+_BLOCK = 1 << 20  # tokens looked at together
+
 __all__ = ["EOJEOL_UNITS", "Manifest", "ShardedCorpus", "Stretch", "build_shards", "stretch"]
 
 
@@ -126,6 +128,15 @@ class ShardedCorpus:
     def document_lengths(self) -> npt.NDArray[np.int64]:
         """Tokens in each document, markers included, (documents,) int64."""
         return np.concatenate([np.diff(shard["sentences"][shard["documents"]]) for shard in self._shards])
+
+    def has_entities(self) -> bool:
+        """Whether any token belongs to one; the first one that does ends the search."""
+        blocks = (
+            shard["entities"][start : start + _BLOCK]
+            for shard in self._shards
+            for start in range(0, len(shard["entities"]), _BLOCK)
+        )
+        return any(bool(block.any()) for block in blocks)
 
     def sentences(self, document: int, first: int, last: int) -> Stretch:
         """Sentences `[first, last)` of a document."""

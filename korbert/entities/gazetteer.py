@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ from korbert.text import AnnotatedText, Normalizer, Span, trim
 
 UNTYPED = "NAME"
 _TYPED = ".tsv"  # lists of names with types
+_OTHER_KINDS = (".csv", ".json", ".jsonl")  # would be read as odd names
+_EXAMPLES = 3  # of names that are left out, in a message
+_FORMAT = 2  # of the file in which names are kept
 _RULES = "gazetteer-4"  # raise the number when the rules below change what is found
 _NORMALIZER = Normalizer("NFC")
 # What Wikipedia puts behind a title to tell it from another one: 홍순일 (탁구 선수).
@@ -37,6 +40,14 @@ _AT_ONCE = 1 << 16  # characters
 _SHOWN = 80  # characters of a line in a message
 _HANGUL_RUN = re.compile(f"[가-힣]{{0,{LONGEST + 1}}}")  # no more of one is looked at
 log = logging.getLogger(__name__)
+
+
+class _Names(NamedTuple):
+    """Names with their types, how many were left out as common words, and a few of those."""
+
+    names: list[tuple[str, str]]
+    left_out: int
+    examples: list[str]
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,9 @@ class GazetteerAnnotator(EntityAnnotator):
         self.rules = rules or GazetteerRules()
         self.cache = cache
         for path in self.files:
+            if kind_of(path) in _OTHER_KINDS:
+                wanted = f"a list of names, a .txt file of a name a line, or a {_TYPED} file of name, tab and type"
+                raise DataError(path, "entities.annotator", f"wanted {wanted}")
             if not path.is_file():
                 problem = "is no file" if path.exists() else "not found"
                 raise DataError(path, "entities.annotator", f"{problem}: wanted a list of names for a gazetteer")
@@ -146,23 +160,29 @@ class GazetteerAnnotator(EntityAnnotator):
 
     @cached_property
     def _loaded(self) -> tuple[list[str], list[str]]:
-        path = None if self.cache is None else self.cache / f"{digest(self.fingerprint)}.names"
-        pairs = None if path is None else _kept(path)
-        if pairs is None:
-            pairs = list(self._read().items())
+        path = None if self.cache is None else self.cache / f"{digest([self.fingerprint, _FORMAT])}.names"
+        found = None if path is None else _kept(path)
+        if found is None:
+            found = self._read()
             if path is not None:
-                names = "".join(f"{name}\t{label}\n" for name, label in pairs)
-                _keep(path, f"{_checksum(names)}\n{names}")
-        if not pairs:
-            files = ", ".join(map(str, self.files))
-            raise ConfigError(
-                f"entities.annotator: no name is left of {files}: wanted some of {self.rules.min_length} characters or "
-                f"more, with a letter in them, and, where shorter than {self.rules.common_length + 1}, no common words"
+                _keep(path, found)
+        said = f"gazetteer: {len(found.names):,} names of {len(self.files)} files"
+        if found.left_out:
+            said += (
+                f"; {found.left_out:,} of up to {self.rules.common_length} characters, such as "
+                f"{', '.join(found.examples)}, are no proper nouns to {self.rules.analyser} and left out "
+                "(gazetteer-all: instead of gazetteer: takes them, too)"
             )
-        return [name for name, _ in pairs], [label for _, label in pairs]
+        if not found.names:
+            raise ConfigError(
+                f"entities.annotator: no name is left of {', '.join(map(str, self.files))}: wanted some of "
+                f"{self.rules.min_length} characters or more, with a letter in them; {said}"
+            )
+        log.info("%s", said)
+        return [name for name, _ in found.names], [label for _, label in found.names]
 
-    def _read(self) -> dict[str, str]:
-        """Name → type; of a name in several lists the first type counts."""
+    def _read(self) -> _Names:
+        """Of a name in several lists the first type counts."""
         names: dict[str, str] = {}
         for path in self.files:
             for number, line in read_lines(path):
@@ -173,21 +193,19 @@ class GazetteerAnnotator(EntityAnnotator):
                 name = _DISAMBIGUATION.sub("", _NORMALIZER(name).text)
                 if len(name) >= self.rules.min_length and any(map(str.isalpha, name)):
                     names.setdefault(name, label)
-        kept = self._without_common_words(names)
-        log.info("gazetteer: %s names of %d files", f"{len(kept):,}", len(self.files))
-        return kept
+        common = self._common_words(names)
+        kept = [(name, label) for name, label in names.items() if name not in common]
+        return _Names(kept, len(common), [*common][:_EXAMPLES])
 
-    def _without_common_words(self, names: dict[str, str]) -> dict[str, str]:
-        if not self.rules.common_length:
-            return names
+    def _common_words(self, names: Iterable[str]) -> dict[str, None]:
+        """Those of `names` that the rules leave out, in their order."""
+        limit = self.rules.common_length
+        if not limit:
+            return {}
         analyser = make_analyser(self.rules.analyser)
         telling = analyser.proper_noun | analyser.foreign
-        limit = self.rules.common_length
-        return {
-            name: label
-            for name, label in names.items()
-            if len(name) > limit or any(morpheme.tag in telling for morpheme in analyser.analyse(name))
-        }
+        short = (name for name in names if len(name) <= limit)
+        return {name: None for name in short if not any(m.tag in telling for m in analyser.analyse(name))}
 
     @cached_property
     def _automaton(self) -> Any:
@@ -232,30 +250,32 @@ def _pair(path: Path, number: int, line: str) -> tuple[str, str] | None:
     return (cells[0], cells[1]) if _is_typed(path) else (cells[0], UNTYPED)
 
 
-def _kept(path: Path) -> list[tuple[str, str]] | None:
-    """Names and types that were kept before, if they are there and what was written."""
+def _kept(path: Path) -> _Names | None:
+    """What was kept before, if it is there and what was written."""
     try:
-        check, _, names = path.read_bytes().decode("utf-8").partition("\n")
+        check, _, text = path.read_bytes().decode("utf-8").partition("\n")
     except FileNotFoundError:
         return None
     except ValueError:
-        check, names = "", ""
-    if check != _checksum(names):
+        check, text = "", ""
+    if check != _checksum(text):
         log.warning("%s: damaged; the names are read again", path)
         return None
-    pairs = (line.split("\t") for line in names.split("\n")[:-1])
-    return [(name, label) for name, label in pairs]
+    (left_out, *examples), *pairs = (line.split("\t") for line in text.split("\n")[:-1])
+    return _Names([(name, label) for name, label in pairs], int(left_out), examples)
 
 
-def _keep(path: Path, names: str) -> None:
+def _keep(path: Path, found: _Names) -> None:
+    lines = ["\t".join([str(found.left_out), *found.examples]), *map("\t".join, found.names)]
+    text = "".join(f"{line}\n" for line in lines)
     try:
-        write_text_atomically(path, names)
+        write_text_atomically(path, f"{_checksum(text)}\n{text}")
     except WriteError as error:
         log.warning("%s; the names are read again at the next start", error)
 
 
-def _checksum(names: str) -> str:
-    return hashlib.sha256(names.encode()).hexdigest()
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -283,6 +283,8 @@ def prepare_shards(
     )  # fmt: skip
     if shards.manifest.empty:
         log.info("corpus: %s documents were left out, because they hold no text", f"{shards.manifest.empty:,}")
+    if annotator_name != "none" and not shards.has_entities():
+        log.warning("entities.annotator=%s: has found no entity in the whole corpus", entities.annotator)
     return shards
 
 
