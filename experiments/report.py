@@ -1,9 +1,12 @@
 """Make tables, plots and a page of finished runs; see conf/report.yaml."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
 from korbert.config import run_door, start
+from korbert.tasks.records import with_conditions
 from korbert.tasks.report import make_report
 
 
@@ -13,4 +16,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = with_conditions(sys.argv[1:])
     start(main)

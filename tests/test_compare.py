@@ -12,6 +12,7 @@ import pytest
 from hydra import initialize_config_dir
 
 from korbert.config import compose_config
+from korbert.config.comparisons import DownstreamConfig
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import read_json
 from korbert.tasks import compare as module
@@ -212,14 +213,23 @@ def test_published_and_saved_tokenizers(compare: Compare, tmp_path: Path, cache:
 
 def test_published_ones_are_told_apart_by_their_folders(compare: Compare, tmp_path: Path) -> None:
     config = compose_config("compare_tokenizers", ["run_dir=x"])
-    for place in ("one/kobert/vocab.txt", "two/kobert/vocab.txt", "two/spm.model", "kept"):
+    for place in ("one/kobert/vocab.txt", "two/kobert/vocab.txt", "two/spm.model", "two/mine.model", "kept"):
         path = tmp_path / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    for place, name in (("one/kobert/vocab.txt", "kobert"), ("two/spm.model", "two"), ("kept", "kept")):
+    for place, name in (
+        ("one/kobert/vocab.txt", "kobert"), ("two/spm.model", "two"), ("two/mine.model", "mine.model"),
+        ("kept", "kept"),
+    ):  # fmt: skip
         assert named(str(tmp_path / place), config)[0].name == name
     config.tokenizers = [str(tmp_path / name / "kobert" / "vocab.txt") for name in ("one", "two")]
     assert [candidate.name for candidate in all_named(config)] == config.tokenizers
+
+
+def test_how_long_models_are_pretrained_is_said_in_characters() -> None:
+    assert DownstreamConfig(pretraining=["train.steps=null"]).characters
+    with pytest.raises(ConfigError, match=r"downstream\.pretraining: train\.steps=5: how long it is"):
+        DownstreamConfig(pretraining=["model=tiny", "train.steps=5"])
 
 
 def test_what_was_left_out_is_tried_again(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:

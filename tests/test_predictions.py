@@ -13,7 +13,7 @@ from korbert.config import ComparePredictionsConfig, ErrorsConfig, EvaluateConfi
 from korbert.data.korquad import KorquadDataset, read_korquad, write_predictions
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError
-from korbert.files import write_json_atomically
+from korbert.files import read_json, write_json_atomically
 from korbert.metrics import character_f1, exact_match
 from korbert.study.errors import KINDS, answer_type, breakdown, cases, error_kind, kinds, question_word
 from korbert.study.significance import paired_difference
@@ -266,3 +266,19 @@ def test_one_article_promises_nothing(dev: KorquadDataset, tmp_path: Path, capsy
     report_errors(ErrorsConfig(dataset=names[0], predictions=names[2]))
     for name in ("errors.md", "errors.html"):
         assert "one article: unknown" in (tmp_path / name).read_text("utf-8")
+
+
+def test_differences_stay_within_what_can_be(dev: KorquadDataset, tmp_path: Path) -> None:
+    """Resamples of few articles are stretched, but no difference of percentages is beyond 100."""
+    content = read_json(dev.path)
+    write_json_atomically(tmp_path / "few.json", content | {"data": content["data"][:3]})
+    gold = {key: answers[0] for key, answers in read_korquad(tmp_path / "few.json").gold().items()}
+    half = dict.fromkeys([*gold][: len(gold) // 10], "전혀 다른 답")
+    write_predictions(tmp_path / "right.json", gold | half)
+    write_predictions(tmp_path / "wrong.json", dict.fromkeys(gold, "전혀 다른 답"))
+    found = compare_predictions(
+        ComparePredictionsConfig(
+            a=str(tmp_path / "right.json"), b=str(tmp_path / "wrong.json"), dataset=str(tmp_path / "few.json")
+        )
+    )
+    assert all(-100 <= found[key]["low"] <= found[key]["high"] <= 100 for key in ("exact_match", "f1"))

@@ -27,7 +27,7 @@ from korbert.study.collection import find_records
 from korbert.study.query import as_row, check_keys, parse, value
 from korbert.study.records import RecordStore, StoredRun, keep_record, scan
 from korbert.study.results import Meter, add_costs, main_score, make_record
-from korbert.tasks.records import as_overrides, look_at_runs
+from korbert.tasks.records import as_overrides, look_at_runs, with_conditions
 
 WRITER = """
 import sys
@@ -276,6 +276,12 @@ def test_words_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert parsed["runs"] == ["runs/it's", "0123abcd"]
     assert parsed["records"] == "a b.sqlite"
     assert as_overrides(["--help"]) == ["--help"]
+    assert with_conditions(["where=seed<2 f1>20", "runs=[a]", "where="]) == [
+        "where='seed<2 f1>20'",
+        "runs=[a]",
+        "where=",
+    ]
+    assert with_conditions(['where="seed<2 f1>20"']) == ['where="seed<2 f1>20"']  # for Hydra already
 
 
 @given(st.lists(st.text(st.sampled_from("a가 '\"\\,=[]{}()#~+-.:/*?1"), max_size=9), max_size=3))

@@ -45,7 +45,7 @@ def test_advice_is_the_best_trade_that_loses_nothing() -> None:
     first, second, *_ = recommend(ROWS)
     assert "word (24.0 at 1.00), morpheme (99.0 at 2.00)." in first
     assert second.startswith("For a reader that points at tokens: morpheme,")
-    assert "None reaches" in recommend(ROWS[:2])[1]
+    assert "None of them reaches" in recommend(ROWS[:2])[1]
     assert recommend([ROWS[3]])[0].startswith("All of them lose")
     assert recommend([row("bare", results={})]) == []
 

@@ -303,6 +303,11 @@ def test_a_failure_is_seen_whatever_the_clock_of_its_machine(
     assert "again failed now" in said
     assert "new failed now" in said
     assert "earlier" not in said
+    assert "report.py" not in said  # nothing is finished
+    (tmp_path / "new" / "record.json").write_text("{}", "utf-8")
+    with pytest.raises(SystemExit):
+        end.on_multirun_end(config)
+    assert f"tables of its jobs: python experiments/report.py runs='[{tmp_path}]'" in capsys.readouterr().err
 
 
 def test_files_are_known_by_names_with_brackets_too(tmp_path: Path) -> None:

@@ -119,8 +119,8 @@ def recommend(rows: Sequence[Row]) -> list[str]:
         )
     else:
         sentences.append(
-            f"None reaches an oracle EM of {_GOOD_CEILING:.0f}: a reader that points at tokens needs cuts at entities, "
-            "a smaller vocabulary, or an analyser in front."
+            f"None of them reaches an oracle EM of {_GOOD_CEILING:.0f}: a reader that points at tokens needs cuts at "
+            "entities, a smaller vocabulary, or an analyser in front."
         )
     sentences.append("These are limits, not scores: what is learned within them needs the downstream comparison.")
     protocols = sorted({row["results"]["downstream"]["protocol"] for row in rows if "downstream" in row["results"]})

@@ -9,6 +9,7 @@ from omegaconf import MISSING
 from korbert.config.base import RunConfig, check_seed
 from korbert.config.parts import CorpusConfig, TokenizerConfig
 from korbert.errors import ConfigError, check_range
+from korbert.training.settings import LENGTHS
 
 
 @dataclass
@@ -82,6 +83,10 @@ class DownstreamConfig:
 
     def __post_init__(self) -> None:
         check_range("downstream.characters", self.characters, 1)
+        for override in self.pretraining:
+            key, _, value = override.lstrip("+").partition("=")
+            if key in {f"train.{length}" for length in LENGTHS} and value != "null":
+                raise ConfigError(f"downstream.pretraining: {override}: how long it is, downstream.characters says")
         for seed in self.seeds:
             check_seed("downstream.seeds", seed)
 

@@ -137,7 +137,7 @@ class ErrorsConfig:
     """`experiments/report_errors.py`. run: a fine-tuning's folder; or predictions and dataset (and fold) by themselves.
 
     annotator: says which answers are entities, and of what type. folder: where the report goes, null: beside the
-    predictions. root: stands for `{root}` in the run's file names.
+    predictions. data.root: stands for `{root}` in the run's file names.
     """
 
     run: str | None = None
@@ -146,7 +146,7 @@ class ErrorsConfig:
     fold: int | None = None
     annotator: str = "expressions-mecab+mecab"
     folder: str | None = None
-    root: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
 
 
 @dataclass
@@ -224,13 +224,13 @@ class GpuStudyConfig:
 class PublishConfig:
     """`experiments/publish_results.py`. runs: finished runs' folders to add; page: file name below `folder`.
 
-    root: stands for `{root}` in the names of the question files that runs answered; null: as in the run.
+    data.root: stands for `{root}` in the names of the question files that runs answered; null: as in the run.
     """
 
     page: str = MISSING
     runs: list[str] = field(default_factory=list)
     folder: str = "experiments/results"
-    root: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
 
 
 SCHEMAS: dict[str, type] = {

@@ -13,7 +13,8 @@ REPORT_SECTIONS = ("scores", "differences", "tokenizers", "curves", "cost")
 
 @dataclass
 class ReportConfig:
-    """`experiments/report.py`. runs: folders to search for runs and pages, and pages' .jsonl files; folder: the output.
+    """`experiments/report.py`. runs: folders to search for runs and pages, and pages' .jsonl files, or
+    patterns such as runs/size_*; folder: the output.
 
     where: conditions that a run has to meet, as of `experiments/runs.py`, on its settings and results; null: all runs.
     baseline: what every other group is compared with: `key:value`, a list of those, or a run's name. focus: instead,

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, read_write
 from korbert.config.parts import check_given
 from korbert.config.places import refuse_place_of_init
 from korbert.errors import ConfigError
-from korbert.files import read_json, write_json_atomically
+from korbert.files import RECORD, read_json, write_json_atomically
 from korbert.redaction import redacted
 
 _NOTE = "failure.json"
@@ -85,6 +85,8 @@ class SweepEnd(Callback):
         folder = Path(str(config.hydra.sweep.dir))
         if next(folder.glob("**/wandb/offline-run-*"), None) is not None:
             print(f"upload with: wandb sync $(find {folder} -name 'offline-run-*' -prune)", file=sys.stderr)
+        if next(folder.glob(f"*/**/{RECORD}"), None) is not None:
+            print(f"tables of its jobs: python experiments/report.py runs='[{folder}]'", file=sys.stderr)
         # Not by the time in a note: the clock of the machine that wrote it may be another one.
         failures = {job: note["error"] for job, note in _notes(folder).items() if note != self._earlier.get(job)}
         if failures:

@@ -241,7 +241,8 @@ def _contrast(
             return replace(found, warnings=(*warnings, NO_SPREAD))
         bounds, p = (tested.low, tested.high), tested.p
     testable = p if _UNTESTED.isdisjoint(warnings) else None
-    return replace(found, low=bounds[0], high=bounds[1], p=testable, source=source)
+    low, high = (min(max(bound, -100.0), 100.0) if measure.is_percentage else bound for bound in bounds)
+    return replace(found, low=low, high=high, p=testable, source=source)
 
 
 def _drawn(seeds: Sequence[int]) -> str:

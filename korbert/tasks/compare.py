@@ -49,7 +49,10 @@ from korbert.tokenizers.trained import TrainedTokenizer
 
 MEASURES = ("cost", "ceiling", "boundaries", "names", "consistency", "speed", "downstream")
 _ROWS = "results.jsonl"
-_USUAL_NAMES = ("vocab.txt", "tokenizer.json", ".model")  # of files that are named after what is around them
+_USUAL_NAMES = (  # of files that are named after what is around them
+    "vocab.txt", "tokenizer.json", "spm.model", "spiece.model", "tokenizer.model", "sentencepiece.model",
+    "sentencepiece.bpe.model",
+)  # fmt: skip
 log = logging.getLogger(__name__)
 
 
@@ -135,8 +138,8 @@ def named(name: str, config: CompareConfig) -> list[Candidate]:
         path = Path(name)
         if not path.exists():
             raise ConfigError(f"tokenizers: {name}: no such file or folder")
-        own = path.suffix not in _USUAL_NAMES and path.name not in _USUAL_NAMES
-        return [Candidate(path.name if own else path.resolve().parent.name, named_tokenizer(name))]
+        called = path.resolve().parent.name if path.name in _USUAL_NAMES else path.name
+        return [Candidate(called, named_tokenizer(name))]
     names = [name] if "@" in name else [f"{name}@{size}" for size in config.vocab_sizes]
     return [Candidate(one, named_tokenizer(one)) for one in names]
 

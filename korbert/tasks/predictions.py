@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from korbert.comparison.ceiling import strip_josa
-from korbert.config import ComparePredictionsConfig, ErrorsConfig
+from korbert.config import ComparePredictionsConfig, ErrorsConfig, expand_root
 from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, read_predictions
 from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.encoding import EntityInput, EntityMode
@@ -53,6 +53,8 @@ def compare_predictions(config: ComparePredictionsConfig) -> dict[str, Any]:
         a, b = ([100 * getattr(score, measure) for score in scores[name]] for name in "ab")
         means = {"a": sum(a) / len(a), "b": sum(b) / len(b)}
         chance = paired_difference(a, b, articles)
+        if chance is not None:  # resamples are stretched where there are few articles
+            chance = replace(chance, low=max(-100.0, chance.low), high=min(100.0, chance.high))
         said = {"low": None, "high": None, "p": None} if chance is None else asdict(chance)
         results[measure] = {**means, "difference": means["b"] - means["a"], **said}
         table.add_row(
@@ -153,9 +155,7 @@ def _of_run(config: ErrorsConfig) -> tuple[KorquadDataset, dict[str, str], dict[
     used = read_json(folder / RECORD)["config"]
     path = used["task"]["test"]
     if "{root}" in path:
-        if not config.root:
-            raise ConfigError(f"{path} needs root=FOLDER, or set KORBERT_DATA")
-        path = path.replace("{root}", config.root)
+        path = expand_root(path, config.data)
     dataset = read_korquad(Path(path))
     if used["task"]["fold"] is not None:
         dataset = fold_split(dataset, used["task"]["fold"])[1]

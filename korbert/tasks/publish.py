@@ -44,13 +44,13 @@ def publish_results(config: PublishConfig) -> None:
                     f"runs: {taken[name]} and {run} would both be {name!r} on the page; publish one of them, or rename "
                     "a folder"
                 )
-            records[name] = {"name": name, **_record(run, config.root)}
+            records[name] = {"name": name, **_record(run, config.data.root)}
             for own in records[name].get("files", []):
                 write_text_atomically(page.parent / own, read_text(_own_file(run, own)))
     text = read_text(page)
     check_marks(page, text)  # before anything is written
     write_text_atomically(store, "".join(map(json_line, records.values())))
-    text, pictures = made_again(page, text, store, config.root)
+    text, pictures = made_again(page, text, store, config.data.root)
     for name, picture in pictures.items():
         write_text_atomically(page.parent / name, picture)
     write_text_atomically(page, text)

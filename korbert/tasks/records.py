@@ -39,6 +39,15 @@ def as_overrides(words: Sequence[str]) -> list[str]:
     return [*made, as_override("runs", runs)] if runs else made
 
 
+def with_conditions(words: Sequence[str]) -> list[str]:
+    """`where='f1>20 seed=1'` among overrides as Hydra wants it; what has its quotation marks for Hydra keeps them."""
+    return [
+        as_override("where", rest) if key == "where" and rest[:1] not in ("'", '"', "") else word
+        for word in words
+        for key, _, rest in [word.partition("=")]
+    ]
+
+
 def look_at_runs(config: RunsConfig) -> None:
     """Do what `config.action` says."""
     if config.action not in _ACTIONS:

@@ -21,7 +21,7 @@ from korbert.config import (
 )
 from korbert.entities import RANDOM, make_annotator
 from korbert.errors import ConfigError, KorbertError, check_all_known
-from korbert.files import write_text_atomically
+from korbert.files import matching, write_text_atomically
 from korbert.study import report_plots as plots
 from korbert.study import report_runs as described
 from korbert.study import report_sheets as sheets
@@ -90,7 +90,7 @@ def make_report(config: ReportConfig) -> None:
 
 def build_report(config: ReportConfig) -> Report:
     """The report of `config`. Raises what `make_report` does."""
-    found = find_records(config.runs)
+    found = find_records([str(path) for place in config.runs for path in matching(place) or [Path(place)]])
     if not found:
         raise ConfigError(f"runs={config.runs}: no record.json, and no page with its .jsonl, is there")
     runs = describe_runs(found, {task: asdict(schema()) for task, schema in _SCHEMAS.items()})

@@ -47,7 +47,8 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     path = Path(folder) / "tokenizer.json"
     kind = read_json(path).get("kind")
     if kind is None:
-        raise DataError(path, "kind", "missing: this is not a korbert tokenizer folder")
+        problem = "missing: this is not a korbert tokenizer folder (tokenizer=published reads Hugging Face's)"
+        raise DataError(path, "kind", problem)
     if not isinstance(kind, str) or kind not in KINDS:
         raise DataError(path, "kind", f"{kind!r} is unknown, wanted one of {', '.join(KINDS)}")
     return KINDS[kind].load(Path(folder))
