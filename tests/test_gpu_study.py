@@ -228,9 +228,12 @@ def test_wrong_calls_say_what_was_wanted(repository: Path, prepared: Path, tmp_p
         (("walk",), "walk"),
         (
             ("run", *SIZES, f"folder={prepared}", "arms=[bold]"),
-            "arms: pretrain: In 'pretrain': Could not find 'arm/bold'",
+            "arms: pretrain: arm=bold: there is no such file in conf/arm, wanted both, ",
         ),
-        (("prepare", "prepared_arms=[bold]"), "prepared_arms: pretrain: In 'pretrain': Could not find 'arm/bold'"),
+        (
+            ("prepare", "prepared_arms=[bold]"),
+            "prepared_arms: pretrain: arm=bold: there is no such file in conf/arm, wanted both, ",
+        ),
         (("run", *SIZES, f"folder={prepared}", "arms=[none,mecab]"), "was prepared without mecab"),
         (("run", *SIZES, f"folder={tmp_path}"), "study.json: file: not found"),
         (

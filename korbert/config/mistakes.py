@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -44,6 +44,14 @@ def _end(message: str) -> None:
 
 def explained(error: Exception) -> str:
     """The message of an error of Hydra's, naming the key, and what was wanted of it."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        options = sorted(error.options)
+        return (
+            f"{group}={name}: there is no such file in conf/{group}, wanted {', '.join(options)}{meant(name, options)}"
+        )
+    if match := re.match(r"Could not override '([^']+)'\. No match in the defaults list", str(error)):
+        return f"{match[1]}: this command has no such group of settings; see --help"
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         if isinstance(cause, ConfigAttributeError | ConfigKeyError):
