@@ -82,7 +82,8 @@ def test_parts_are_the_questions_by_hand(runs: Path, key: str, tmp_path: Path) -
             of_part = [article for article, is_there in zip(articles, there, strict=True) if is_there]
             if len(set(of_part)) > 1:
                 wanted = bootstrap_difference(a, b, of_part, paired=True)
-                assert row["95 % interval"] == f"{wanted.low:+.2f} to {wanted.high:+.2f}".replace("-", "−")
+                low, high = max(-100.0, wanted.low), min(100.0, wanted.high)
+                assert row["95 % interval"] == f"{low:+.2f} to {high:+.2f}".replace("-", "−")
                 p_values.append(wanted.p)
                 shown.append(row["p (Holm)"])
             else:
@@ -161,7 +162,8 @@ def test_what_is_answered_is_counted_by_hand(placed: Path, key: str, tmp_path: P
         assert float(row["answered (%)"]) == pytest.approx(b.mean(), abs=0.06)
         wanted = bootstrap_difference(a, b, articles, paired=True)
         if wanted.has_spread:
-            assert row["95 % interval"] == f"{wanted.low:+.2f} to {wanted.high:+.2f}".replace("-", "−")
+            low, high = max(-100.0, wanted.low), min(100.0, wanted.high)
+            assert row["95 % interval"] == f"{low:+.2f} to {high:+.2f}".replace("-", "−")
             p_values.append((wanted.p, row["p (Holm)"]))
     corrected = holm([p for p, _ in p_values])
     assert [shown for _, shown in p_values] == ["< 0.0001" if p < 0.0001 else f"{p:.4f}" for p in corrected]

@@ -12,7 +12,7 @@ import pytest
 from studies import finetuned, pretrained, report, rows_of
 
 from korbert.config import PublishConfig
-from korbert.errors import DataError
+from korbert.errors import ConfigError, DataError
 from korbert.files import read_json, write_json_atomically
 from korbert.study.collection import find_records, read_records
 from korbert.study.grouping import make_tables
@@ -127,6 +127,34 @@ def with_part(folder: Path, runs: Path, part: str = f"{PART}\nold 99.9\n<!-- end
     (folder / "study.md").write_text(f"# Study\n\n{part}\n\nText.\n\n{BEGIN}\n{END}\n", "utf-8")
     publish_results(PublishConfig(page="study", runs=[str(runs)], folder=str(folder)))
     return (folder / "study.md").read_text("utf-8")
+
+
+def test_a_page_says_nothing_of_runs_that_lie_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page's runs began with was another machine's; a run of that name here may be any."""
+    monkeypatch.chdir(tmp_path)
+    for seed in (1, 2):
+        finetuned(tmp_path / "runs" / f"run{seed}", 0.5, seed=seed, init="runs/base")
+    page = page_of(tmp_path / "runs", tmp_path)
+    before = report(tmp_path / "a", page)["md"]
+    pretrained(tmp_path / "runs" / "base", seed=77)
+    assert report(tmp_path / "b", page)["md"] == before
+    assert "77 " in report(tmp_path / "c", tmp_path / "runs")["md"]
+
+
+def test_another_run_of_the_same_name_takes_no_place(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        finetuned(tmp_path / str(seed) / "finetune", 0.5, seed=seed)
+    (tmp_path / "study.md").write_text(f"# Study\n{BEGIN}\n{END}\n", "utf-8")
+
+    def publish(seed: int, replace: bool = False) -> int:
+        run = str(tmp_path / str(seed) / "finetune")
+        publish_results(PublishConfig(page="study", runs=[run], folder=str(tmp_path), replace=replace))
+        return int(read_records(tmp_path / "study.jsonl")["finetune"]["seed"])
+
+    assert publish(1) == publish(1) == 1  # made again
+    with pytest.raises(ConfigError, match=r"study\.md has another run of the name 'finetune', .*seed was 1, is 2"):
+        publish(2)
+    assert publish(2, replace=True) == 2
 
 
 def test_a_sweep_is_published_by_its_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

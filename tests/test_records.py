@@ -257,8 +257,17 @@ def test_exports_are_read_by_others(store: Path, tmp_path: Path) -> None:
     assert table["results.f1"] == [20.5, 9.0]
     assert table["config.tokenizer.kind"] == ["character", "sentencepiece"]
     assert set(table) == set(rows[0])
+    look_at_runs(RunsConfig("export", str(store), output=str(tmp_path / "few.csv"), columns=["seed", "f1", "seed"]))
+    assert all(row.count(",") == 1 for row in (tmp_path / "few.csv").read_text("utf-8").splitlines())
     with pytest.raises(ConfigError, match=r"\.csv or \.parquet"):
         look_at_runs(RunsConfig("export", str(store), output="runs.xlsx"))
+
+
+def test_texts_that_look_like_numbers_are_texts() -> None:
+    rows = [{"versions.torch": "2.1"}, {"versions.torch": "2.10"}, {"folder": "1e5", "config.x": 1e5}]
+    for where, holds in (("versions.torch=2.10", 1), ("versions.torch=2.1", 0), ("folder=1e5", 2), ("x=100000", 2)):
+        (condition,) = parse(where)
+        assert [condition.holds(row) for row in rows] == [number == holds for number in range(3)]
 
 
 def test_words_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

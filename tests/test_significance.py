@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from korbert.study.significance import _student, bootstrap_interval, paired_difference, rank_correlation
+from korbert.study.significance import (
+    _student,
+    bootstrap_interval,
+    paired_difference,
+    rank_correlation,
+    summarise,
+    t_difference,
+)
 
 
 def test_single_values_against_the_normal_interval() -> None:
@@ -60,6 +67,18 @@ def test_students_quantile_without_scipy(level: float, freedom: int) -> None:
 def test_no_mean_lies_beyond_its_values() -> None:
     low, high = bootstrap_interval([0.0, 0.0, 0.0, 100.0], [0, 1, 2, 3])
     assert (low, high) == (0.0, 100.0)
+
+
+def test_what_is_the_same_but_for_rounding_has_no_spread() -> None:
+    """Of three equal gains sums in another order must not make a p-value of 1e-30."""
+    before = [100 * count / 1155 for count in (301, 352, 407)]
+    after = [100 * (count + 17) / 1155 for count in (301, 352, 407)]
+    assert len({b - a for a, b in zip(before, after, strict=True)}) > 1
+    found = t_difference(before, after, paired=True)
+    assert found.low == found.high
+    assert summarise([0.1 + 0.2, 0.3]).spread == 0.0
+    assert t_difference([0.1 + 0.2, 0.3], [0.3, 0.3], paired=False).p == 1.0
+    assert t_difference([1.0, 2.0, 3.0], [2.0, 3.0, 4.001], paired=True).p < 0.01
 
 
 def test_all_the_same() -> None:

@@ -121,6 +121,56 @@ def edit(run: Path, **changes: Any) -> None:
     write_json_atomically(run / "record.json", read_json(run / "record.json") | changes)
 
 
+@pytest.mark.parametrize("spelled", ["{}", "{}/", "{}/model", "./{}"])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_one_pretraining_is_one_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelled: str, recorded: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if recorded:
+        pretrained(tmp_path / "runs" / "base")
+    for seed in (1, 2, 3):
+        finetuned(
+            tmp_path / "runs" / f"run{seed}", 0.5, seed=seed, init=(spelled if seed == 3 else "{}").format("runs/base")
+        )
+    (table,) = (table for table in tables_of(tmp_path / "runs") if table.has_answers())
+    assert all(group.rests_on_one_pretraining() for group in table.groups if len(group.runs) > 1)
+    assert len(table.groups) == 1 or not recorded
+
+
+def test_one_pretraining_that_was_made_on_two_machines_is_one(tmp_path: Path) -> None:
+    for machine in ("a", "b"):
+        base = pretrained(tmp_path / machine / "base", seed=1)
+        edit(base, weights=machine)
+        for seed in (1, 2):
+            finetuned(tmp_path / machine / f"run{seed}-{machine}", 0.5, seed=10 * ord(machine) + seed, init=base)
+    (group,) = tables_of(tmp_path)[0].groups
+    assert len({run.origin for run in group.runs}) == 2
+    assert group.rests_on_one_pretraining()
+
+
+def test_a_group_with_other_folds_is_called_as_beside_the_others(tmp_path: Path) -> None:
+    """In a table of its own, and the one that stays is not called as if it were it."""
+    for mode, folds in (("none", (0, 1)), ("both", (0,))):
+        entities = ("entities=none",) if mode == "none" else ("entities=mecab", f"entities.mode={mode}")
+        for seed, fold in itertools.product((1, 2), folds):
+            finetuned(tmp_path / f"{mode}-{seed}-{fold}", 0.5, *entities, seed=seed, fold=fold)
+    assert {group.label: table.folds for table in tables_of(tmp_path) for group in table.groups} == {
+        "none": (0, 1), "both": (0,)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("seeds", "unpaired"), [((1, 2, 3), False), ((2, 3, 4), True), ((1, 2), True)])
+def test_seeds_that_are_not_paired_are_told(tmp_path: Path, seeds: tuple[int, ...], unpaired: bool) -> None:
+    for name, own, entities in (("none", (1, 2, 3), ["entities=none"]), ("both", seeds, ["entities=mecab"])):
+        for seed in own:
+            finetuned(tmp_path / "runs" / f"{name}{seed}", 0.5, *entities, seed=seed, chance=len(name))
+    said = report(tmp_path / "report", tmp_path / "runs", baseline="entities.mode:none")["md"]
+    rows = rows_of(said, "Differences, KorQuAD")
+    assert rows
+    assert all(("⚠ seeds are not paired" in row["from"]) == unpaired for row in rows)
+
+
 def test_published_models_are_no_runs(tmp_path: Path) -> None:
     for seed, name in ((1, "klue/bert-base"), (2, "klue/bert-base"), (1, "klue/roberta-base")):
         finetuned(tmp_path / f"{name.replace('/', '-')}-{seed}", 0.5, seed=seed, init=f"hf:{name}")
@@ -146,6 +196,8 @@ def test_a_run_of_several_stages_is_left_to_them(tmp_path: Path) -> None:
     assert pretraining.groups[0].runs[0].found.folder == base  # found where the fine-tuning says
     said = report(tmp_path / "report", tmp_path / "sweep")["md"]
     assert "begun and not finished, so not counted: next" in said
+    for pattern in ("sw*", "sweep/*"):
+        assert "begun and not finished, so not counted: next" in report(tmp_path / "r", tmp_path / pattern)["md"]
 
 
 def test_unknown_tasks_show_what_they_measured(tmp_path: Path) -> None:

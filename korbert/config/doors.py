@@ -224,12 +224,14 @@ class GpuStudyConfig:
 class PublishConfig:
     """`experiments/publish_results.py`. runs: finished runs' folders to add; page: file name below `folder`.
 
+    replace: also runs of the page that have the same name and other settings.
     data.root: stands for `{root}` in the names of the question files that runs answered; null: as in the run.
     """
 
     page: str = MISSING
     runs: list[str] = field(default_factory=list)
     folder: str = "experiments/results"
+    replace: bool = False
     data: DataConfig = field(default_factory=DataConfig)
 
 

@@ -200,4 +200,5 @@ def _drawn(
     drawn = bootstrap_difference(base, ours, articles, together) if len(set(articles)) > 1 else None
     if drawn is None or not drawn.has_spread:
         return None, None
+    drawn = replace(drawn, low=max(-100.0, drawn.low), high=min(100.0, drawn.high))  # of percentages
     return drawn, None if contrast.p is None else drawn.p

@@ -109,7 +109,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 def unfinished_runs(places: Sequence[str]) -> list[str]:
     """Names of the runs in folders that were begun and have no record."""
     return [
-        path.parent.relative_to(place).as_posix()
+        path.parent.name if path.parent == Path(place) else path.parent.relative_to(place).as_posix()
         for place in places
         if Path(place).is_dir()
         for path in under(Path(place), SESSIONS)

@@ -21,7 +21,7 @@ ONE_SIDED = "questions, and seeds of one side"
 ONE_SEED, ONE_PRETRAINING, NO_SPREAD = "one seed", "one pretraining seed", "no spread to test against"
 _UNTESTED = {ONE_SEED, ONE_PRETRAINING, NO_SPREAD}
 # What a test is restricted to.
-SOME_FOLDS, SAME_MODEL = "some folds only", "one pretrained model"
+SOME_FOLDS, SAME_MODEL, UNPAIRED = "some folds only", "one pretrained model", "other seeds"
 _NAMED = 8  # how many groups a message names
 _MARKS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
@@ -220,6 +220,9 @@ def _contrast(
         mine, other = ({unit: {f: s[f] for f in shared} for unit, s in one.items()} for one in (mine, other))
     ours, theirs = _over_folds(mine, group), _over_folds(other, base)
     warnings = _warnings(group, base, len(ours), len(theirs))
+    paired = _seeds_match(group, base, ours, theirs)
+    if not paired and min(len(ours), len(theirs)) > 1 and group.is_seeded() and base.is_seeded():
+        warnings = (*warnings, UNPAIRED)
     if len(shared) < len(folds):
         warnings = (*warnings, SOME_FOLDS)
     plain = sum(ours.values()) / len(ours) - sum(theirs.values()) / len(theirs)
@@ -234,7 +237,7 @@ def _contrast(
         bounds, p = (drawn.low, drawn.high), drawn.p
         source = _drawn([len(side.units) for side, one in ((a, base), (b, group)) if one.is_seeded()])
     else:
-        tested, source = _by_scores(mine, other, ours, theirs, _seeds_match(group, base, ours, theirs))
+        tested, source = _by_scores(mine, other, ours, theirs, paired)
         if tested is None:
             return found
         if tested.low == tested.high and tested.difference:  # two seeds of the same score prove nothing

@@ -94,9 +94,12 @@ class Group:
 
         Its record need not be at hand. A published model is what it is: nobody asks how another seed of it would do.
         """
+        if any(run.origin is None or run.origin.startswith("hf:") for run in self.runs):
+            return False
         origins = {run.origin for run in self.runs}
-        (first, *others) = origins
-        return not others and first is not None and not first.startswith("hf:") and len({r.seed for r in self.runs}) > 1
+        seeds = {run.pretraining_seed for run in self.runs}  # one that was made on several machines is one
+        is_one = len(origins) == 1 or (len(seeds) == 1 and None not in seeds)
+        return is_one and len({run.seed for run in self.runs}) > 1
 
 
 @dataclass(frozen=True)
@@ -130,12 +133,16 @@ def make_tables(runs: Sequence[Run]) -> list[Table]:
         same.setdefault(json.dumps([_family(run), run.protocol, run.settings], sort_keys=True, default=str), []).append(
             run
         )
-    tables: dict[tuple[Any, ...], list[list[Run]]] = {}
+    tables: dict[tuple[str, str, tuple[int | None, ...]], list[list[Run]]] = {}
     for members in same.values():
         first = members[0]
         folds = tuple(sorted({run.fold for run in members}, key=lambda fold: -1 if fold is None else fold))
         tables.setdefault((_family(first), first.protocol, folds), []).append(members)
-    made = [_table(title, protocol, folds, groups) for (title, protocol, folds), groups in tables.items()]
+    telling: dict[tuple[str, str], list[str]] = {}
+    for family in dict.fromkeys((title, protocol) for title, protocol, _ in tables):
+        settings = [_own_settings(members) for key, groups in tables.items() if key[:2] == family for members in groups]
+        telling[family] = telling_settings(settings, differing_settings(settings))
+    made = [_table(*key, groups, telling[key[:2]]) for key, groups in tables.items()]
     return sorted((table for table in made if table.measures), key=lambda table: not table.has_answers())
 
 
@@ -143,13 +150,21 @@ def _family(run: Run) -> str:
     return "KorQuAD" if run.task in _ANSWERS else run.task.replace("_", " ")
 
 
-def _table(title: str, protocol: str, folds: Sequence[int | None], groups: Sequence[Sequence[Run]]) -> Table:
-    settings = [{"task": members[0].task, **members[0].settings} for members in groups]
+def _own_settings(members: Sequence[Run]) -> dict[str, Any]:
+    return {"task": members[0].task, **members[0].settings}
+
+
+def _table(
+    title: str, protocol: str, folds: Sequence[int | None], groups: Sequence[Sequence[Run]], telling: Sequence[str]
+) -> Table:
+    """telling: settings that tell apart all groups of the protocol, so that a group that has other folds, and a table
+    of its own, is called the same as beside the others."""
+    settings = [_own_settings(members) for members in groups]
     differing = differing_settings(settings)
-    columns = telling_settings(settings, differing)
+    alone = all(len(members) == 1 for members in groups)  # single runs are known by their names
+    columns = [key for key in telling if not alone or key in differing]
     cells = {key: _told_apart([of_group.get(key) for of_group in settings]) for key in columns}
     made = []
-    alone = all(len(members) == 1 for members in groups)  # single runs are known by their names
     for number, (members, of_group) in enumerate(zip(groups, settings, strict=True)):
         named = {key: cells[key][number] for key in columns}
         name = ", ".join(f"{key}={value}" for key, value in named.items()) or "all runs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -29,7 +30,8 @@ class Run:
     """A finished run.
 
     settings: dotted keys of its configuration and of the runs it came from, without what `seed` and `fold` say.
-    origin: the earlier run that its weights are from; its seed is pretraining_seed. protocol: without the fold.
+    origin: what tells the earlier run that its weights are from, or its name; its seed is pretraining_seed. protocol:
+    without the fold.
     warnings: what is not known of the runs it came from.
     """
 
@@ -71,9 +73,10 @@ class Run:
         return float(value) if math.isfinite(value) else None
 
     def row(self) -> dict[str, Any]:
-        """Settings and results, for conditions, see `korbert.study.query`."""
+        """Settings and results, for conditions, see `korbert.study.query`; lists as JSON."""
         results = {f"results.{key}": value for key, value in self.results.items()}
-        return {**self.settings, **results, "task": self.task, "seed": self.seed, "fold": self.fold}
+        row = {**self.settings, **results, "task": self.task, "seed": self.seed, "fold": self.fold}
+        return {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list) else v for k, v in row.items()}
 
     def curve(self) -> list[dict[str, Any]]:
         """Points of its training, see `korbert.study.page.curve`. Raises DataError for a damaged metrics.jsonl."""
@@ -116,11 +119,12 @@ class _Known:
         for place in dict.fromkeys(_places(found)):
             self._by_place.setdefault(place, []).append(found)
 
-    def find(self, named: str, weights: Set[str]) -> tuple[Found | None, str]:
+    def find(self, named: str, weights: Set[str], here: bool) -> tuple[Found | None, str]:
         """The record of the run of that name, None where none is known, nor lies there; and what is doubtful of it.
 
         weights: SHA-256 of those that the later run took, where it says so; by them the run is told from others of its
-        name, of other machines, say.
+        name, of other machines, say. here: whether the later run lies on this machine; what a page calls by that name
+        lay on the machine of its runs, and what lies there now may be another run.
         """
 
         def fits(found: Found) -> bool:
@@ -129,7 +133,7 @@ class _Known:
         places = (os.path.normpath(named), str(Path(named).resolve()))
         known = [found for place in dict.fromkeys(places) for found in self._by_place.get(place, [])]
         fitting = list({id(found): found for found in known if fits(found)}.values())
-        if not fitting and (read := _read(Path(named))) is not None and fits(read):
+        if here and not fitting and (read := _read(Path(named))) is not None and fits(read):
             self.found.append(read)
             self._add(read)
             fitting = [read]
@@ -168,10 +172,10 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
     while (link := next((key for key in _LINKS if isinstance(settings.get(key), str)), None)) is not None:
         named = str(settings[link])
         if not any(record["task"] == "pretrain" for record in passed[1:]):
-            origin = named  # also where nothing is known of it but its name
+            origin = _plain_name(named)  # also where nothing is known of it but its name
         if named.startswith("hf:"):
             break
-        earlier, doubt = known.find(named, _weights_taken(passed[-1]))
+        earlier, doubt = known.find(named, _weights_taken(passed[-1]), here=found.folder is not None)
         if earlier is None or earlier.record in passed:
             problem = doubt or "has no record here"
             warnings.append(f"{link}={named} {problem}; its seed and settings are not known")
@@ -182,7 +186,7 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
         passed.append(earlier.record)
         task = earlier.record["task"]
         seeds.setdefault(task, earlier.record.get("seed"))
-        origin = named if task == "pretrain" else origin
+        origin = _identity(earlier, named) if task == "pretrain" else origin
         for key, value in _settings(earlier, defaults).items():
             while key in settings:
                 key = f"{task}.{key}"
@@ -204,6 +208,19 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
         protocol=_FOLD.sub("", protocol) or _pretraining_protocol(settings, found.record["task"]),
         warnings=warnings,
     )
+
+
+def _plain_name(named: str) -> str:
+    """A run's name, however it is written: with `/model` or a stroke at the end, say."""
+    if named.startswith("hf:"):
+        return named
+    path = Path(os.path.normpath(named))
+    return str(path.parent if path.name == "model" else path)
+
+
+def _identity(found: Found, named: str) -> str:
+    """What tells a pretraining from another one: its weights, where its record has them."""
+    return str(found.record.get("weights") or found.folder or _plain_name(named))
 
 
 def _weights_taken(record: Mapping[str, Any]) -> set[str]:

@@ -60,12 +60,13 @@ class Condition:
     key: str
     sign: str
     wanted: Any
+    text: str  # as it was given: 2.10 is another version than 2.1
 
     def holds(self, row: Row) -> bool:
         """Numbers are compared as numbers, other values as text; what a row does not have is null."""
         found = value(row, self.key)
         if self.sign == "~":
-            return found is not None and str(self.wanted) in str(found)
+            return found is not None and self.text in str(found)
         if found is None or self.wanted is None:
             return self.sign in ("=", "!=") and (found == self.wanted) == (self.sign == "=")
         both_numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (found, self.wanted))
@@ -73,7 +74,7 @@ class Condition:
             return _COMPARISONS[self.sign](found, self.wanted)
         if self.sign[0] in "<>" and isinstance(found, int | float) and not isinstance(found, bool):
             raise ConfigError(f"where: {self.key}{self.sign}{self.wanted}: {self.key} is a number, wanted another one")
-        return _COMPARISONS[self.sign](str(found), str(self.wanted))
+        return _COMPARISONS[self.sign](str(found), self.text)
 
 
 def parse(conditions: str) -> list[Condition]:
@@ -88,7 +89,7 @@ def parse(conditions: str) -> list[Condition]:
         if match is None:
             signs = " ".join([*_COMPARISONS, "~"])
             raise ConfigError(f"where: {word!r}: wanted KEY, one of {signs}, and a value, e.g. f1>20")
-        found.append(Condition(match[1], match[2], match[3] if match[2] == "~" else _scalar(match[3])))
+        found.append(Condition(match[1], match[2], _scalar(match[3]), match[3]))
     return found
 
 

@@ -19,6 +19,7 @@ from korbert.study.contrasts import (
     SAME_MODEL,
     SEEDS,
     SOME_FOLDS,
+    UNPAIRED,
     Contrast,
     Score,
     contrasts,
@@ -44,11 +45,13 @@ _SAID = {
     NO_SPREAD: "⚠ no spread to test against",
     SOME_FOLDS: "⚠ only on folds that all seeds have",
     SAME_MODEL: "⚠ of one pretrained model",
+    UNPAIRED: "⚠ seeds are not paired",
 }
 _EXPLAINED = {
     ONE_SEED: "One seed: no test. Another seed of the same settings may move the score by more than this difference.",
     ONE_PRETRAINING: "One pretraining seed: no test. Seeds of fine-tuning alone were repeated, not what the arms "
     "differ in; the interval lacks what another pretraining would do.",
+    UNPAIRED: "Not paired: the two sides have other seeds, and each one's are drawn on their own.",
     SAME_MODEL: "Of one pretrained model: both sides began with the same weights, and the test holds for those.",
 }
 

@@ -40,6 +40,8 @@ def summarise(values: Sequence[float], level: float = 0.95) -> Summary:
     if count == 1:
         return Summary(1, mean, None, None, None)
     spread = float(found.std(ddof=1))
+    if spread <= _ROUNDING * max(1.0, abs(mean)):  # what is the same but for rounding has no spread to test against
+        spread = 0.0
     reach = float(special_functions().stdtrit(count - 1, (1 + level) / 2)) * spread / count**0.5
     return Summary(count, mean, spread, mean - reach, mean + reach)
 
@@ -159,7 +161,7 @@ def t_difference(a: Sequence[float], b: Sequence[float], paired: bool, level: fl
         raise ValueError("wanted two values or more on each side")
     variance = sum(part for part, _ in parts)
     if variance == 0:
-        return Difference(value, value, value, float(value == 0))
+        return Difference(value, value, value, float(abs(value) <= _ROUNDING))
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     special = special_functions()
     reach = float(special.stdtrit(freedom, (1 + level) / 2)) * variance**0.5

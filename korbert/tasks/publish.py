@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from korbert.study.page import check_marks, curve, draw, render, replace_records
 from korbert.tasks.report import report_part
 
 log = logging.getLogger(__name__)
+_ELSEWHERE = ("run_dir", "data", "runtime", "tracker")  # settings that make no other run of it
 
 
 def publish_results(config: PublishConfig) -> None:
@@ -31,7 +32,8 @@ def publish_results(config: PublishConfig) -> None:
     A folder of runs, such as a sweep's, stands for all finished ones in it; a run of several stages for those, the last
     under its own name. Files that a run made for its readers are copied beside the page. Of answers the page keeps the
     scores of each question, so that a report of it can draw questions, too, and their places; where the question file
-    is not at hand it says so. Raises ConfigError for two runs of one name.
+    is not at hand it says so. Raises ConfigError for two runs of one name, also where the page has one of other
+    settings, unless `replace` says that this one takes its place.
     """
     folder = Path(config.folder)
     page, store = folder / f"{config.page}.md", folder / f"{config.page}.jsonl"
@@ -44,7 +46,10 @@ def publish_results(config: PublishConfig) -> None:
                     f"runs: {taken[name]} and {run} would both be {name!r} on the page; publish one of them, or rename "
                     "a folder"
                 )
-            records[name] = {"name": name, **_record(run, config.data.root)}
+            record = {"name": name, **_record(run, config.data.root)}
+            if name in records and not config.replace:
+                _refuse_other_run(page, records[name], record)
+            records[name] = record
             for own in records[name].get("files", []):
                 write_text_atomically(page.parent / own, read_text(_own_file(run, own)))
     text = read_text(page)
@@ -112,6 +117,28 @@ def _runs(place: Path) -> Iterator[tuple[str, Path]]:
         if not (folder / RECORD).exists():
             raise DataError(path, "stages", f"{stage} has no record here: start this where the run was started")
         yield place.name if own else folder.name, folder
+
+
+def _refuse_other_run(page: Path, kept: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Raise ConfigError where the run that a page has under a name is not the same one, made again."""
+    old, new = ({k: v for k, v in one.get("config", {}).items() if k not in _ELSEWHERE} for one in (kept, record))
+    if changed := _changed(old, new):
+        date = str(kept.get("date"))[:10]
+        raise ConfigError(
+            f"runs: {page.name} has another run of the name {record['name']!r}, of {date}; rename the folder, or give "
+            f"replace=true: {'; '.join(changed)}"
+        )
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any], key: str = "") -> list[str]:
+    """Settings that both have, with other values; one of them may be older than some."""
+    found = []
+    for name in sorted(old.keys() & new.keys()):
+        if isinstance(old[name], Mapping) and isinstance(new[name], Mapping):
+            found += _changed(old[name], new[name], f"{key}{name}.")
+        elif old[name] != new[name]:
+            found.append(f"{key}{name} was {old[name]!r}, is {new[name]!r}")
+    return found
 
 
 def _own_file(run: Path, name: object) -> Path:

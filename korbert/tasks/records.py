@@ -96,8 +96,9 @@ def _export(config: RunsConfig) -> None:
     if path.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"output={config.output}: wanted a file that ends in .csv or .parquet")
     rows = [row for _, row in _chosen(config)]
-    keys = config.columns or list(dict.fromkeys(key for row in rows for key in row))
-    table = {key: [value(row, key) for row in rows] for key in keys}
+    keys = list(dict.fromkeys(config.columns or (key for row in rows for key in row)))
+    cell = value if config.columns else dict.get  # a whole key may also be the end of another one
+    table = {key: [cell(row, key) for row in rows] for key in keys}
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".csv":
         with path.open("w", encoding="utf-8", newline="") as file:

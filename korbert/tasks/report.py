@@ -90,7 +90,7 @@ def make_report(config: ReportConfig) -> None:
 
 def build_report(config: ReportConfig) -> Report:
     """The report of `config`. Raises what `make_report` does."""
-    found = find_records([str(path) for place in config.runs for path in matching(place) or [Path(place)]])
+    found = find_records(_places(config))
     if not found:
         raise ConfigError(f"runs={config.runs}: no record.json, and no page with its .jsonl, is there")
     runs = describe_runs(found, {task: asdict(schema()) for task, schema in _SCHEMAS.items()})
@@ -107,6 +107,11 @@ def build_report(config: ReportConfig) -> Report:
     broken_down = _broken_down(config, scored, answers)
     rows = _rows(config)
     return _report(config, runs, tables, scored, broken_down, rows, list(answers.why_not))
+
+
+def _places(config: ReportConfig) -> list[str]:
+    """Where to look for runs; a name that stands for nothing is kept, to be told."""
+    return [str(path) for place in config.runs for path in matching(place) or [Path(place)]]
 
 
 def report_part(config: ReportConfig, stem: str) -> tuple[str, dict[str, str]]:
@@ -142,7 +147,7 @@ def _report(
     remarks = [*described.remarks(tables, runs), *why_not]
     if config.compared():
         remarks += described.remarks_on_differences(scored)
-    if unfinished := unfinished_runs(config.runs):
+    if unfinished := unfinished_runs(_places(config)):
         remarks.append(f"begun and not finished, so not counted: {', '.join(unfinished)}")
     if left_out:
         remarks.append(f"without a score of their own, in no table: {', '.join(left_out)}")
