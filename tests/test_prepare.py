@@ -37,6 +37,11 @@ def test_unchanged_files_are_read_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert read == files
 
 
+def test_a_corpus_of_no_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"corpus\.files: wanted one or more files, or corpus\.shards"):
+        prepare_tokenizer(TokenizerConfig(kind="character"), CorpusConfig(files=[]), DataConfig(cache=str(tmp_path)))
+
+
 def test_a_kind_that_is_unknown(tmp_path: Path) -> None:
     """Of a tokenizer to be made; where one is given, nobody asks what kind it is."""
     with pytest.raises(ConfigError, match=r"tokenizer\.kind: 'publishd' is unknown, wanted .*; is published meant"):

@@ -42,7 +42,7 @@ RANGES = [
     ("pretrain", "task.selection.masking_rate", ["nan", "0", "1"], ["0.1", "null"]),
     ("pretrain", "task.curriculum", ["[{start:0,max_length:64,selection:nan}]"], ["[{start:0,max_length:64}]"]),
     ("pretrain", "tokenizer.vocab_size", ["0", "-5"], ["100"]),
-    ("pretrain", "corpus.files", ["[]", "['']"], ["[x]"]),
+    ("pretrain", "corpus.files", ["['']"], ["[x]"]),
     ("pretrain", "corpus.shards", ["''"], ["x", "null"]),
     ("pretrain", "train.batch_size", ["0", HUGE], ["1"]),
     ("pretrain", "train.accumulation", ["0", "1000000000000"], ["1"]),

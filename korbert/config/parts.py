@@ -124,11 +124,8 @@ class CorpusConfig:
     holdout: float = 0.01
 
     def __post_init__(self) -> None:
-        if isinstance(self.files, list):  # MISSING is text
-            if not self.files and self.shards is None:
-                raise ConfigError("corpus.files: wanted one or more files, or corpus.shards")
-            for name in self.files:
-                check_given("corpus.files", name, "files of text")
+        for name in self.files if isinstance(self.files, list) else []:  # MISSING is text
+            check_given("corpus.files", name, "files of text")
         check_given("corpus.shards", self.shards, "a folder of token shards, or null")
         check_range("corpus.max_documents", self.max_documents, 1)
         check_range("corpus.holdout", self.holdout, 0, 1, below=True)

@@ -66,7 +66,9 @@ log = logging.getLogger(__name__)
 
 
 def corpus_files(corpus: CorpusConfig, data: DataConfig) -> list[Path]:
-    """The corpus's files. Raises DataError for a name or pattern without a file."""
+    """The corpus's files. Raises DataError for a name or pattern without a file, ConfigError where there is none."""
+    if not corpus.files:
+        raise ConfigError("corpus.files: wanted one or more files, or corpus.shards")
     return expand_paths(expand_roots(corpus.files, data))
 
 
