@@ -270,7 +270,7 @@ def test_rows_of_other_code_are_measured_again(
     ("override", "message"),
     [
         ("measures=[costs]", "measures: 'costs' is unknown, wanted cost, ceiling, .*; is cost meant"),
-        ("tokenizers=[syllables]", "tokenizer/syllables"),
+        ("tokenizers=[syllables]", "tokenizer=syllables: there is no such file .* is syllable meant"),
         ("tokenizers=[syllable@many]", "wanted NAME@SIZE"),
         ("tokenizers=[syllable,nowhere/vocab.txt]", "tokenizers: nowhere/vocab.txt: no such file or folder"),
         ("analyser=mekab", "analyser: 'mekab' is unknown"),

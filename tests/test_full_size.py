@@ -178,7 +178,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"id": f"{part}-{number}", "question": question, "answers": [{"text": text, "answer_start": start}]}
             for number, (question, (text, start)) in enumerate(asked.items())
         ]
-        article = {"title": part, "paragraphs": [{"context": "세종은 한글을 만들었다.", "qas": questions}]}
+        context = f"세종은 한글을 만들었다. {part}"  # of the test none is trained on
+        article = {"title": part, "paragraphs": [{"context": context, "qas": questions}]}
         made = json.dumps({"version": "KorQuAD_v1.0_" + part, "data": [article]}, ensure_ascii=False)
         (folder / "korquad" / f"KorQuAD_v1.0_{part}.json").write_text(made, "utf-8")
     (folder / "gazetteer").mkdir()

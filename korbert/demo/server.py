@@ -60,6 +60,7 @@ class DemoServer(ThreadingHTTPServer):
     """Serves one playground; computes one answer at a time."""
 
     daemon_threads = True
+    request_queue_size = 128  # with Python's 5, some of twenty that come at once are reset instead of answered
 
     def __init__(self, playground: Playground, host: str, port: int) -> None:
         self.host = host
