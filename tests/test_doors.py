@@ -398,22 +398,23 @@ def test_wrong_questions_stop_before_training(pretrained: Path, tmp_path: Path, 
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_same_questions_in_train_and_test_are_refused(pretrained: Path, tmp_path: Path) -> None:
-    path = tmp_path / "same.json"
-    path.write_text(json.dumps(GOOD, ensure_ascii=False), "utf-8")
+@pytest.mark.parametrize(
+    ("id", "named"),
+    [
+        ("q1", "share 1 question ids, e.g. 'q1'"),
+        ("renamed", "share 1 questions on the same contexts, under other ids"),
+    ],
+)
+def test_same_questions_in_train_and_test_are_refused(pretrained: Path, tmp_path: Path, id: str, named: str) -> None:
+    train, test = tmp_path / "train.json", tmp_path / "test.json"
+    text = json.dumps(GOOD, ensure_ascii=False)
+    test.write_text(text, "utf-8")
+    train.write_text(text.replace('"q1"', f'"{id}"'), "utf-8")
     done = run_door(
-        "finetune_korquad", f"init={pretrained}", f"task.train=[{path}]", f"task.test={path}",
+        "finetune_korquad", f"init={pretrained}", f"task.train=[{train}]", f"task.test={test}",
         f"run_dir={tmp_path / 'run'}", ok=False,
     )  # fmt: skip
-    assert "share 1 question ids, e.g. 'q1'" in done.stderr
-    path.write_text(json.dumps(GOOD, ensure_ascii=False).replace('"q1"', '"renamed"'), "utf-8")
-    other = tmp_path / "other.json"
-    other.write_text(json.dumps(GOOD, ensure_ascii=False), "utf-8")
-    done = run_door(
-        "finetune_korquad", f"init={pretrained}", f"task.train=[{path}]", f"task.test={other}",
-        f"run_dir={tmp_path / 'run'}", ok=False,
-    )  # fmt: skip
-    assert "share 1 questions on the same contexts, under other ids" in done.stderr
+    assert named in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -236,16 +236,13 @@ class StoredAnnotator(EntityAnnotator):
         self._file, self._make = AnnotationFile(path), make
         if _without_folders(self._file.name) != _without_folders(name):
             raise DataError(path, "annotator", f"these are annotations of {self._file.name!r}, wanted {name!r}")
+        self._contents = "" if make is not None else f"/{_sealed(path)[:16]}"  # verified above
         self._other: EntityAnnotator | None = None
 
     @property
     def fingerprint(self) -> str:
         """That of the annotator whose annotations these are, and, where it makes no others, which ones there are."""
-        return self._file.fingerprint if self._make is not None else f"{self._file.fingerprint}/{self._contents}"
-
-    @cached_property
-    def _contents(self) -> str:
-        return checksum(self._file.path)[:16]
+        return f"{self._file.fingerprint}{self._contents}"
 
     def annotate(self, text: str) -> AnnotatedText:
         """Return `text` with its entities."""
@@ -293,6 +290,11 @@ def _seal(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
+def _sealed(path: Path) -> str:
+    """The checksum that a finished store was written with, as it says beside it; "" where it says none."""
+    return next(iter(read_text(_seal(path)).split()), "")
+
+
 def _check_seal(path: Path, must_exist: bool) -> None:
     """Raises DataError where a finished store is not what was written; older ones have no checksum beside them."""
     if must_exist and path.is_file() and not _seal(path).is_file():
@@ -301,7 +303,7 @@ def _check_seal(path: Path, must_exist: bool) -> None:
             "wrote it again, which goes on where it was, or copy both"
         )
         raise DataError(path, "checksum", problem)
-    if path.is_file() and _seal(path).is_file() and read_text(_seal(path)).split()[:1] != [checksum(path)]:
+    if path.is_file() and _seal(path).is_file() and _sealed(path) != checksum(path):
         raise DataError(path, "checksum", f"damaged: this is not what was written, says {_seal(path).name} beside it")
 
 

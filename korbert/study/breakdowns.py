@@ -18,7 +18,7 @@ from korbert.study.contrasts import Contrast, answered_pair
 from korbert.study.errors import BREAKDOWNS, Asked, annotated_questions, answer_parts, question_groups
 from korbert.study.grouping import EXACT, Table
 from korbert.study.multibootstrap import Estimate, Floats, bootstrap_difference
-from korbert.study.significance import holm_of_tested
+from korbert.study.significance import holm_of_tested, within_percent
 
 Names: TypeAlias = npt.NDArray[np.str_]
 
@@ -200,5 +200,5 @@ def _drawn(
     drawn = bootstrap_difference(base, ours, articles, together) if len(set(articles)) > 1 else None
     if drawn is None or not drawn.has_spread:
         return None, None
-    drawn = replace(drawn, low=max(-100.0, drawn.low), high=min(100.0, drawn.high))  # of percentages
-    return drawn, None if contrast.p is None else drawn.p
+    low, high = within_percent(drawn.low, drawn.high)
+    return replace(drawn, low=low, high=high), None if contrast.p is None else drawn.p

@@ -12,7 +12,7 @@ from korbert.study.answers import Answered, Answers
 from korbert.study.grouping import Group, Measure, Table, shown
 from korbert.study.lineage import Run
 from korbert.study.multibootstrap import bootstrap_difference, bootstrap_mean
-from korbert.study.significance import Difference, holm_of_tested, summarise, t_difference
+from korbert.study.significance import Difference, holm_of_tested, summarise, t_difference, within_percent
 
 # What an interval was made from.
 BOTH, SEEDS, FOLDS, QUESTIONS, NOTHING = "seeds and questions", "seeds", "folds of one seed", "questions", "one run"
@@ -244,7 +244,7 @@ def _contrast(
             return replace(found, warnings=(*warnings, NO_SPREAD))
         bounds, p = (tested.low, tested.high), tested.p
     testable = p if _UNTESTED.isdisjoint(warnings) else None
-    low, high = (min(max(bound, -100.0), 100.0) if measure.is_percentage else bound for bound in bounds)
+    low, high = within_percent(*bounds) if measure.is_percentage else bounds
     return replace(found, low=low, high=high, p=testable, source=source)
 
 

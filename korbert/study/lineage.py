@@ -96,8 +96,8 @@ class Run:
 def describe_runs(found: Sequence[Found], defaults: Mapping[str, Mapping[str, Any]]) -> list[Run]:
     """Runs with their settings. defaults: by task, for settings that are younger than a record.
 
-    What a run was begun with is followed to that run's record, among `found` or where it lies; that run is among those
-    returned, then.
+    What a run was begun with is followed to that run's record, among `found` or, unless a page tells of the run, to
+    where it lies; that run is among those returned, then.
     """
     known = _Known(found)
     runs = [_describe(one, known, defaults) for one in found]

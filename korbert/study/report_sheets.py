@@ -61,7 +61,7 @@ class Scored:
     """A table with what was worked out for it."""
 
     table: Table
-    scores: dict[tuple[Group, str], Score]  # by the measure's key
+    scores: dict[tuple[Group, str], Score]  # by group and key of measure
     contrasts: Sequence[Contrast]
 
     def score(self, group: Group, measure: Measure) -> Score:

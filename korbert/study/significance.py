@@ -145,6 +145,11 @@ def paired_difference(
     return Difference(float(gains.mean()), float(low), float(high), min(1.0, 2 * (1 + int(tail)) / (_RESAMPLES + 1)))
 
 
+def within_percent(low: float, high: float) -> tuple[float, float]:
+    """Bounds of a difference of percentages, without what cannot be: more than 100 either way."""
+    return max(-100.0, low), min(100.0, high)
+
+
 def t_difference(a: Sequence[float], b: Sequence[float], paired: bool, level: float = 0.95) -> Difference:
     """Student's t test of the mean of b less that of a, scores of seeds, say; Welch's where they are not paired.
 

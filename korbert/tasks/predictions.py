@@ -23,7 +23,7 @@ from korbert.files import PREDICTIONS, RECORD, read_json, write_text_atomically
 from korbert.metrics import score_per_question, score_predictions
 from korbert.study.error_report import as_html, as_markdown
 from korbert.study.errors import breakdown, cases, kinds
-from korbert.study.significance import bootstrap_interval, paired_difference
+from korbert.study.significance import bootstrap_interval, paired_difference, within_percent
 from korbert.tasks.evaluate import remarks, say
 from korbert.tasks.finetune import folds_of
 from korbert.training.bundle import load_bundle
@@ -54,7 +54,8 @@ def compare_predictions(config: ComparePredictionsConfig) -> dict[str, Any]:
         means = {"a": sum(a) / len(a), "b": sum(b) / len(b)}
         chance = paired_difference(a, b, articles)
         if chance is not None:  # resamples are stretched where there are few articles
-            chance = replace(chance, low=max(-100.0, chance.low), high=min(100.0, chance.high))
+            low, high = within_percent(chance.low, chance.high)
+            chance = replace(chance, low=low, high=high)
         said = {"low": None, "high": None, "p": None} if chance is None else asdict(chance)
         results[measure] = {**means, "difference": means["b"] - means["a"], **said}
         table.add_row(

@@ -19,6 +19,7 @@ from korbert.study.answers import QuestionScores, question_file, scored_dataset
 from korbert.study.collection import QUESTION_SCORES, read_metrics, read_record, read_records
 from korbert.study.page import check_marks, curve, draw, render, replace_records, replace_reports, report_settings
 from korbert.tasks.report import report_part
+from korbert.training.settings import differences
 
 log = logging.getLogger(__name__)
 _ELSEWHERE = ("run_dir", "data", "runtime", "tracker")  # settings that make no other run of it
@@ -122,23 +123,12 @@ def _runs(place: Path) -> Iterator[tuple[str, Path]]:
 def _refuse_other_run(page: Path, kept: Mapping[str, Any], record: Mapping[str, Any]) -> None:
     """Raise ConfigError where the run that a page has under a name is not the same one, made again."""
     old, new = ({k: v for k, v in one.get("config", {}).items() if k not in _ELSEWHERE} for one in (kept, record))
-    if changed := _changed(old, new):
+    if changed := differences(old, new, shared=True):  # one of them may be older than some settings
         date = str(kept.get("date"))[:10]
         raise ConfigError(
             f"runs: {page.name} has another run of the name {record['name']!r}, of {date}; rename the folder, or give "
             f"replace=true: {'; '.join(changed)}"
         )
-
-
-def _changed(old: Mapping[str, Any], new: Mapping[str, Any], key: str = "") -> list[str]:
-    """Settings that both have, with other values; one of them may be older than some."""
-    found = []
-    for name in sorted(old.keys() & new.keys()):
-        if isinstance(old[name], Mapping) and isinstance(new[name], Mapping):
-            found += _changed(old[name], new[name], f"{key}{name}.")
-        elif old[name] != new[name]:
-            found.append(f"{key}{name} was {old[name]!r}, is {new[name]!r}")
-    return found
 
 
 def _own_file(run: Path, name: object) -> Path:

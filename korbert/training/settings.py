@@ -137,11 +137,11 @@ class RuntimeConfig:
             check_range(f"runtime.{key}", getattr(self, key), least, _MOST_PROCESSES)
 
 
-def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """Dotted keys in which two configurations differ, with both values."""
+def differences(old: Any, new: Any, key: str = "", shared: bool = False) -> list[str]:
+    """Dotted keys in which two configurations differ, with both values; shared: of the keys that both have alone."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
-        for name in sorted(old.keys() | new.keys()):
-            found += differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+        for name in sorted(old.keys() & new.keys() if shared else old.keys() | new.keys()):
+            found += differences(old.get(name), new.get(name), f"{key}.{name}" if key else name, shared)
         return found
     return [] if old == new else [f"{key} was {old!r}, is {new!r}"]
