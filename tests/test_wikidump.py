@@ -132,6 +132,7 @@ def test_a_long_run_behind_a_bracket_takes_no_time() -> None:
 
 
 @given(st.lists(st.sampled_from(SIGNS), max_size=30).map("".join))
+@example("{{{|}}")
 def test_everything_is_closed_then(text: str) -> None:
     assert wikitext.closed(text) == text  # it takes no time here
     with pytest.MonkeyPatch.context() as patch:

@@ -20,16 +20,17 @@ _ENTITIES = {"<": "&lt;", "{": "&#123;", "[": "&#91;"}
 def closed(wikitext: str) -> str:
     """The text as it is, or, where too many brackets and tags are never closed, with these as character references.
 
-    What is shown is the same: a bracket without an end is text. Takes time as the text's length.
+    What is shown is the same: a bracket without an end is text. Takes time as the text's length, and again where a
+    bracket that has become text leaves another one without its end: of {{{|}} the {|, and then, because |} is what
+    there is to read now, the {{.
     """
-    unclosed = _unclosed(wikitext)
-    if len(unclosed) * len(wikitext) <= _LIMIT:
-        return wikitext
-    parts, end = [], 0
-    for start, sign in unclosed:
-        parts += [wikitext[end:start], *(_ENTITIES.get(char, char) for char in sign)]
-        end = start + len(sign)
-    return "".join(parts) + wikitext[end:]
+    while (unclosed := _unclosed(wikitext)) and len(unclosed) * len(wikitext) > _LIMIT:
+        parts, end = [], 0
+        for start, sign in unclosed:
+            parts += [wikitext[end:start], *(_ENTITIES.get(char, char) for char in sign)]
+            end = start + len(sign)
+        wikitext = "".join(parts) + wikitext[end:]
+    return wikitext
 
 
 def _unclosed(wikitext: str) -> list[tuple[int, str]]:
