@@ -302,6 +302,11 @@ def checksum(path: Path, digest: hashlib._Hash | None = None) -> str:
     return digest.hexdigest()
 
 
+def text_checksum(text: str) -> str:
+    """Hexadecimal SHA-256 of a text in UTF-8, which may have half a surrogate pair."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def digest(value: object) -> str:
     """Sixteen hexadecimal digits of a JSON-able value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -290,7 +290,9 @@ def test_words_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "runs=[a]",
         "where=",
     ]
-    assert with_conditions(['where="seed<2 f1>20"']) == ['where="seed<2 f1>20"']  # for Hydra already
+    for words in (with_conditions, as_overrides):
+        assert words(['where="seed<2 f1>20"']) == ['where="seed<2 f1>20"']  # for Hydra already
+        assert words(["where='seed'=2 name='a b'"]) == [r"where='\'seed\'=2 name=\'a b\''"]
 
 
 @given(st.lists(st.text(st.sampled_from("a가 '\"\\,=[]{}()#~+-.:/*?1"), max_size=9), max_size=3))

@@ -6,7 +6,6 @@ questions, an answer is a text and the character at which it starts in the conte
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 
 from korbert.data.download import KORQUAD_DEV, KORQUAD_TRAIN
 from korbert.errors import ConfigError, DataError
-from korbert.files import json_value, read_json, read_text, write_json_atomically
+from korbert.files import json_value, read_json, read_text, text_checksum, write_json_atomically
 
 FOLDS = 5
 VERSION = "KorQuAD_v1.0"
@@ -276,7 +275,7 @@ def korquad_dev_5fold(dataset: KorquadDataset) -> list[list[int]]:
     articles = dataset.articles
     order = sorted(
         range(len(articles)),
-        key=lambda i: (-articles[i].num_questions, _title_hash(articles[i].title)),
+        key=lambda i: (-articles[i].num_questions, text_checksum(articles[i].title)),
     )
     folds: list[list[int]] = [[] for _ in range(FOLDS)]
     sizes = [0] * FOLDS
@@ -285,10 +284,6 @@ def korquad_dev_5fold(dataset: KorquadDataset) -> list[list[int]]:
         folds[smallest].append(index)
         sizes[smallest] += articles[index].num_questions
     return [sorted(fold) for fold in folds]
-
-
-def _title_hash(title: str) -> str:
-    return hashlib.sha256(title.encode("utf-8", "surrogatepass")).hexdigest()  # a title may have half a surrogate pair
 
 
 def fold_split(dataset: KorquadDataset, fold: int) -> tuple[KorquadDataset, KorquadDataset]:

@@ -7,11 +7,11 @@ as in KLUE-NER), either of them also as `.gz`, `.xz` or `.bz2`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from korbert.errors import DataError
+from korbert.files import text_checksum
 from korbert.lines import kind_of, parse_json, read_lines
 from korbert.text import AnnotatedText, Span
 
@@ -44,16 +44,12 @@ def split_documents(
 
     A hash of a document's name decides, so that what a tagger has learned from is never what it is scored on.
     """
-    documents = sorted({document for document, _ in sentences}, key=_hash)
+    documents = sorted({document for document, _ in sentences}, key=text_checksum)
     held_out = set(documents[: max(1, round(share * len(documents)))])
     return (
         [sentence for document, sentence in sentences if document not in held_out],
         [sentence for document, sentence in sentences if document in held_out],
     )
-
-
-def _hash(name: str) -> str:
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _json_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[str, AnnotatedText]]:

@@ -6,8 +6,6 @@ question file itself, contexts and ids, is not written again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +21,7 @@ from korbert.data.korquad import KorquadDataset
 from korbert.data.windows import SharedColumns, Window, WindowMaker, WindowStatistics
 from korbert.encoding import marker_mask
 from korbert.errors import DataError
-from korbert.files import write_bytes_atomically
+from korbert.files import digest, write_bytes_atomically
 from korbert.tokenizers import SpecialTokens
 
 FORMAT = 5  # another one wherever the same settings would make other windows
@@ -65,8 +63,7 @@ def window_key(maker: WindowMaker, dataset: KorquadDataset) -> str:
     ]
     entities = {**asdict(maker.entities), "mode": maker.entities.mode.value}
     annotator = maker.annotator.fingerprint if maker.entities.mode.cuts else "none"  # nobody asks it otherwise
-    parts = [FORMAT, content, maker.tokenizer.identity, annotator, entities, asdict(maker.config)]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return digest([FORMAT, content, maker.tokenizer.identity, annotator, entities, asdict(maker.config)])
 
 
 def write_windows(

@@ -6,7 +6,6 @@ of them in one pass over the text.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from korbert.entities.base import EntityAnnotator, mapped_back
 from korbert.errors import ConfigError, DataError, KorbertError, WriteError
-from korbert.files import checksum, digest, write_text_atomically
+from korbert.files import checksum, digest, text_checksum, write_text_atomically
 from korbert.josa import LONGEST, is_josa
 from korbert.lines import kind_of, read_lines
 from korbert.morphology import make_analyser
@@ -258,7 +257,7 @@ def _kept(path: Path) -> _Names | None:
         return None
     except ValueError:
         check, text = "", ""
-    if check != _checksum(text):
+    if check != text_checksum(text):
         log.warning("%s: damaged; the names are read again", path)
         return None
     (left_out, *examples), *pairs = (line.split("\t") for line in text.split("\n")[:-1])
@@ -269,13 +268,9 @@ def _keep(path: Path, found: _Names) -> None:
     lines = ["\t".join([str(found.left_out), *found.examples]), *map("\t".join, found.names)]
     text = "".join(f"{line}\n" for line in lines)
     try:
-        write_text_atomically(path, f"{_checksum(text)}\n{text}")
+        write_text_atomically(path, f"{text_checksum(text)}\n{text}")
     except WriteError as error:
         log.warning("%s; the names are read again at the next start", error)
-
-
-def _checksum(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @lru_cache(maxsize=1)

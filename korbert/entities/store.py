@@ -21,7 +21,7 @@ from pathlib import Path
 from korbert.entities.base import EntityAnnotator, NoEntities
 from korbert.entities.union import merged
 from korbert.errors import DataError, WriteError
-from korbert.files import checksum, raise_unwritable, read_text, write_text_atomically
+from korbert.files import checksum, raise_unwritable, read_text, text_checksum, write_text_atomically
 from korbert.text import AnnotatedText, Span
 
 FORMAT = 2
@@ -199,7 +199,7 @@ class CachedAnnotator(EntityAnnotator):
 
     @cached_property
     def _file(self) -> AnnotationFile:
-        name = hashlib.sha256(self.fingerprint.encode()).hexdigest()[:16]
+        name = text_checksum(self.fingerprint)[:16]
         return AnnotationFile(self.folder / f"{name}.sqlite", fingerprint=self.fingerprint)
 
     @property

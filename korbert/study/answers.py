@@ -6,7 +6,6 @@ none of the data set's own text.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, read_predictions
 from korbert.errors import DataError, KorbertError
-from korbert.files import NBEST, PREDICTIONS, read_json
+from korbert.files import NBEST, PREDICTIONS, read_json, text_checksum
 from korbert.metrics import score_per_question
 from korbert.study.collection import QUESTION_SCORES, Found
 from korbert.study.grouping import EXACT, Group
@@ -103,7 +102,7 @@ def _places(path: Path, predictions: Mapping[str, str]) -> list[Place] | None:
 
 def digest_of(dataset: KorquadDataset) -> str:
     """What tells one set of questions, in their order, from another: a digest of their ids."""
-    return hashlib.sha256("\n".join(dataset.gold()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return text_checksum("\n".join(dataset.gold()))[:16]
 
 
 def question_file(named: str, config: Mapping[str, Any], root: str | None) -> Path:

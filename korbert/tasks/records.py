@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +21,7 @@ from korbert.study.results import main_score
 
 log = logging.getLogger(__name__)
 _USUAL = ["id", "date", "task", "folder", "seed"]
+_QUOTED = re.compile(r"""(['"])(?:(?!\1).)*\1""", re.DOTALL)  # for Hydra already
 
 
 def as_overrides(words: Sequence[str]) -> list[str]:
@@ -31,18 +33,19 @@ def as_overrides(words: Sequence[str]) -> list[str]:
         if number == 0 and not sign and not word.startswith("-"):
             made.append(as_override("action", word))
         elif sign and key in keys:
-            made.append(as_override(key, rest) if key in ("where", "output", "records") else word)
+            made.append(as_override(key, rest) if key in ("output", "records") else word)
         elif word.startswith("-") or (sign and not Path(word).exists()) or key in ("help",):
             made.append(word)
         else:
             runs.append(word)
+    made = with_conditions(made)
     return [*made, as_override("runs", runs)] if runs else made
 
 
 def with_conditions(words: Sequence[str]) -> list[str]:
     """`where='f1>20 seed=1'` among overrides as Hydra wants it; what has its quotation marks for Hydra keeps them."""
     return [
-        as_override("where", rest) if key == "where" and rest[:1] not in ("'", '"', "") else word
+        as_override("where", rest) if key == "where" and rest and not _QUOTED.fullmatch(rest) else word
         for word in words
         for key, _, rest in [word.partition("=")]
     ]
