@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from korbert.comparison.figures import COLUMNS, best_trades, recommend, summary
+from korbert.comparison.figures import best_trades, recommend, summaries, used_columns
 from korbert.comparison.report import as_csv, as_html, as_latex, as_markdown, as_rich, parts_of
 
 
@@ -33,11 +33,26 @@ ROWS = [row("word", 24.0, 1.0), row("bpe@8000", 73.0, 2.0), row("morpheme", 99.0
 
 
 def test_columns_by_hand() -> None:
-    found = summary(ROWS[1])
+    found = summaries([ROWS[1], with_josa(ROWS[0])])[0]
     assert found["tokenizer"] == "bpe@8000"
     assert (found["tok/eojeol"], found["≤384 %"], found["oracle EM"]) == (2.0, 50.0, 73.0)
     assert found["josa %"] == ""
-    assert len({column.title for column in COLUMNS}) == len(COLUMNS)
+    assert "names %" not in found
+
+
+def with_josa(one: dict[str, Any]) -> dict[str, Any]:
+    """The row, measured in one more way."""
+    return {**one, "results": one["results"] | {"boundaries": {"josa": 0.5}}}
+
+
+def test_columns_are_of_the_numbers_that_were_asked_for() -> None:
+    """Lengths and processes; of several lengths the usual one stands for all."""
+    for fits, titles in (({"200": 0.1, "1024": 1.0}, ["≤200 %", "≤1024 %"]), ({"128": 0.1, "384": 0.7}, ["≤384 %"])):
+        measured = {"cost": {"fits": fits}, "speed": {"by_processes": {"16": 2.0, "1": 0.5, "4": 1.0}}}
+        rows = [row("bpe", results=measured)]
+        titles = [*titles, "1 process", "4 processes", "16 processes"]
+        assert [column.title for column in used_columns(rows)] == titles
+        assert [cells[title] for cells in summaries(rows) for title in titles[-3:]] == [0.5, 1.0, 2.0]
 
 
 def test_advice_is_the_best_trade_that_loses_nothing() -> None:

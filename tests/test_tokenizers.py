@@ -454,6 +454,8 @@ def test_overlong_text_is_cut_for_the_trainer_not_lost(monkeypatch: pytest.Monke
             "tokenizer.model_type=bpe: of sentencepiece alone",
         ),
         ({"kind": "sentencepiece", "character_coverage": 0.9}, "character_coverage=0.9: SentencePiece takes 0.98 to 1"),
+        ({"kind": "word", "character_coverage": 0.99}, "character_coverage=0.99: of subwords .*, not of word with"),
+        ({"kind": "sentencepiece", "symbols": "bytes", "character_coverage": 0.99}, "symbols=bytes"),
         ({"kind": "sentencepiece", "vocab_size": 3}, "tokenizer.vocab_size: wanted more than 7, got 3"),
     ],
 )

@@ -1,7 +1,9 @@
-"""The KorQuAD ceiling: what a reader that points at tokens could score if it always pointed at the best ones.
+"""The KorQuAD ceiling: what a reader scores that always points at the best tokens where the answer was annotated.
 
-Fair across vocabularies, because the question is the same for all: which characters can be pointed at? It says nothing
-about how hard that is to learn; a tokenizer of single characters has a ceiling of 100 and long sequences.
+That is where training tells it to point. The official score counts the same words elsewhere in a paragraph, too, so
+that luck can add some points, most with tokens that are whole eojeol. Fair across vocabularies, because the question
+is the same for all: which characters can be pointed at? It says nothing about how hard that is to learn; a tokenizer of
+single characters has a ceiling of 100 and long sequences.
 """
 
 from __future__ import annotations

@@ -7,13 +7,14 @@ are lost stands beside it.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from korbert.tokenizers import Tokenizer
+from korbert.tokenizers import Tokenizer, Tokens
 
 _RENYI_ORDER = 2.5
 _WITH_CLS_AND_SEP = 2
@@ -26,7 +27,8 @@ class Cost:
     fits: length → share of paragraphs that fit it, [CLS] and [SEP] counted. renyi_efficiency: how evenly the vocabulary
     is used (Zouhar et al. 2023, order 2.5). used, used_once: share of the entries that occur, that occur once.
     embedding_parameters: at the given width. unknown: share of tokens; lost: share of the visible characters that are
-    in unknown tokens. round_trip: share of paragraphs whose ids decode to them, with white space as single spaces.
+    in unknown tokens, or, format and control characters apart, in none. round_trip: share of paragraphs whose ids
+    decode to them, with white space as single spaces.
     """
 
     tokens: int
@@ -68,9 +70,7 @@ def cost(
         characters += len(collapsed)
         visible += len(collapsed) - len(words) + 1
         encoded_bytes += len(collapsed.encode("utf-8", "surrogatepass"))
-        is_unknown = tokens.ids == tokenizer.special.unk
-        for start, end in zip(tokens.starts[is_unknown].tolist(), tokens.ends[is_unknown].tolist(), strict=True):
-            lost += len("".join(text[start:end].split()))
+        lost += _lost(text, tokens, tokenizer.special.unk)
         exact += tokenizer.decode(tokens.ids) == collapsed
     if not sizes:
         raise ValueError("there is no text to measure a tokenizer on")
@@ -93,6 +93,20 @@ def cost(
         lost=lost / visible,
         round_trip=exact / len(sizes),
     )
+
+
+def _lost(text: str, tokens: Tokens, unknown: int) -> int:
+    """Visible characters that are in unknown tokens, or in none and not of a kind that normalisation leaves out."""
+    is_unknown = tokens.ids == unknown
+    count, place = 0, 0
+    for start, end in zip(tokens.starts[is_unknown].tolist(), tokens.ends[is_unknown].tolist(), strict=True):
+        count += len("".join(text[start:end].split()))
+    for start, end in zip([*tokens.starts.tolist(), len(text)], [*tokens.ends.tolist(), len(text)], strict=True):
+        if place < start:
+            left_out = "".join(text[place:start].split())
+            count += sum(unicodedata.category(char) not in ("Cc", "Cf") for char in left_out)
+        place = end
+    return count
 
 
 def renyi_efficiency(counts: npt.NDArray[np.int64], order: float = _RENYI_ORDER) -> float:

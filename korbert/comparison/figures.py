@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -25,7 +25,7 @@ class Column:
 
     def value(self, row: Row) -> float | None:
         """The figure; None where it was not measured."""
-        found: Any = row["training"] if self.measure == "training" else row["results"].get(self.measure, {})
+        found: Any = row.get("training", {}) if self.measure == "training" else row["results"].get(self.measure, {})
         for part in self.key.split("."):
             found = found.get(part) if isinstance(found, Mapping) else None
         return None if found is None else float(found) * self.scale
@@ -40,7 +40,7 @@ _GROUPS = {
     "Length and vocabulary": (
         Column("tok/eojeol", "cost", "per_eojeol", "tokens by eojeol", digits=2, better="low"),
         Column("tok/par.", "cost", "per_paragraph", "tokens by KorQuAD paragraph", digits=0, better="low"),
-        Column("≤384 %", "cost", "fits.384", "paragraphs that fit 384 tokens with [CLS] and [SEP]", 100, better="high"),
+        Column("≤{} %", "cost", "fits.{}", "paragraphs that fit {} tokens with [CLS] and [SEP]", 100, better="high"),
         Column("used %", "cost", "used", "entries of the vocabulary that occur", 100, better="high"),
         Column("once %", "cost", "used_once", "entries that occur once", 100, better="low"),
         Column("Rényi", "cost", "renyi_efficiency", "evenness of use, Rényi efficiency of order 2.5", 1, 2, "high"),
@@ -48,13 +48,13 @@ _GROUPS = {
     ),
     "Loss": (
         Column("unknown %", "cost", "unknown", "tokens that are unknown", 100, 2, "low"),
-        Column("lost %", "cost", "lost", "visible characters that are in unknown tokens", 100, 2, "low"),
+        Column("lost %", "cost", "lost", "visible characters that are in unknown tokens, or in none", 100, 2, "low"),
         Column("exact %", "cost", "round_trip", "paragraphs that decode to themselves", 100, better="high"),
         Column("unaligned", "alignment", "unaligned", "morphemes of the analyser that the text lacks", 1, 0, "low"),
     ),
     "KorQuAD ceiling": (
-        Column("oracle EM", "ceiling", "exact_match", "the best span of tokens, official metric", better="high"),
-        Column("oracle F1", "ceiling", "f1", "the best span of tokens, official metric", better="high"),
+        Column("oracle EM", "ceiling", "exact_match", "the best tokens at the answer, official metric", better="high"),
+        Column("oracle F1", "ceiling", "f1", "the best tokens at the answer, official metric", better="high"),
         Column("answers %", "ceiling", "at_boundary", "answers that begin and end where tokens do", better="high"),
         Column("EM at entities", "ceiling_at_entities", "exact_match", "tokens cut at entities, too", better="high"),
         Column("F1 at entities", "ceiling_at_entities", "f1", "tokens cut at entities, too", better="high"),
@@ -78,26 +78,27 @@ _GROUPS = {
     "Speed": (
         Column("ids MB/s", "speed", "ids", "ids only, megabytes by the second of one core", 1, 2, "high"),
         Column("spans MB/s", "speed", "spans", "ids and spans, megabytes by the second of one core", 1, 2, "high"),
-        Column("1 process", "speed", "by_processes.1", "spans by the clock, megabytes a second", 1, 2, "high"),
-        Column("2 processes", "speed", "by_processes.2", "spans by the clock, megabytes a second", 1, 2, "high"),
+        Column("{} processes", "speed", "by_processes.{}", "spans by the clock, megabytes a second", 1, 2, "high"),
         Column("RAM MB", "speed", "memory_mb", "memory that the tokenizer takes", 1, 0, "low"),
         Column("trained s", "training", "seconds", "seconds of training, by the clock", 1, 0, "low"),
     ),
 }  # fmt: skip
-COLUMNS = tuple(column for columns in _GROUPS.values() for column in columns)
+_USUAL_LENGTH = "384"  # of KorQuAD's windows; of several lengths one is shown
 
 
-def summary(row: Row) -> dict[str, Any]:
-    """A row's main figures by the titles of their columns."""
-    found = {column.title: column.value(row) for column in COLUMNS}
-    return {"tokenizer": row["name"], "vocabulary": row["vocabulary"]} | {
-        title: "" if value is None else value for title, value in found.items()
-    }
+def summaries(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Each row's main figures by the titles of their columns."""
+    columns = used_columns(rows)
+    return [
+        {"tokenizer": row["name"], "vocabulary": row["vocabulary"]}
+        | {column.title: "" if (value := column.value(row)) is None else value for column in columns}
+        for row in rows
+    ]
 
 
-def used(columns: Iterable[Column], rows: Sequence[Row]) -> list[Column]:
+def used_columns(rows: Sequence[Row]) -> list[Column]:
     """Columns that some row has a figure for."""
-    return [column for column in columns if any(column.value(row) is not None for row in rows)]
+    return [column for _, columns in used_groups(rows) for column in columns]
 
 
 def recommend(rows: Sequence[Row]) -> list[str]:
@@ -115,7 +116,7 @@ def recommend(rows: Sequence[Row]) -> list[str]:
     if good:
         sentences.append(
             f"For a reader that points at tokens: {good[0]['name']}, the shortest sequences with an oracle EM of "
-            f"{_GOOD_CEILING:.0f} or more. A shorter one costs exact matches that no training can bring back."
+            f"{_GOOD_CEILING:.0f} or more. With a shorter one more answers cannot be pointed at where they stand."
         )
     else:
         sentences.append(
@@ -157,5 +158,22 @@ def tokens_by_eojeol(row: Row) -> float:
 
 def used_groups(rows: Sequence[Row]) -> list[tuple[str, list[Column]]]:
     """Titles and columns of the groups that some row has figures for."""
-    groups = ((title, used(columns, rows)) for title, columns in _GROUPS.items())
+    groups = []
+    for title, columns in _GROUPS.items():
+        every = [one for column in columns for one in _by_setting(column, rows)]
+        groups.append((title, [column for column in every if any(column.value(row) is not None for row in rows)]))
     return [(title, columns) for title, columns in groups if columns]
+
+
+def _by_setting(column: Column, rows: Sequence[Row]) -> list[Column]:
+    """A column that has a number in its key: one for each number that was measured, or the usual one alone."""
+    outer = column.key.removesuffix(".{}")
+    if outer == column.key:
+        return [column]
+    found = {number for row in rows for number in row["results"].get(column.measure, {}).get(outer, {})}
+    numbers = [_USUAL_LENGTH] if _USUAL_LENGTH in found else sorted(found, key=int)
+    made = []
+    for number in numbers:
+        title, key, about = (text.format(number) for text in (column.title, column.key, column.about))
+        made.append(replace(column, title="1 process" if title == "1 processes" else title, key=key, about=about))
+    return made

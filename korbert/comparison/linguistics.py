@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from korbert.morphology import PARTICLE_TAGS, Analyser, Morpheme
+from korbert.morphology import PARTICLE_TAG, Analyser, Morpheme
 from korbert.text import AnnotatedText, place_of
 from korbert.tokenizers import Tokenizer, Tokens
 
@@ -22,13 +22,14 @@ from korbert.tokenizers import Tokenizer, Tokens
 class BoundaryAgreement:
     """Places inside eojeol: tokens' against morphemes'. josa: share of the particles in front of which a token begins.
 
-    precision, recall, f1, josa: between 0 and 1. places: boundaries of morphemes; particles: how many there are.
+    precision, recall, f1, josa: between 0 and 1; no josa where the analyser finds none. places: boundaries of
+    morphemes; particles: how many there are.
     """
 
     precision: float
     recall: float
     f1: float
-    josa: float
+    josa: float | None
     places: int
     particles: int
 
@@ -72,7 +73,7 @@ def boundary_agreement(texts: Iterable[str], tokenizer: Tokenizer, analyser: Ana
         morphemes = analyser.analyse_in_nfc(text)
         theirs = inner_places(text, _edges(morphemes))
         ours = inner_places(text, tokenizer.encode(text).starts.tolist())
-        josa = inner_places(text, (m.start for m in morphemes if m.tag.startswith(PARTICLE_TAGS)))
+        josa = inner_places(text, (m.start for m in morphemes if m.tag.startswith(PARTICLE_TAG)))
         shared += len(ours & theirs)
         cut += len(ours)
         wanted += len(theirs)
@@ -82,7 +83,7 @@ def boundary_agreement(texts: Iterable[str], tokenizer: Tokenizer, analyser: Ana
         raise ValueError("no morpheme boundary inside an eojeol: nothing to compare with")
     precision, recall = shared / cut if cut else 1.0, shared / wanted
     return BoundaryAgreement(
-        precision, recall, _f1(precision, recall), particles_met / particles if particles else 1.0, wanted, particles
+        precision, recall, _f1(precision, recall), particles_met / particles if particles else None, wanted, particles
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from korbert.comparison.figures import COLUMNS, Column, Row, best_trades, recommend, used, used_groups
+from korbert.comparison.figures import Column, Row, best_trades, recommend, used_columns, used_groups
 from korbert.comparison.plots import plots
 from korbert.study.html import fill_page
 from korbert.study.page import cell_text, table
@@ -31,7 +31,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 def as_latex(rows: Sequence[Row]) -> str:
     """One table in the style of booktabs."""
-    columns = used(COLUMNS, rows)
+    columns = used_columns(rows)
     cells = [[row["name"], f"{row['vocabulary']}", *(c.shown(row) for c in columns)] for row in rows]
     return "\n".join([*latex_table(["tokenizer", "entries", *(c.title for c in columns)], cells), ""])
 
@@ -82,7 +82,7 @@ def as_html(rows: Sequence[Row], left_out: Mapping[str, str]) -> str:
         Path(__file__).with_name("report.html"),
         tables=used_groups(rows),
         rows=rows,
-        best={column.title: _best(column, rows) for column in COLUMNS},
+        best={column.title: _best(column, rows) for column in used_columns(rows)},
         front={row["fingerprint"] for row in best_trades(rows)},
         advice=recommend(rows),
         left_out=left_out,

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from korbert.data.windows import Window
 from korbert.errors import ConfigError, check_known, check_range
-from korbert.morphology import PARTICLE_TAGS, Analyser, make_analyser
+from korbert.morphology import PARTICLE_TAG, Analyser, make_analyser
 from korbert.text import blank_mask, trim
 
 FloatArray = npt.NDArray[np.float32]
@@ -304,7 +304,7 @@ def _without_josa(found: _Found, contexts: Sequence[str], analyser: Analyser) ->
 def _morphemes(context: str, analyser: Analyser) -> tuple[list[int], list[int], list[bool]]:
     """Where each morpheme starts and stops, and whether it is a particle."""
     found = analyser.analyse_in_nfc(context)
-    are_particles = [morpheme.tag.startswith(PARTICLE_TAGS) for morpheme in found]
+    are_particles = [morpheme.tag.startswith(PARTICLE_TAG) for morpheme in found]
     return [morpheme.start for morpheme in found], [morpheme.end for morpheme in found], are_particles
 
 

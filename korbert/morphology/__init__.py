@@ -12,7 +12,7 @@ import importlib.util
 import sys
 
 from korbert.errors import check_known
-from korbert.morphology.base import PARTICLE_TAGS, Analyser, Morpheme, RememberingAnalyser
+from korbert.morphology.base import PARTICLE_TAG, Analyser, Morpheme, RememberingAnalyser
 from korbert.morphology.kiwi import KiwiAnalyser
 from korbert.morphology.konlpy import (
     HannanumAnalyser,
@@ -26,7 +26,7 @@ from korbert.morphology.mecab import MecabAnalyser, MecabKoAnalyser
 
 __all__ = [
     "ANALYSERS",
-    "PARTICLE_TAGS",
+    "PARTICLE_TAG",
     "Analyser",
     "MecabAnalyser",
     "MecabKoAnalyser",

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 from korbert.errors import KorbertError
 from korbert.text import Normalizer
 
-PARTICLE_TAGS = ("JK", "JX", "JC", "Josa")  # with which the tags of josa begin
+PARTICLE_TAG = "J"  # with which the tags of josa begin, in every set of tags, and no other does
 ABSENT = "unknown"  # version of what is not installed
 _NORMALIZER = Normalizer("NFC")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from korbert.comparison.figures import COLUMNS, Column, Row, used
+from korbert.comparison.figures import Column, Row, used_columns
 from korbert.study.contrasts import significance_marks
 from korbert.study.grouping import Group, Measure
 from korbert.study.report_sheets import Scored, named_by, p_value, title_of
@@ -37,8 +37,8 @@ def tokenizer_sheets(scored: Scored, rows: Sequence[Row]) -> list[Sheet]:
     found = [(group, row) for group in scored.table.groups if (row := row_of(group, rows)) is not None]
     if not scored.table.has_answers() or len(found) < 2:
         return []
-    known = [column for column in COLUMNS if column.measure not in _NO_FIGURES and column.key not in _OF_A_SIZE]
-    columns = used(known, [row for _, row in found])
+    every = used_columns([row for _, row in found])
+    columns = [column for column in every if column.measure not in _NO_FIGURES and column.key not in _OF_A_SIZE]
     return [_figures(scored, found, columns), *_correlations(scored, found, columns)]
 
 

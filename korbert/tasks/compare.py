@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from korbert.comparison.ceiling import ceiling
 from korbert.comparison.cost import cost
-from korbert.comparison.figures import recommend, summary
+from korbert.comparison.figures import recommend, summaries
 from korbert.comparison.linguistics import boundary_agreement, consistency, entity_cuts
 from korbert.comparison.report import as_csv, as_html, as_latex, as_markdown, as_rich
 from korbert.comparison.speed import speed
@@ -365,7 +365,7 @@ def _report(
         console.print(f"left out: {name}: {why}", highlight=False)
     log.info("page: %s", folder / "report.html")
     results = {
-        "tokenizers": [summary(row) for row in rows],
+        "tokenizers": summaries(rows),
         "advice": " ".join(recommend(rows)),
         "left_out": failed,
         "missing": wanting,

@@ -19,6 +19,7 @@ from korbert.config import (
     CorpusConfig,
     DataConfig,
     EntitiesConfig,
+    NormalizerConfig,
     TokenizerConfig,
     TrainTokenizerConfig,
     compose_config,
@@ -38,7 +39,6 @@ from korbert.files import (
     exclusive,
     read_json,
     read_sealed_json,
-    read_text,
     remove_leftovers,
     write_json_atomically,
     write_sealed_json,
@@ -53,6 +53,7 @@ from korbert.tokenizers import (
     Tokenizer,
     WordPieceTokenizer,
     WordTokenizer,
+    is_own_folder,
     load_tokenizer,
     open_published,
 )
@@ -106,9 +107,7 @@ def is_path(name: str) -> bool:
 def named_tokenizer(name: str) -> TokenizerConfig:
     """What NAME@SIZE means, a file of conf/tokenizer and a vocabulary size, or a path. Raises ConfigError otherwise."""
     if is_path(name):
-        described = Path(name) / "tokenizer.json"
-        own = described.exists() and "fingerprint" in read_text(described)
-        return TokenizerConfig(kind="given" if own else PUBLISHED, path=name)
+        return TokenizerConfig(kind="given" if is_own_folder(Path(name)) else PUBLISHED, path=name)
     strategy, _, size = name.partition("@")
     if not size.isdecimal():
         raise ConfigError(f"tokenizers: {name!r}: wanted NAME@SIZE, a name of conf/tokenizer and a number")
@@ -121,7 +120,8 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
     if config.kind == PUBLISHED:
         return _published_tokenizer(config, data)
     if config.path is not None:
-        load_tokenizer(config.path)
+        tokenizer = load_tokenizer(config.path)
+        log.info("tokenizer: %s, %s of %d entries, as it is", config.path, tokenizer.kind, len(tokenizer))
         return Path(config.path)
     check_known("tokenizer.kind", config.kind, (*_TRAINED, PUBLISHED))
     files = corpus_files(corpus, data)
@@ -168,7 +168,11 @@ def _published_tokenizer(config: TokenizerConfig, data: DataConfig) -> Path:
     """Bring a tokenizer that others trained into the cache."""
     if config.path is None:
         raise ConfigError(f"tokenizer.path: tokenizer={PUBLISHED} needs the path of what was published")
-    tokenizer = open_published(Path(config.path), config.normalizer.lowercase)
+    lowercase = config.normalizer.lowercase
+    plain = asdict(TokenizerConfig(config.kind, config.path, normalizer=NormalizerConfig(lowercase=lowercase)))
+    if changed := [f"tokenizer.{key}={value}" for key, value in asdict(config).items() if value != plain[key]]:
+        raise ConfigError(f"{', '.join(changed)}: of no use, tokenizer={PUBLISHED} is taken as it was published")
+    tokenizer = open_published(Path(config.path), lowercase)
     folder = Path(data.cache) / "tokenizers" / f"{PUBLISHED}-{len(tokenizer)}-{tokenizer.fingerprint}"
     with _to_make(folder / "tokenizer.json", data) as absent:
         if absent:
@@ -184,6 +188,12 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
     """
     lookups = {cls.kind: cls for cls in (CharacterTokenizer, WordTokenizer)}
     check_known("tokenizer.kind", config.kind, _TRAINED)
+    has_coverage = config.kind not in lookups and config.symbols != "bytes"
+    if not has_coverage and config.character_coverage != TokenizerConfig.character_coverage:
+        raise ConfigError(
+            f"tokenizer.character_coverage={config.character_coverage}: of subwords that are made of characters alone, "
+            f"not of {config.kind} with tokenizer.symbols={config.symbols}"
+        )
     if config.kind != SentencePieceTokenizer.kind:
         for key in ("model_type", "byte_fallback"):
             if setting := getattr(config, key):
@@ -211,7 +221,7 @@ def _paragraphs(files: list[Path], max_documents: int | None, max_characters: in
     if max_documents is not None:
         parts = [itertools.islice(itertools.chain.from_iterable(parts), max_documents)]
     for part in parts:
-        left = max_characters // len(parts)
+        left = max(1, max_characters // len(parts))
         for paragraph in itertools.chain.from_iterable(part):
             yield paragraph[:left]
             left -= len(paragraph)
@@ -367,8 +377,7 @@ def _refuse_foreign(folder: Path, made: Path) -> None:
 
     What a killed command has left is the same as what is `made`, or a description that says whose it is.
     """
-    described = folder / "tokenizer.json"
-    if described.is_file() and "fingerprint" in read_json(described):
+    if is_own_folder(folder):
         return
     for path in sorted(made.iterdir()):
         there = folder / path.name

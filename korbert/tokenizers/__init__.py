@@ -9,7 +9,8 @@ from korbert.files import read_json
 from korbert.tokenizers.base import SpecialTokens, Tokenizer, Tokens
 from korbert.tokenizers.lookup import CharacterTokenizer, WordTokenizer
 from korbert.tokenizers.pretokenizer import Pretokenizer
-from korbert.tokenizers.published import HuggingFaceTokenizer, PublishedSentencePiece, open_published
+from korbert.tokenizers.published import HuggingFaceTokenizer, PublishedSentencePiece
+from korbert.tokenizers.published_files import open_published
 from korbert.tokenizers.subwords import SentencePieceTokenizer
 from korbert.tokenizers.wordpiece import WordPieceTokenizer
 
@@ -37,9 +38,22 @@ __all__ = [
     "Tokens",
     "WordPieceTokenizer",
     "WordTokenizer",
+    "is_own_folder",
     "load_tokenizer",
     "open_published",
 ]
+
+
+def is_own_folder(folder: Path) -> bool:
+    """Whether korbert wrote this tokenizer's folder, and not Hugging Face."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return False
+    try:
+        content = read_json(path)
+    except DataError:  # opening it says so
+        return False
+    return isinstance(content, dict) and "fingerprint" in content
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:

@@ -109,6 +109,8 @@ def read_vocabulary(folder: Path) -> list[str]:
     vocabulary = read_text(path).split("\n")[:-1]
     if tuple(vocabulary[: len(SpecialTokens().names)]) != tuple(SpecialTokens().names):
         raise DataError(path, "line 1", f"a vocabulary must begin with {' '.join(SpecialTokens().names)}")
+    if "" in vocabulary:
+        raise DataError(path, f"line {vocabulary.index('') + 1}", "is empty: wanted an entry")
     return vocabulary
 
 

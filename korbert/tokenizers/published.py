@@ -1,6 +1,7 @@
-"""Tokenizers that others have published, as they are: a Hugging Face folder, tokenizer.json, vocab.txt, or a .model.
+"""Tokenizers that others have published, as they are; `published_files.py` opens their files.
 
-Ids are those of the original library on the whole text. It also says where tokens stand; spans are tidied here: no
+Ids are those of the original library on the whole text, but for BPE that passes over characters that it does not know:
+here they are unknown tokens. It also says where tokens stand; spans are tidied here: no
 white space, no overlap where a character is split over tokens. Where a token crosses a forced boundary, its parts are
 looked up in the vocabulary, the longest known entry first; tokens that share a character are cut together.
 """
@@ -11,7 +12,7 @@ import itertools
 import json
 import unicodedata
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,22 @@ import numpy.typing as npt
 import sentencepiece
 
 from korbert.errors import DataError, KorbertError
-from korbert.files import read_json, read_text, write_bytes_atomically
+from korbert.files import read_text, write_bytes_atomically
 from korbert.text import LONE_SURROGATE, WORD_START, IntArray, place_of
 from korbert.tokenizers.base import SpecialTokens, Tokenizer, Tokens
 from korbert.tokenizers.pretokenizer import as_bytes
 
 _ORDER = "pieces.txt"
-# What the field calls the tokens that a model needs, in the order of SpecialTokens; those for entities are ours.
-_ROLES: tuple[tuple[str, ...], ...] = (
-    ("[PAD]", "<pad>"),
-    ("[UNK]", "<unk>"),
-    ("[CLS]", "<s>", "<|endoftext|>"),
-    ("[SEP]", "</s>", "<|endoftext|>"),
-    ("[MASK]", "<mask>"),
-    ("[ENT]",),
-    ("[/ENT]",),
-)
+# What the field calls the tokens that a model needs, by the field of SpecialTokens; those for entities are ours.
+ROLES: dict[str, tuple[str, ...]] = {
+    "pad": ("[PAD]", "<pad>"),
+    "unk": ("[UNK]", "<unk>"),
+    "cls": ("[CLS]", "<s>", "<|endoftext|>"),
+    "sep": ("[SEP]", "</s>", "<|endoftext|>"),
+    "mask": ("[MASK]", "<mask>"),
+    "ent": ("[ENT]",),
+    "ent_end": ("[/ENT]",),
+}
 _Row = tuple[int, int, int]  # a token's id, start and end
 _BoolArray = npt.NDArray[np.bool_]
 
@@ -44,19 +45,37 @@ _BoolArray = npt.NDArray[np.bool_]
 class PublishedTokenizer(Tokenizer):
     """A tokenizer that was trained elsewhere. Special tokens that it lacks are added behind its vocabulary."""
 
-    rules = "spans-2"
+    rules = "spans-3"
 
-    def __init__(self, vocabulary: Sequence[str], training: dict[str, Any]) -> None:
-        """Take the original vocabulary in id order."""
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        training: dict[str, Any],
+        called: Mapping[str, str] | None = None,
+        unknown: str | None = None,
+    ) -> None:
+        """Take the original vocabulary in id order.
+
+        called: special tokens that have other names than the usual ones, by their field of `SpecialTokens`. unknown:
+        the entry that the library itself gives for what it does not know.
+        """
         names = list(vocabulary)
         known = {token: i for i, token in enumerate(names)}
         ids = []
-        for role in _ROLES:
-            found = next((known[name] for name in role if name in known), None)
-            if found is None:
-                found = len(names)
-                names.append(role[0])
-            ids.append(found)
+        self._called: dict[str, str] = {}  # what is needed to find the same ones again
+        for role, usual in ROLES.items():
+            own = (unknown,) if role == "unk" and unknown in known else ()
+            plain = next((name for name in (*own, *usual) if name in known), None)
+            name = plain if own else (called or {}).get(role, plain)
+            if name not in known:
+                name = plain
+            if name is None:
+                ids.append(len(names))
+                names.append(usual[0])
+                continue
+            ids.append(known[name])
+            if name != plain:
+                self._called[role] = name
         super().__init__(names, SpecialTokens(*ids), training)
         self._known = {token: i for token, i in known.items() if i not in ids}
         self._longest = max(map(len, self._known), default=0)
@@ -99,9 +118,17 @@ class PublishedTokenizer(Tokenizer):
         np.add.at(change, starts, 1)
         np.add.at(change, ends, -1)
         is_free = (change.cumsum()[:-1] == 0) & ~is_blank
+        base = -1
         for place in np.flatnonzero(is_free).tolist():
-            is_free[place] = unicodedata.category(text[place])[0] == "M" or self._normalized(text[place]) != ""
+            base = base if place and is_free[place - 1] else place - 1
+            is_free[place] = base >= 0 and self._goes_into(text[base:place], text[place])
         return np.where(starts < ends, _following(is_free)[ends], ends).astype(np.int32)
+
+    def _goes_into(self, before: str, char: str) -> bool:
+        """Whether a character becomes one with those before it, and is not just left out."""
+        if unicodedata.category(char)[0] != "M" and not self._normalized(char):
+            return False
+        return len(self._normalized(before + char)) == len(self._normalized(before)) > 0
 
     def _parts(self, text: str, rows: Sequence[_Row], places: IntArray) -> list[_Row]:
         """Tokens that share characters, cut at the `places` inside."""
@@ -155,6 +182,9 @@ class PublishedTokenizer(Tokenizer):
         """The entry that says that a word starts, and nothing else; -1 where there is none."""
         return self._known.get(self._entry("", True), -1)
 
+    def _description(self) -> dict[str, Any]:
+        return super()._description() | ({"called": self._called} if self._called else {})
+
     @abstractmethod
     def _encode(self, text: str) -> tuple[IntArray, IntArray, IntArray]:
         """Ids and the original library's spans, arrays of their own; tokens of one character all have its span."""
@@ -179,36 +209,60 @@ class HuggingFaceTokenizer(PublishedTokenizer):
 
     kind = "huggingface"
 
-    def __init__(self, serialized: str, training: dict[str, Any]) -> None:
-        """Take the content of a Hugging Face tokenizer.json. Raises KorbertError without the package `tokenizers`."""
+    def __init__(self, serialized: str, training: dict[str, Any], called: Mapping[str, str] | None = None) -> None:
+        """Take the content of a Hugging Face tokenizer.json. Raises KorbertError without the package `tokenizers`.
+
+        called: as for `PublishedTokenizer`.
+        """
         self.serialized = serialized
-        self._backend = _tokenizers().Tokenizer.from_str(serialized)
+        self._backend = _tokenizers().Tokenizer.from_str(_with_unknown(serialized))
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = True  # "[MASK]" in a text is six letters
         by_id = {i: token for token, i in self._backend.get_vocab(with_added_tokens=True).items()}
-        described = json.loads(serialized)
-        self._prefix = described["model"].get("continuing_subword_prefix") or ""
-        self._is_wordpiece = described["model"]["type"] == "WordPiece"
-        self._is_bytes = '"ByteLevel"' in json.dumps([described["pre_tokenizer"], described["decoder"]])
-        super().__init__([by_id.get(i, f"[unused {i}]") for i in range(max(by_id) + 1)], training)
+        described = json.loads(self._backend.to_str())  # older files leave out what the library fills in
+        model = described["model"]
+        self._prefix = model.get("continuing_subword_prefix") or ""
+        self._is_wordpiece = model["type"] == "WordPiece"
+        self._is_bytes = _has_bytes(described)
+        unknown = model.get("unk_token")
+        if model.get("unk_id") is not None:  # of unigram
+            unknown = model["vocab"][model["unk_id"]][0]
+        super().__init__([by_id.get(i, f"[unused {i}]") for i in range(max(by_id) + 1)], training, called, unknown)
 
     @classmethod
-    def from_vocabulary(cls, tokens: Sequence[str], lowercase: bool, training: dict[str, Any]) -> HuggingFaceTokenizer:
-        """The WordPiece tokenizer of BERT over the entries of a vocab.txt."""
+    def from_vocabulary(
+        cls,
+        tokens: Sequence[str],
+        training: dict[str, Any],
+        called: Mapping[str, str] | None = None,
+        lowercase: bool = False,
+        strip_accents: bool | None = None,
+        spaced_hanja: bool = True,
+    ) -> HuggingFaceTokenizer:
+        """The WordPiece tokenizer of BERT over the entries of a vocab.txt.
+
+        strip_accents, which takes syllables apart into letters: None for `lowercase`, as BERT has it. spaced_hanja:
+        each Chinese character is a word. Raises KorbertError where no entry is for what is unknown.
+        """
         parts = _tokenizers()
         vocab = {token: i for i, token in enumerate(tokens)}
-        unknown = next((name for name in _ROLES[1] if name in vocab), None)
+        unknown = next((name for name in ((called or {}).get("unk"), *ROLES["unk"]) if name in vocab), None)
         if unknown is None:
             raise KorbertError("a WordPiece vocabulary needs an entry for what is unknown: [UNK]")
         backend = parts.Tokenizer(parts.models.WordPiece(vocab, unk_token=unknown))
-        backend.normalizer = parts.normalizers.BertNormalizer(lowercase=lowercase)
+        backend.normalizer = parts.normalizers.BertNormalizer(
+            lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=spaced_hanja
+        )
         backend.pre_tokenizer = parts.pre_tokenizers.BertPreTokenizer()
         backend.decoder = parts.decoders.WordPiece()
-        return cls(backend.to_str(), training)
+        return cls(backend.to_str(), training, called)
 
     def _encode(self, text: str) -> tuple[IntArray, IntArray, IntArray]:
-        found = self._backend.encode(text, add_special_tokens=False)
+        try:
+            found = self._backend.encode(text, add_special_tokens=False)
+        except Exception as error:  # the library raises a bare one, where its model lacks an entry for the unknown, say
+            raise KorbertError(f"{self.training.get('published', self.kind)}: cannot encode a text: {error}") from None
         ids = np.array(found.ids, dtype=np.int32)
         starts, ends = np.array(found.offsets, dtype=np.int32).reshape(-1, 2).T
         return ids, starts, ends
@@ -241,7 +295,19 @@ class HuggingFaceTokenizer(PublishedTokenizer):
 
     @classmethod
     def _load(cls, folder: Path, description: dict[str, Any]) -> HuggingFaceTokenizer:
-        return _opened(folder / "huggingface.json", description.get("training", {}))
+        return cls.opened(folder / "huggingface.json", description.get("training", {}), description.get("called"))
+
+    @classmethod
+    def opened(
+        cls, path: Path, training: dict[str, Any], called: Mapping[str, str] | None = None
+    ) -> HuggingFaceTokenizer:
+        """Of a file of the library's. Raises DataError for what it does not take."""
+        text = read_text(path)
+        _tokenizers()
+        try:
+            return cls(text, training, called)
+        except Exception as error:  # the library raises a bare Exception
+            raise DataError(path, "content", f"is no tokenizer of Hugging Face's ({error})") from None
 
 
 class PublishedSentencePiece(PublishedTokenizer):
@@ -249,13 +315,26 @@ class PublishedSentencePiece(PublishedTokenizer):
 
     kind = "sentencepiece_model"
 
-    def __init__(self, model: bytes, training: dict[str, Any], order: Sequence[str] | None = None) -> None:
-        """Take the content of a .model file and, where ids are not its own, the pieces in the order of their ids."""
+    def __init__(
+        self,
+        model: bytes,
+        training: dict[str, Any],
+        order: Sequence[str] | None = None,
+        called: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take the content of a .model file and, where ids are not its own, the pieces in the order of their ids.
+
+        called: as for `PublishedTokenizer`. Raises RuntimeError or ValueError for what is no model.
+        """
+        if not model:
+            raise ValueError("the file is empty")
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         pieces = [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
+        self.pieces = tuple(pieces)  # in the order of the .model's own ids
         self._order = list(pieces if order is None else order)
-        super().__init__(self._order, training)
+        unknown = pieces[self._processor.unk_id()] if self._processor.unk_id() >= 0 else None
+        super().__init__(self._order, training, called, unknown)
         known = {piece: i for i, piece in enumerate(self._order)}
         self._ids = np.array([known.get(piece, self.special.unk) for piece in pieces], dtype=np.int32)
         self._is_byte = np.array([self._processor.is_byte(i) for i in range(len(pieces))], dtype=np.bool_)
@@ -303,66 +382,24 @@ class PublishedSentencePiece(PublishedTokenizer):
     def _load(cls, folder: Path, description: dict[str, Any]) -> PublishedSentencePiece:
         order = folder / _ORDER
         pieces = read_text(order).split("\n") if order.is_file() else None
-        return _opened_model(folder / "sentencepiece.model", description.get("training", {}), pieces)
+        path, training = folder / "sentencepiece.model", description.get("training", {})
+        return cls.opened(path, training, pieces, description.get("called"))
 
-
-def open_published(path: Path, lowercase: bool = False) -> PublishedTokenizer:
-    """Open a folder of Hugging Face's, a tokenizer.json, a vocab.txt or a SentencePiece .model.
-
-    lowercase: for a vocab.txt, where no tokenizer_config.json beside it says so. Raises DataError for what is none of
-    them.
-    """
-    training = {"published": path.name}
-    if path.is_dir():
-        names = ("tokenizer.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
-        inside = next((path / name for name in names if (path / name).is_file()), None)
-        if inside is None:
-            raise DataError(path, "folder", f"holds no tokenizer: wanted one of {', '.join(names)}")
-        path = inside
-    models = sorted(path.parent.glob("*.model"))
-    if path.name == "vocab.txt" and models:  # KoBERT: pieces of the one, ids of the other
-        order = _entries(path)
-        if any(token.startswith(WORD_START) for token in order):
-            return _opened_model(models[0], training, order)
-    if path.suffix == ".json":
-        return _opened(path, training)
-    if path.suffix == ".model":
-        return _opened_model(path, training)
-    if path.suffix != ".txt":
-        raise DataError(path, "file", "wanted a folder, tokenizer.json, vocab.txt or a SentencePiece .model")
-    entries = _entries(path)
-    if any(token.startswith(WORD_START) and token[1:2].isalpha() for token in entries):  # as WordPiece all is unknown
-        raise DataError(path, "vocabulary", f"has entries with {WORD_START}: wanted SentencePiece's .model beside it")
-    config = path.with_name("tokenizer_config.json")
-    if config.is_file():
-        lowercase = bool(read_json(config).get("do_lower_case", lowercase))
-    try:
-        return HuggingFaceTokenizer.from_vocabulary(entries, lowercase, training)
-    except KorbertError as error:
-        raise DataError(path, "vocabulary", str(error)) from None
-
-
-def _entries(path: Path) -> list[str]:
-    """The lines of a vocab.txt, also of one that was written on Windows."""
-    return [line.removesuffix("\r") for line in read_text(path).rstrip("\r\n").split("\n")]
-
-
-def _opened(path: Path, training: dict[str, Any]) -> HuggingFaceTokenizer:
-    text = read_text(path)
-    _tokenizers()
-    try:
-        return HuggingFaceTokenizer(text, training)
-    except Exception as error:  # the library raises a bare Exception
-        raise DataError(path, "content", f"is no tokenizer of Hugging Face's ({error})") from None
-
-
-def _opened_model(path: Path, training: dict[str, Any], order: Sequence[str] | None = None) -> PublishedSentencePiece:
-    if not path.is_file():
-        raise DataError(path, "file", "not found")
-    try:
-        return PublishedSentencePiece(path.read_bytes(), training, order)
-    except (RuntimeError, OSError) as error:
-        raise DataError(path, "model", f"not a SentencePiece model ({error})") from None
+    @classmethod
+    def opened(
+        cls,
+        path: Path,
+        training: dict[str, Any],
+        order: Sequence[str] | None = None,
+        called: Mapping[str, str] | None = None,
+    ) -> PublishedSentencePiece:
+        """Of a .model file. Raises DataError where it is not there, or no model."""
+        if not path.is_file():
+            raise DataError(path, "file", "not found")
+        try:
+            return cls(path.read_bytes(), training, order, called)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise DataError(path, "model", f"not a SentencePiece model ({error})") from None
 
 
 def _tokenizers() -> Any:
@@ -371,6 +408,29 @@ def _tokenizers() -> Any:
     except ImportError:
         raise KorbertError("a Hugging Face tokenizer needs a package: pip install -e '.[hf]'") from None
     return tokenizers
+
+
+def _with_unknown(serialized: str) -> str:
+    """A tokenizer.json with an entry for the unknown where its BPE has none and passes over characters instead.
+
+    The library's spans are wrong behind such a one, and nobody sees that it is lost. Of bytes none is unknown.
+    """
+    content = json.loads(serialized)
+    model = content["model"]
+    is_bpe = "merges" in model and not isinstance(model["vocab"], list)
+    if not is_bpe or model.get("unk_token") or model.get("byte_fallback") or _has_bytes(content):
+        return serialized
+    added = {token["content"]: token["id"] for token in content.get("added_tokens") or []}
+    known = added | model["vocab"]
+    name = next((name for name in ROLES["unk"] if name in known), ROLES["unk"][0])
+    model["vocab"][name] = known.get(name, max(known.values(), default=-1) + 1)
+    model["unk_token"] = name
+    return json.dumps(content, ensure_ascii=False)
+
+
+def _has_bytes(content: Mapping[str, Any]) -> bool:
+    """Whether the symbols of a tokenizer.json are bytes."""
+    return '"ByteLevel"' in json.dumps([content.get("pre_tokenizer"), content.get("decoder")])
 
 
 def _visible(is_blank: _BoolArray, starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:

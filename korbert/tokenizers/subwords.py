@@ -32,6 +32,7 @@ MODEL_TYPES = ("unigram", "bpe")
 _SPECIAL = SpecialTokens()
 _OFFSET = len(_SPECIAL.names) - 1  # SentencePiece's id 0 is its own <unk>; piece 1 follows our last special token
 _MAX_SENTENCE_BYTES = 1 << 20
+_RESERVED = "▅"  # SentencePiece's own sign; its trainer leaves out sentences with it, without a word
 _LEAST_COVERAGE = 0.98  # of the library's own check
 _MANY = 1000  # symbols; fewer are segmented sooner than they are looked up
 _SHORT, _MOST_REMEMBERED = 12, 1 << 17  # of pieces whose ids are kept: characters, number
@@ -275,11 +276,13 @@ class _Sentences:
                 continue
             self.count += 1
             self.characters += len(normal)
-            for piece in self.pretokenizer(normal, learn=True).pieces:
-                words = piece
-                while len(words) > limit:
-                    end = words.rfind(" ", 1, limit)
+            pieces = self.pretokenizer(normal, learn=True).pieces
+            for words in itertools.chain.from_iterable(piece.split(_RESERVED) for piece in pieces):
+                rest = words
+                while len(rest) > limit:
+                    end = rest.rfind(" ", 1, limit)
                     end = limit if end < 0 else end
-                    yield words[:end]
-                    words = words[end:]
-                yield words
+                    yield rest[:end]
+                    rest = rest[end:]
+                if rest:
+                    yield rest
