@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,6 +53,16 @@ def test_losses_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
             expected += float((F.softplus(doubt) - wrong * doubt).sum())
     assert replaced > 0
     assert float(losses["detection"]) == pytest.approx(50 * expected, rel=1e-4)
+
+
+def test_heads_that_match_words_are_the_encoders() -> None:
+    """The generator has a quarter of the heads, of which none is one."""
+    model = ReplacedTokenModel(replace(CONFIG, matching_heads=CONFIG.num_heads))
+    batch = collate_pretraining(examples([9, 23, 4], pairs=False), pad_id=0)
+    assert {name: bool(loss.isfinite()) for name, loss in model.losses(batch).items()} == {
+        "mlm": True,
+        "detection": True,
+    }
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ import logging
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from korbert.data.loading import BatchLoader
 from korbert.data.pretraining import PretrainingExample
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
+from korbert.training import interrupt
 from korbert.training.interrupt import Interrupted, StopSignal
 from korbert.training.loop import Metric, Trainer
 from korbert.training.optimizer import make_optimizers
@@ -206,6 +209,55 @@ def send_signal(trainer: Trainer[Any], step: int) -> None:
         train_step(stop)
 
     trainer._train_step = step_with_signal  # type: ignore[method-assign]
+
+
+def test_a_signal_and_its_echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What several senders pass on at about the same time is one request; a later signal ends the run at once."""
+    for echo, error in ((2.0, Interrupted), (0.0, KeyboardInterrupt)):
+        monkeypatch.setattr(interrupt, "_ECHO", echo)
+        trainer = make_trainer(tmp_path / str(echo))
+        train_step = trainer._train_step
+
+        def step_with_signals(stop: StopSignal, train_step: Any = train_step) -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                os.kill(os.getpid(), number)
+            train_step(stop)
+
+        trainer._train_step = step_with_signals  # type: ignore[method-assign]
+        with pytest.raises(error):
+            trainer.run()
+        assert trainer.checkpoint.exists() == (error is Interrupted)
+
+
+_WITH_WORKERS = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_training import make_trainer
+trainer = make_trainer(Path(sys.argv[2]), workers=2)
+backward = trainer._backward
+def end(*arguments):
+    if trainer.progress.step == 2:
+        if sys.argv[3] == "error":
+            raise ValueError("as it happens")
+        worker = trainer.loader._batches._workers[0].pid
+        os.kill(*((worker, signal.SIGKILL) if sys.argv[3] == "killed" else (os.getpid(), signal.SIGTERM)))
+    return backward(*arguments)
+trainer._backward = end
+trainer.run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("error", "as it happens"), ("signal", "stopped at step 3/13"), ("killed", "KorbertError: a worker process was")],
+)
+def test_a_run_with_workers_ends_whatever_happens(kind: str, message: str, tmp_path: Path) -> None:
+    """They do not listen to signals, and Python waits for them before it exits."""
+    command = [sys.executable, "-c", _WITH_WORKERS, str(Path(__file__).parent), str(tmp_path), kind]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert message in done.stderr
 
 
 class Slow:

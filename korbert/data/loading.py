@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from korbert.data.batching import Batch, BatchStream, Source
+from korbert.errors import KorbertError
 
 E = TypeVar("E")
 Collate = Callable[[Sequence[E]], Batch]
@@ -95,10 +97,28 @@ class BatchLoader(Generic[E]):
         self.stream.restore(state)
         self._state = self.stream.state()
 
+    @contextlib.contextmanager
+    def closing(self) -> Iterator[None]:
+        """Let the workers go at the end, however it comes. Raises KorbertError where one of them is killed."""
+        try:
+            yield
+        except RuntimeError as error:  # torch raises it wherever this process is at the time
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            problem = "a worker process was killed, maybe because memory ran out: try with fewer"
+            raise KorbertError(f"{problem} (runtime.loader_workers={self.workers})") from error
+        finally:
+            self.close()
+
     def close(self) -> None:
         """Let the workers go."""
+        # Not left to the garbage: an error keeps the frames that know of it, and Python, before it exits, waits for
+        # ever for workers that do not listen to signals.
+        shut_down = getattr(self._batches, "_shutdown_workers", None)
         self._batches = None
         self._ahead.clear()
+        if shut_down is not None:
+            shut_down()
 
     def _open(self) -> Iterator[Batch]:
         maker = _Maker(self.stream.source, self.collate)

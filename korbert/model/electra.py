@@ -30,7 +30,7 @@ class ReplacedTokenModel(nn.Module):
         self.encoder = Encoder(config)
         heads = max(1, config.num_heads // 4)
         small = replace(
-            config, num_heads=heads, hidden_size=heads * config.head_size,
+            config, num_heads=heads, hidden_size=heads * config.head_size, matching_heads=0,
             intermediate_size=max(1, config.intermediate_size // 4),
         )  # fmt: skip
         self.down = nn.Linear(config.hidden_size, small.hidden_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -20,11 +21,15 @@ class StopAtOnce(Exception):
     """Ends work in its middle that can be done again."""
 
 
+_ECHO = 2.0  # seconds in which further signals are the first one's: torchrun, Slurm and a terminal each pass it on
+
+
 class StopSignal:
-    """Turns the first SIGINT or SIGTERM into a request that the loop honours when it can."""
+    """Turns the first SIGINT or SIGTERM into a request that the loop honours when it can; a later one acts at once."""
 
     def __init__(self) -> None:
         self.requested = False
+        self._requested_at = 0.0
         self._at_once = False
         self._previous: dict[int, Any] = {}
 
@@ -37,8 +42,12 @@ class StopSignal:
         return self
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        self._restore()  # a second signal acts at once
+        if self.requested:
+            if time.monotonic() - self._requested_at >= _ECHO:
+                self._restore()
+                signal.raise_signal(number)
+            return
+        self.requested, self._requested_at = True, time.monotonic()
         if self._at_once:
             raise StopAtOnce
 

@@ -120,7 +120,7 @@ class Trainer(Generic[E]):
             bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
             disable=None if sys.stderr.isatty() and self.ranks.is_first else True,
         )  # fmt: skip
-        with bar, StopSignal() as stop:
+        with bar, self.loader.closing(), StopSignal() as stop:
             self.model.train()
             if self._is_evaluation_due:
                 self._write_due(stop)
@@ -130,7 +130,6 @@ class Trainer(Generic[E]):
                     self._after_step(bar, stop)
                 if self._stops(stop) and not self.progress.finished:
                     raise self._interrupted()
-        self.loader.close()
         if self.evaluate is None and self.ranks.is_first:
             self._keep_weights()
         return dict(self.kept)
@@ -146,6 +145,8 @@ class Trainer(Generic[E]):
 
     def _write_due(self, stop: StopSignal) -> None:
         """Write the evaluation, if one is due, and the checkpoint; one that is stopped is done when the run goes on."""
+        if self._is_evaluation_due and self.ranks.size > 1:  # which is not stopped, and may be killed before its end
+            self._save()
         has_kept = self._is_evaluation_due and self._evaluate(stop)
         # What was chosen as the best is known together with its weights: the next evaluation could be another one.
         has_chosen = has_kept and self.metric is not None
