@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from korbert.config import DataConfig, expand_root
 from korbert.data.batching import Batch, collate_windows, encoder_inputs
 from korbert.data.decoding import Candidate, DecodingConfig
 from korbert.data.pretraining import single_segment
@@ -162,15 +163,16 @@ def _occurrences(text: str, part: str) -> list[Span]:
     return [Span(match.start(), match.end()) for match in re.finditer(re.escape(part), text)]
 
 
-def load(run: Path | str, device: str = "cpu") -> Reader:
+def load(run: Path | str, device: str = "cpu", data_root: Path | str | None = None) -> Reader:
     """Load a run folder for use; of a job of `experiments/pipeline.py`, the model that it ended with.
 
-    The data folder of an annotator that needs one is KORBERT_DATA. Raises DataError where the run's folder is not a
-    finished run, is damaged, its tokenizer is not the model's, or a file of the annotator is missing.
+    data_root: the data folder of an annotator that needs one; None for KORBERT_DATA. Raises ConfigError where it is
+    needed and not known, DataError where the run's folder is not a finished run, is damaged, its tokenizer is not the
+    model's, or a file of the annotator is missing.
     """
     bundle = load_bundle(run)
     bundle.model.to(device)
-    name = bundle.description.annotator.replace("{root}", os.environ.get("KORBERT_DATA", "{root}"))
-    annotator = make_annotator(name)
+    root = os.environ.get("KORBERT_DATA") if data_root is None else str(data_root)
+    annotator = make_annotator(expand_root(bundle.description.annotator, DataConfig(root=root)))
     warn_of_other_annotator(bundle, annotator)
     return Reader(bundle, annotator, torch.device(device))

@@ -18,7 +18,7 @@ from doors import run_door
 
 import korbert
 from korbert.data.korquad import read_korquad, read_predictions
-from korbert.errors import DataError, KorbertError
+from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import read_json, write_json_atomically
 from korbert.metrics import score_predictions
 from korbert.study.answers import digest_of
@@ -265,8 +265,9 @@ def test_gazetteer_from_pretraining_to_answers(cache: Path, tmp_path: Path) -> N
         loaded = korbert.load(reader)
         assert [e.label for e in loaded.annotator.annotate("세종은 1443년에").entities] == ["NAME", "DT"]
         patch.delenv("KORBERT_DATA")
-        with pytest.raises(DataError, match=r"names\.txt: entities\.annotator: not found"):
+        with pytest.raises(ConfigError, match=r"needs data\.root: give data\.root=FOLDER or set KORBERT_DATA"):
             korbert.load(reader)
+        assert korbert.load(reader, data_root=tmp_path).annotator.fingerprint == loaded.annotator.fingerprint
 
 
 @pytest.mark.slow
@@ -331,6 +332,12 @@ def test_tokenizer_door_and_wandb_offline(cache: Path, tmp_path: Path) -> None:
         ("pretrain", "corpus=kowiki", "needs data.root"),
         ("pretrain", "corpus=text", "corpus.files"),
         ("pretrain", "tokenizer.vocab_size=100000", "tokenizer.vocab_size=100000"),
+        (
+            "pretrain",
+            "init=hf:klue/bert-base",
+            "init=hf:klue/bert-base: pretraining goes on from a pretraining of korb",
+        ),
+        ("pretrain", "corpus=null", "error: corpus=null: wanted the name of a file in conf/"),
         ("finetune_korquad", "train.epochs=1", "give init=RUN"),
         ("finetune_korquad", "init=no/such/run", "no/such/run/model.json: file: not found"),
         ("finetune_korquad", "task.window.max_length=100", "doc_stride=128"),
@@ -492,6 +499,14 @@ def test_a_fine_tuned_model_answers_again(finetuned: Path, tmp_path: Path) -> No
     assert "decoding: 'nbest' is unknown, wanted n_best" in done.stderr
     done = run_door(*call, f"run_dir={tmp_path / 'known'}", "task.test=data/sample/KorQuAD_sample_train.json", ok=False)
     assert re.search(r"task\.test=\S+: run=\S+ was trained on \d+ of its questions", done.stderr)
+    done = run_door(*call, f"run_dir={tmp_path / 'wrong'}", "task.decoding.max_answer_length=2", ok=False)
+    assert "task.decoding: is the model's own (" in done.stderr
+    done = run_door(*call, f"run_dir={tmp_path / 'wrong'}", "task.letters=2", ok=False)
+    assert "task.letters: is the model's own (0), this has no effect" in done.stderr
+    used, own = (read_json(folder / "record.json")["config"]["task"] for folder in (tmp_path / "short", finetuned))
+    temperature = read_json(finetuned / "model" / "model.json")["decoding"]["temperature"]  # which training has found
+    assert used["decoding"] == own["decoding"] | {"max_answer_length": 1, "temperature": temperature}
+    assert (used["window"], used["train"]) == (own["window"], own["train"])
     folded = tmp_path / "folded"
     shutil.copytree(finetuned, folded)
     config = read_json(folded / "config.json")

@@ -233,6 +233,7 @@ def test_tokenizers_go_out(name: str, pieces: dict[str, Tokenizer], tmp_path: Pa
     lines = [line for line in (sample / "corpus.txt").read_text("utf-8").splitlines() if line]
     same = [fast(line, add_special_tokens=False)["input_ids"] == tokenizer.encode_ids(line).tolist() for line in lines]
     assert np.mean(same) > (0.99 if name == "unigram" else 0.9)  # ties of BPE merges are broken in another order
+    assert fast.model_max_length == load_bundle(tmp_path / "run").description.model.max_positions
     pair = fast("세종은", "왕이다.")
     special = tokenizer.special
     assert [pair["input_ids"].count(special.cls), pair["input_ids"].count(special.sep)] == [1, 2]

@@ -105,6 +105,7 @@ def test_reads_what_is_written(tmp_path: Path) -> None:
         (changed([*QUESTION, "id"], "q2"), "data[0].paragraphs[0].qas[1].id", f"'q2' is also the id of {QA}"),
         (changed([*QUESTION, "question"], " "), f"{QA}.question", "is empty"),
         (changed([*QUESTION, "answers"], []), f"{QA}.answers", "at least one answer"),
+        (changed([*QUESTION, "is_impossible"], True), f"{QA}.is_impossible", "is true"),
         (changed([*ANSWER, "text"], remove=True), f"{QA}.answers[0].text", "missing"),
         (changed([*ANSWER, "text"], ""), f"{QA}.answers[0].text", "is empty"),
         (changed([*ANSWER, "answer_start"], remove=True), f"{QA}.answers[0].answer_start", "missing"),

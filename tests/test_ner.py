@@ -52,6 +52,11 @@ def test_comments_and_white_space_behind_tags_say_nothing(tmp_path: Path, commen
         ("a.jsonl", '{"text": "가", "entities": []}\n{"text"', r"a\.jsonl: line 2 column 8: broken JSON"),
         ("a.jsonl", '{"text": "가", "entities": [[0, 2, "PER"]]}', r"a\.jsonl: line 1: wanted an object"),
         ("a.jsonl", '{"text": "가나", "entities": [[0, 2, "P"], [1, 2, "P"]]}', r"a\.jsonl: line 1: wanted .*overlap"),
+        (
+            "a.jsonl",
+            '{"text": "가 나", "entities": [[1, 2, "P", "나"]]}',
+            r"a\.jsonl: line 1: .*the text has ' ' there",
+        ),
         ("a.jsonl", '{"sentence": "가"}', r"a\.jsonl: line 1: wanted an object"),
     ],
 )

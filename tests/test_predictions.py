@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from korbert.config import ComparePredictionsConfig, ErrorsConfig, EvaluateConfig
+from korbert.config import ComparePredictionsConfig, DataConfig, ErrorsConfig, EvaluateConfig
 from korbert.data.korquad import KorquadDataset, read_korquad, write_predictions
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError
@@ -17,6 +17,7 @@ from korbert.files import read_json, write_json_atomically
 from korbert.metrics import character_f1, exact_match
 from korbert.study.errors import KINDS, answer_type, breakdown, cases, error_kind, kinds, question_word
 from korbert.study.significance import paired_difference
+from korbert.tasks.answering import _is_same_file
 from korbert.tasks.evaluate import evaluate_korquad
 from korbert.tasks.predictions import compare_predictions, report_errors
 
@@ -250,6 +251,19 @@ def test_report_of_a_run_that_is_none_of_questions(tmp_path: Path) -> None:
         report_errors(ErrorsConfig(run=str(tmp_path)))
     with pytest.raises(DataError, match="not found"):
         report_errors(ErrorsConfig(run=str(tmp_path / "nowhere")))
+
+
+def test_a_file_is_the_same_by_its_content(sample: Path, tmp_path: Path) -> None:
+    """Where both are here; another one may have the same name."""
+    dev = sample / "KorQuAD_sample_dev.json"
+    other, copy = tmp_path / dev.name, tmp_path / "copy.json"
+    other.write_text("{}")
+    copy.write_bytes(dev.read_bytes())
+    data = DataConfig(root=str(sample))
+    assert _is_same_file("{root}/" + dev.name, str(copy), data)
+    assert not _is_same_file(str(dev), str(other), data)
+    assert _is_same_file("{root}/" + dev.name, str(other), DataConfig(root=None))
+    assert _is_same_file(f"elsewhere/{dev.name}", str(other), data)
 
 
 def test_one_article_promises_nothing(dev: KorquadDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -513,6 +513,14 @@ def test_damaged_scores_and_curves_are_named(tmp_path: Path) -> None:
         report(tmp_path / "report", tmp_path / "runs")
 
 
+def test_a_pattern_takes_runs_alone(study_runs: Path, tmp_path: Path) -> None:
+    """The store of records lies beside them."""
+    (study_runs / "records.sqlite").write_bytes(b"SQLite format 3\0\xff")
+    made = [report(tmp_path / name, runs) for name, runs in (("a", study_runs), ("b", study_runs / "*"))]
+    (study_runs / "records.sqlite").unlink()
+    assert made[0] == made[1]
+
+
 def test_nothing_to_report(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"runs=.*no record\.json"):
         report(tmp_path / "report", tmp_path)

@@ -32,6 +32,9 @@ def without_hydra_s_words(main: Callable[[], object]) -> None:
     except (CompactHydraException, OmegaConfBaseException) as error:
         _end(explained(error))
     except ValueError as error:
+        if "Config group override must be a string or a list" in str(error):  # a traceback of Hydra's
+            groups = [word for word in sys.argv[1:] if word.partition("=")[2].lower() in ("null", "none", "")]
+            _end(f"{' or '.join(groups) or 'a group of settings'}: wanted the name of a file in conf/, not nothing")
         if str(error) != "No trials are completed yet.":  # Optuna's
             raise
         _end("not one trial of this search has a score; what went wrong stands above")

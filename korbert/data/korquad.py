@@ -191,7 +191,9 @@ class _Reader:
             for at, item in self._objects(value, "answers", where)
             if (answer := self._answer(item, context, at)) is not None
         )
-        if value.get("answers") == []:
+        if value.get("is_impossible") is True:
+            self.problem(f"{where}.is_impossible", "is true: KorQuAD 1.0 has no questions without an answer")
+        elif value.get("answers") == []:
             self.problem(f"{where}.answers", "wanted at least one answer, the list is empty")
         return Question(id, text, answers) if id is not None and text is not None else None
 

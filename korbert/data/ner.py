@@ -58,18 +58,20 @@ def _json_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tu
             continue
         record = parse_json(path, number, line)
         try:
-            entities = sorted(_span(*entity) for entity in record["entities"])
             if not isinstance(record["text"], str):
                 raise TypeError('"text" is no string')
+            entities = sorted(_span(record["text"], *entity) for entity in record["entities"])
             yield str(record.get("file", "")), AnnotatedText(record["text"], tuple(entities))
         except (KeyError, TypeError, ValueError) as error:
             wanted = 'wanted an object with a string "text" and "entities" as [start, end, type], apart and inside'
             raise DataError(path, f"line {number}", f"{wanted} ({error!r})") from None
 
 
-def _span(start: object, end: object, label: object, *_: object) -> Span:
+def _span(text: str, start: object, end: object, label: object, said: object = None, *_: object) -> Span:
     if type(start) is not int or type(end) is not int or not isinstance(label, str) or not label:
         raise TypeError(f"{[start, end, label]} is no entity")
+    if isinstance(said, str) and text[start:end] != said:
+        raise ValueError(f"{[start, end, label, said]}: the text has {text[start:end]!r} there")
     return Span(start, end, label)
 
 

@@ -8,18 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from korbert.config import DamageConfig, PredictConfig, expand_root
+from korbert.config import DamageConfig, DataConfig, KorquadTask, PredictConfig, expand_root
 from korbert.data.batching import collate_windows
 from korbert.data.decoding import DecodingConfig
 from korbert.data.korquad import KorquadDataset, fold_split, read_korquad
 from korbert.data.windows import WindowConfig, WindowMaker
 from korbert.entities import DamagedAnnotator, EntityAnnotator, make_annotator, with_cache
 from korbert.errors import ConfigError
+from korbert.files import checksum
 from korbert.model import SpanModel
 from korbert.prediction import predict
 from korbert.tasks.finetune import make_windows, protocol, score_results, scored_questions, write_answers
 from korbert.tasks.runs import finish_run, run_once, start_run
-from korbert.training.bundle import Bundle, load_bundle, task_of, warn_of_other_annotator
+from korbert.training.bundle import Bundle, Description, load_bundle, task_of, warn_of_other_annotator
 from korbert.training.runtime import make_runtime
 
 _OWN = "own"  # conf/task/own.yaml
@@ -41,13 +42,13 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     if config.task.fold is not None:
         dataset = fold_split(dataset, config.task.fold)[1]
     _refuse_known(config, used, dataset)
+    _settle_model_s(config.task, description, used)
     runtime = make_runtime(config.runtime)
-    decoding = (description.decoding or DecodingConfig()).changed(config.decoding)
+    decoding = config.task.decoding = config.task.decoding.changed(config.decoding)
     annotator = annotator_of(config, bundle)
     folder = start_run(config)
     model.to(runtime.device)
-    window = description.window or WindowConfig()
-    maker = WindowMaker(bundle.tokenizer, annotator, description.entities, window)
+    maker = WindowMaker(bundle.tokenizer, annotator, description.entities, config.task.window)
     windows = make_windows(maker, dataset, "test", Path(config.data.cache))
     special = bundle.tokenizer.special
     collate = functools.partial(
@@ -96,12 +97,36 @@ def _settle_questions(config: PredictConfig, used: dict[str, Any]) -> None:
             task.fold = used["fold"]
     if not used:
         return
-    same_file = Path(used["test"]).name == Path(task.test).name
+    same_file = used["test"] == task.test or _is_same_file(used["test"], task.test, config.data)
     if used["fold"] is not None and same_file and task.fold != used["fold"]:
         raise ConfigError(
             f"task.fold={task.fold}: run={config.run} was trained on all folds but {used['fold']}; a score on "
             f"the others means nothing; give task.fold={used['fold']}"
         )
+
+
+def _is_same_file(one: str, other: str, data: DataConfig) -> bool:
+    """By their content where both are here, else by their name: folders have other names elsewhere."""
+    here = [Path(expand_root(name, data)) if data.root or "{root}" not in name else Path(name) for name in (one, other)]
+    if all(path.is_file() for path in here):
+        return checksum(here[0]) == checksum(here[1])
+    return here[0].name == here[1].name
+
+
+def _settle_model_s(task: KorquadTask, description: Description, used: dict[str, Any]) -> None:
+    """Fill in what the model decides, so that the record says what was used. Raises ConfigError for another value."""
+    plain = KorquadTask(train=[], test=task.test)
+    of_model = {
+        "window": description.window or WindowConfig(),
+        "decoding": description.decoding or DecodingConfig(),
+        "letters": description.model.letters,
+    }
+    for key, own in of_model.items():
+        if getattr(task, key) not in (getattr(plain, key), own):
+            instead = "; give decoding='{KEY: VALUE}' for another one" if key == "decoding" else ""
+            raise ConfigError(f"task.{key}: is the model's own ({own}), this has no effect{instead}")
+        setattr(task, key, own)
+    task.train = list(used.get("train", []))
 
 
 def _refuse_known(config: PredictConfig, used: dict[str, Any], dataset: KorquadDataset) -> None:

@@ -13,6 +13,7 @@ from korbert.demo import Cutter, DemoServer, Limits, Playground, open_server, re
 from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, KorbertError
+from korbert.files import RECORD
 from korbert.model import PretrainingModel, SpanModel
 from korbert.tasks.prepare import is_path, named_tokenizer, prepare_tokenizer
 from korbert.tokenizers import load_tokenizer
@@ -36,13 +37,13 @@ def prepare_demo(config: DemoConfig) -> DemoServer:
     Raises KorbertError for a run that is missing or of the wrong kind, a file that cannot be used, a taken port.
     """
     for run in (*config.runs, *([] if config.pretrain is None else [config.pretrain])):
-        if not any((Path(run) / inner / "model.json").exists() for inner in ("model", ".")):
+        if not any((Path(run) / inner).exists() for inner in ("model/model.json", "model.json", RECORD)):
             raise ConfigError(
                 f"{run} holds no trained model: run `make quickstart` first, or give runs=[RUN,RUN] of your own "
                 "(fine-tuned) and pretrain=RUN (pretraining; null: none)"
             )
     readers = _readers(config)
-    masked = None if config.pretrain is None else load(config.pretrain, config.device)
+    masked = None if config.pretrain is None else load(config.pretrain, config.device, config.data.root)
     if masked is not None and not isinstance(masked.bundle.model, PretrainingModel):
         raise ConfigError(f"pretrain={config.pretrain}: wanted a pretraining run with a masked language model")
     cutters = [*_cutters_of(readers), *_other_cutters(config)]
@@ -67,7 +68,7 @@ def _readers(config: DemoConfig) -> dict[str, Reader]:
         names = list(config.runs)
     readers = {}
     for name, run in zip(names, config.runs, strict=True):
-        readers[name] = load(run, config.device)
+        readers[name] = load(run, config.device, config.data.root)
         if not isinstance(readers[name].bundle.model, SpanModel):
             raise ConfigError(f"runs: {run} was not fine-tuned for questions; a pretraining run is for pretrain=RUN")
     return readers

@@ -128,7 +128,9 @@ def _write_tokenizer(bundle: Bundle, target: Path) -> list[str]:
     """Hugging Face's files where its library can do what the tokenizer does; korbert's in any case."""
     bundle.tokenizer.save(target / "korbert_tokenizer")
     try:
-        as_fast_tokenizer(bundle.tokenizer).save_pretrained(target)
+        fast = as_fast_tokenizer(bundle.tokenizer)
+        fast.model_max_length = bundle.description.model.max_positions
+        fast.save_pretrained(target)
     except KorbertError as error:
         return [f"The tokenizer is in `korbert_tokenizer/` alone: {error}."]
     return ["`korbert_tokenizer/` has the tokenizer as korbert reads it, with exact spans of characters."]
@@ -145,10 +147,12 @@ def _call(bundle: Bundle, described: dict[str, Any]) -> str:
 
 
 def _readme(bundle: Bundle, described: dict[str, Any], notes: list[str], has_tokenizer: bool) -> str:
+    more = ", trust_remote_code=True" if "auto_map" in described else ""  # else it asks, and waits
     lines = [
         f"# {described['architectures'][0]}", "",
         f"A model of korbert's ({bundle.description.kind}), for transformers:", "", "```python", "import transformers",
         f"model = {_call(bundle, described)}",
-        *(["tokenizer = transformers.AutoTokenizer.from_pretrained(folder)"] if has_tokenizer else []), "```", "",
+        *([f"tokenizer = transformers.AutoTokenizer.from_pretrained(folder{more})"] if has_tokenizer else []),
+        "```", "",
     ]  # fmt: skip
     return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"

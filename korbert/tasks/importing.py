@@ -57,7 +57,7 @@ def import_model(source: str, cache: Path) -> Path:
         except (KeyError, TypeError) as error:
             problem = f"a key is missing or of the wrong type ({error!r})"
             raise DataError(folder / "config.json", "model", problem) from None
-        for remark in (*imported.remarks, *_other_padding(config, tokenizer)):
+        for remark in (*imported.remarks, *_other_padding(config, tokenizer), *_without_rows(config, tokenizer)):
             log.warning("%s: %s", source, remark)
         _write(target, imported, tokenizer, source)
     log.info("model: %s, from %s", target, source)
@@ -73,6 +73,16 @@ def _other_padding(config: dict[str, Any], tokenizer: Tokenizer) -> list[str]:
         f"config.json's pad_token_id={pad_id} is {tokenizer.vocabulary[pad_id]} in the tokenizer; in texts with it "
         "transformers counts the positions in another way than korbert"
     ]
+
+
+def _without_rows(config: dict[str, Any], tokenizer: Tokenizer) -> list[str]:
+    """A word on tokens that the checkpoint has no embedding of; a few that korbert needs are always added."""
+    first = int(config["vocab_size"])
+    added = {i for i in tokenizer.special.ids.tolist() if i >= first}
+    count = len(tokenizer) - first - len(added)
+    if count <= 0:
+        return []
+    return [f"{count} tokens of the tokenizer have no embedding in the checkpoint (vocab_size={first}): random ones"]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -48,6 +48,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
 def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[str, Any]:
     entities = config.entities.entity_input()
+    if config.init is not None:  # what is wrong with it is said before a corpus is encoded
+        _check_start(config.init)
     ranks.agree("run_dir", config.run_dir)
     with ranks.in_turn():
         folder = start_run(config) if ranks.is_first else Path(config.run_dir)
@@ -103,6 +105,15 @@ def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[st
     done = trainer.progress
     results = {**scores, "steps": done.step, "tokens": done.tokens, "seconds": round(done.seconds, 1)}
     return finish_run(folder, "pretrain", config, results, tokenizer=described(tokenizer))
+
+
+def _check_start(run: str) -> None:
+    if run.startswith("hf:"):
+        raise ConfigError(
+            f"init={run}: pretraining goes on from a pretraining of korbert's; finetune_korquad.py and train_tagger.py "
+            "take hf:NAME"
+        )
+    load_bundle(run, kind="pretraining")
 
 
 def _start_from(run: str, model: nn.Module, sizes: ModelConfig, tokenizer: Tokenizer) -> None:

@@ -21,7 +21,7 @@ from korbert.config import (
 )
 from korbert.entities import RANDOM, make_annotator
 from korbert.errors import ConfigError, KorbertError, check_all_known
-from korbert.files import matching, write_text_atomically
+from korbert.files import RECORD, matching, write_text_atomically
 from korbert.study import report_plots as plots
 from korbert.study import report_runs as described
 from korbert.study import report_sheets as sheets
@@ -111,7 +111,16 @@ def build_report(config: ReportConfig) -> Report:
 
 def _places(config: ReportConfig) -> list[str]:
     """Where to look for runs; a name that stands for nothing is kept, to be told."""
-    return [str(path) for place in config.runs for path in matching(place) or [Path(place)]]
+    return [
+        str(path)
+        for place in config.runs
+        for path in [path for path in matching(place) if path == Path(place) or _may_have_runs(path)] or [Path(place)]
+    ]
+
+
+def _may_have_runs(path: Path) -> bool:
+    """Beside runs' folders lie other files: the store, lists of a sweep's jobs."""
+    return path.is_dir() or path.suffix == ".jsonl" or path.name == RECORD
 
 
 def report_part(config: ReportConfig, stem: str) -> tuple[str, dict[str, str]]:
