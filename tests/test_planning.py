@@ -18,9 +18,11 @@ from korbert.data.pretraining import PretrainingExample
 from korbert.errors import ConfigError, DataError
 from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel, ReplacedTokenModel
 from korbert.study.planning import Assumed, Measured, Plan, Shape, nearest
+from korbert.study.results import make_stamp
 from korbert.tasks.benchmark import useful_flops
 from korbert.tasks.plan import beside_run, make_plan, plan_run, read_measured
 from korbert.tasks.runs import as_dict
+from korbert.tokenizers import CharacterTokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +100,41 @@ def test_the_measured_run_itself_is_planned_as_it_was(tmp_path: Path) -> None:
     assert results["hours"] * 3600 == pytest.approx(50.0)
     assert results["steps"] == 100
     assert results["tokens a step"] == 3072
+
+
+def test_processes_of_a_measured_run_are_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What several have done together is no measurement of one; how much more they do is said by `scaling`."""
+    measured = record(tmp_path / "measured")
+    content = json.loads((measured / "record.json").read_text("utf-8"))
+    content["hardware"]["processes"] = 3
+    (measured / "record.json").write_text(json.dumps(content), "utf-8")
+    alone = 307_200 / 50
+    assert read_measured(measured).tokens_per_second == pytest.approx(alone / 3)
+    assert read_measured(measured, 0.5).tokens_per_second == pytest.approx(alone / 2)
+    options = [f"measured=[{measured}]", f"run_dir={tmp_path / 'plan'}", "recipe=modern", "model=mini"]
+    length = ["devices=3", "train.tokens=307_200", "train.accumulation=3", "train.batch_size=16"]
+    results = plan_run(compose_config("plan_run", [*options, *length]))["results"]
+    assert results["tokens a second"] == pytest.approx(alone, rel=1e-3)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert make_stamp()["hardware"]["processes"] == 3
+    monkeypatch.delenv("WORLD_SIZE")
+    assert "processes" not in make_stamp()["hardware"]
+
+
+def test_the_vocabulary_is_that_of_the_tokenizer(tmp_path: Path) -> None:
+    """Of one that is named by its path, and of the measured run's record."""
+    CharacterTokenizer.train(["가나다라마바사아자차카타파하"], 20).save(tmp_path / "syllables")
+    measured = record(tmp_path / "measured")
+    content = json.loads((measured / "record.json").read_text("utf-8"))
+    content["tokenizer"] = {"kind": "character", "vocabulary": 20}
+    (measured / "record.json").write_text(json.dumps(content), "utf-8")
+    assert read_measured(measured).shape.vocabulary == 20
+    options = [f"measured=[{measured}]", "recipe=modern", "model=mini", "train.steps=100"]
+    counted = []
+    for number, chosen in enumerate((f"tokenizer.path={tmp_path / 'syllables'}", "tokenizer.vocab_size=20")):
+        plan = compose_config("plan_run", [*options, chosen, f"run_dir={tmp_path / str(number)}"])
+        counted.append(plan_run(plan)["results"]["parameters"])
+    assert counted[0] == counted[1]
 
 
 def test_a_curriculum_has_as_many_tokens_in_a_batch(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from korbert.parallel import own_place
 from korbert.redaction import redacted
 
 _PACKAGES = (
@@ -45,18 +46,24 @@ def make_stamp() -> dict[str, Any]:
     import torch
 
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else _processor()
+    processes = own_place()[1]  # of torchrun, each with a device of its own
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(),
-        "hardware": {"device": device, "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "hardware": {
+            "device": device,
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            **({"processes": processes} if processes > 1 else {}),
+        },
     }
 
 
 class Meter:
     """What something costs from here on: time on the clock and of the processors, and memory at its highest.
 
-    Child processes count once they have ended. With alone=False the highest memory is that of the process so far,
-    because something else is being measured.
+    Child processes count once they have ended; of torchrun's processes it is the first one's. With alone=False the
+    highest memory is that of the process so far, because something else is being measured.
     """
 
     def __init__(self, alone: bool = True) -> None:

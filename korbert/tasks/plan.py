@@ -19,7 +19,9 @@ from korbert.errors import ConfigError, DataError
 from korbert.files import RECORD, read_json
 from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel
 from korbert.study.planning import Assumed, Measured, Plan, nearest, shape_of
+from korbert.tasks.prepare import PUBLISHED
 from korbert.tasks.runs import as_dict, finish_run, start_run
+from korbert.tokenizers import load_tokenizer, open_published
 from korbert.training.optimizer import layer_matrices
 from korbert.training.settings import CHECKPOINT, TrainConfig
 
@@ -30,13 +32,13 @@ _SHARD_BYTES = {True: 3, False: 5}  # of a token and its entity id on disk: 16 b
 
 def plan_run(config: PlanConfig) -> dict[str, Any]:
     """Say what the pretraining of this configuration takes, write the record, and return it."""
-    measured = [read_measured(Path(path)) for path in config.measured]
+    measured = [read_measured(Path(path), config.scaling) for path in config.measured]
     if not measured and config.peak_teraflops is None:
         raise ConfigError(
             "measured: wanted at least one finished pretraining's folder, e.g. measured=[runs/mini]; or, for a device "
             "that was not measured, peak_teraflops= and peak_share="
         )
-    sizes = config.model.model_config(config.tokenizer.vocab_size, config.entities.entity_input().entity_types)
+    sizes = config.model.model_config(_vocabulary(config), config.entities.entity_input().entity_types)
     plan = make_plan(config, sizes)
     like = nearest(plan, measured) if measured else None
     basis, assumptions = planned_from(config, like)
@@ -75,14 +77,30 @@ def planned_from(config: PlanConfig, like: Measured | None) -> tuple[Measured | 
     if config.train.accumulation % config.devices:
         batches = f"train.accumulation={config.train.accumulation}"
         told["devices"] += f"; they cannot share the batches of a step evenly ({batches})"
+    if config.train.epochs is not None:
+        told["an epoch"] = "as many tokens as the corpus; what pairs of sentences and questions add is not counted"
     return basis, told
 
 
-def read_measured(run: Path) -> Measured:
-    """A finished pretraining as a measurement. Raises DataError where it is not one."""
+def _vocabulary(config: PlanConfig) -> int:
+    """Entries of the tokenizer. Raises DataError for shards that were made with another one."""
+    chosen = config.tokenizer
+    if chosen.path is None:
+        return chosen.vocab_size
+    tokenizer = open_published(Path(chosen.path)) if chosen.kind == PUBLISHED else load_tokenizer(chosen.path)
+    if config.corpus.shards is not None:
+        ShardedCorpus(Path(config.corpus.shards), tokenizer.fingerprint)
+    return len(tokenizer)
+
+
+def read_measured(run: Path, scaling: float = 1.0) -> Measured:
+    """A finished pretraining as a measurement of one device. Raises DataError where it is not one.
+
+    scaling: what each device beyond the first has added to it, where torchrun started several processes.
+    """
     record = _pretraining(run)
     with _reading(run):
-        return _measured(run.name, record)
+        return _measured(run.name, record, scaling)
 
 
 @contextlib.contextmanager
@@ -95,17 +113,18 @@ def _reading(run: Path) -> Iterator[None]:
         raise DataError(run / RECORD, "content", problem) from error
 
 
-def _measured(name: str, record: dict[str, Any]) -> Measured:
+def _measured(name: str, record: dict[str, Any], scaling: float) -> Measured:
     config, results = record["config"], record["results"]
     model = config["model"]
-    vocabulary = config["tokenizer"]["vocab_size"]
+    vocabulary = record.get("tokenizer", {}).get("vocabulary", config["tokenizer"]["vocab_size"])
+    devices = 1 + scaling * (record["hardware"].get("processes", 1) - 1)
     sizes = ModelConfig(vocabulary, **{k: v for k, v in model.items() if k in ModelConfig.__dataclass_fields__})
     length, train = _mean_length(config["task"]), config["train"]
     room = results["steps"] * train["batch_size"] * train["accumulation"] * config["task"]["max_length"]
     return Measured(
         name, record["hardware"]["device"], record["hardware"]["threads"],
         shape_of(config, vocabulary, sizes.feed_forward_size, length),
-        results["tokens"] / results["seconds"], results["tokens"] / room,
+        results["tokens"] / results["seconds"] / devices, results["tokens"] / room,
     )  # fmt: skip
 
 
@@ -151,7 +170,7 @@ def corpus_figures(config: PlanConfig) -> dict[str, Any]:
     if config.characters is None or config.tokens_per_character is None:
         return {}
     tokens = round(config.characters * config.tokens_per_character)
-    size = tokens * _SHARD_BYTES[config.tokenizer.vocab_size <= 1 << 16]
+    size = tokens * _SHARD_BYTES[_vocabulary(config) <= 1 << 16]
     shards = -(-tokens // config.shard_tokens)
     return {"corpus tokens": tokens, "shards": shards, "shard gigabytes": size / 1e9}
 

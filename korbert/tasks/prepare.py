@@ -76,8 +76,8 @@ def corpus_files(corpus: CorpusConfig, data: DataConfig) -> list[Path]:
 def corpus_identity(files: list[Path], cache: Path) -> list[list[str]]:
     """Name and SHA-256 of each file: what a cached result was made from, wherever the file lies and however old it is.
 
-    Checksums are kept in `cache` for as long as size and modification time stay, so that a large corpus is not read
-    at every start.
+    Checksums are kept in `cache` for as long as size and times stay, so that a large corpus is not read at every start;
+    the time of change, too, which no copy that keeps the time of modification takes over.
     """
     store = cache / "checksums.json"
     known: dict[str, Any] = {}
@@ -88,12 +88,12 @@ def corpus_identity(files: list[Path], cache: Path) -> list[list[str]]:
     identity, seen = [], dict(known)
     for path in files:
         status = path.stat()
-        state = [status.st_size, status.st_mtime_ns]
+        state = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         entry = known.get(str(path.resolve()))
-        if entry is None or entry[:2] != state:
+        if entry is None or entry[:-1] != state:
             entry = [*state, checksum(path)]
         seen[str(path.resolve())] = entry
-        identity.append([path.name, entry[2]])
+        identity.append([path.name, entry[-1]])
     if seen != known:
         write_sealed_json(store, seen)
     return identity
