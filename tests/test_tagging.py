@@ -298,6 +298,10 @@ def test_wrong_taggers_are_named(tagger: Path, tmp_path: Path) -> None:
         ("+task.corpora.sample.types={XYZ: A}", "sample.types: .* has no entity of type XYZ"),
         ("task.corpora.sample.repeat=0", "nothing is left to learn from"),
         ("task.corpora.sample.repeat=-1", "repeat: wanted 0 or more"),
+        ("+task.corpora.mine.fil=x", "task.corpora.mine: 'fil' is unknown, wanted file, types or repeat; is file meant"),
+        ("+task.corpora.mine.repeat=2", r"task\.corpora\.mine\.file: "),
+        ("+task.corpora.mine={file: x, repeat: many}", r"task\.corpora\.mine\.repeat: .*'many'"),
+        ("task.corpora.sample=x", r"task\.corpora\.sample: wanted file, types and repeat, e\.g\. .*sample\.file=x"),
         ("task.tags.max_length=4096", "more than the model's"),
         ("task.tags.stride=200", "wanted 0 <= stride"),
         ("tokenizer_path=null", "give init=RUN"),
@@ -311,6 +315,15 @@ def test_wrong_settings_are_named(
         chosen = overrides(tagger, f"run_dir={tmp_path / 'run'}", override)
         with pytest.raises(ConfigError, match=message):
             train_tagger(compose_config("train_tagger", chosen))
+
+
+def test_own_corpora_are_added_on_the_command_line(repository: Path) -> None:
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        given = ["+task.corpora.mine.file=a.jsonl", "+task.corpora.other={file: b.tsv, repeat: 2}"]
+        task = compose_config("train_tagger", ["task=ner", "init=x", "run_dir=y", "~task.corpora.kmou", *given]).task
+    assert {name: (corpus.file[-7:], corpus.repeat) for name, corpus in task.corpora.items()} == {
+        "klue": (".tsv.gz", 3), "mine": ("a.jsonl", 1), "other": ("b.tsv", 2),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["sessions", "metrics"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from korbert.config.parts import check_given
 from korbert.data.decoding import DecodingConfig
@@ -13,7 +15,7 @@ from korbert.data.masking import MaskingConfig
 from korbert.data.selection import SelectionConfig
 from korbert.data.tagging import TagsConfig
 from korbert.data.windows import WindowConfig
-from korbert.errors import ConfigError, check_range
+from korbert.errors import ConfigError, check_all_known, check_range
 
 _MOST_LETTERS = 512  # longer than any token, and scores for so many still fit into memory
 
@@ -120,10 +122,31 @@ class TaggingCorpus:
     repeat: int = 1
 
 
+def _tagging_corpus(name: str, value: Any) -> TaggingCorpus:
+    """Raises ConfigError naming the key that is wrong."""
+    if isinstance(value, TaggingCorpus):
+        return value
+    key = f"task.corpora.{name}"
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key}: wanted file, types and repeat, e.g. {key}.file={value or 'FILE'}")
+    check_all_known(key, value, [one.name for one in fields(TaggingCorpus)])
+    try:
+        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TaggingCorpus), value))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{key}.{error.full_key or 'file'}: {(error.msg or str(error)).splitlines()[0]}") from None
+    assert isinstance(made, TaggingCorpus)
+    return made
+
+
 @dataclass
 class TaggingTask:
     """Corpora by name; the share `held_out` of each one's documents is not learned from but scored."""
 
-    corpora: dict[str, TaggingCorpus] = MISSING
+    # Each a TaggingCorpus. Hydra cannot add one to a dictionary of dataclasses, as +task.corpora.mine.file=FILE does.
+    corpora: dict[str, Any] = MISSING
     held_out: float = 0.2
     tags: TagsConfig = field(default_factory=TagsConfig)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.corpora, dict):  # MISSING is text
+            self.corpora = {name: _tagging_corpus(name, value) for name, value in self.corpora.items()}
