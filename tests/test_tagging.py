@@ -298,7 +298,7 @@ def test_wrong_taggers_are_named(tagger: Path, tmp_path: Path) -> None:
         ("+task.corpora.sample.types={XYZ: A}", "sample.types: .* has no entity of type XYZ"),
         ("task.corpora.sample.repeat=0", "nothing is left to learn from"),
         ("task.corpora.sample.repeat=-1", "repeat: wanted 0 or more"),
-        ("+task.corpora.mine.fil=x", "task.corpora.mine: 'fil' is unknown, wanted file, types or repeat; is file meant"),
+        ("+task.corpora.mine.fil=x", "task.corpora.mine: 'fil' is unknown, wanted file, types or repeat"),
         ("+task.corpora.mine.repeat=2", r"task\.corpora\.mine\.file: "),
         ("+task.corpora.mine={file: x, repeat: many}", r"task\.corpora\.mine\.repeat: .*'many'"),
         ("task.corpora.sample=x", r"task\.corpora\.sample: wanted file, types and repeat, e\.g\. .*sample\.file=x"),
