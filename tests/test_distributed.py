@@ -213,6 +213,27 @@ def test_a_signal_is_not_lost_among_messages(tmp_path: Path) -> None:
     assert trainer.progress.step == 4
 
 
+def test_an_evaluation_of_several_ranks_may_be_killed(tmp_path: Path) -> None:
+    """It cannot be stopped, and torchrun does not wait for it: the steps before are kept, and it is made again."""
+    WithAnother.signals[:] = [1, 1, 1]  # none comes
+    seen: list[int] = []
+    options: dict[str, Any] = {"ranks": WithAnother(0, 2), "accumulation": 2, "evaluate_every": 5}
+
+    def killed() -> dict[str, float]:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        make_trainer(tmp_path, evaluate=killed, **options).run()
+
+    def evaluated() -> dict[str, float]:
+        seen.append(again.progress.step)
+        return {"loss": 1.0}
+
+    again = make_trainer(tmp_path, evaluate=evaluated, **options)
+    again.run()
+    assert seen == [5, 10, 13]
+
+
 def test_ranks_that_cannot_share_evenly_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         make_trainer(tmp_path / "a", ranks=WithAnother(0, 2), accumulation=2)

@@ -356,6 +356,16 @@ def test_a_damaged_gazetteer_in_the_cache_is_read_again(tmp_path: Path, caplog: 
     assert f"{path}: damaged; the names are read again" in caplog.text
 
 
+def test_a_file_that_kept_its_time_is_read_again(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("글", "utf-8")
+    before, status = corpus_identity([text], tmp_path), text.stat()
+    text.write_text("굴", "utf-8")
+    os.utime(text, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert text.stat().st_mtime_ns == status.st_mtime_ns
+    assert corpus_identity([text], tmp_path) != before
+
+
 def test_damaged_checksums_are_made_again(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("글", "utf-8")

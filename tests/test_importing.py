@@ -136,6 +136,17 @@ def test_other_padding_than_the_tokenizer_s_is_said(
     assert ("pad_token_id=1 is [UNK] in the tokenizer" in caplog.text) == (family == "roberta")
 
 
+@pytest.mark.parametrize("lacking", [0, 3])
+def test_tokens_without_an_embedding_are_said(
+    lacking: int, vocabulary: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The markers, which are always added, aside."""
+    source = saved(theirs("bert", "MaskedLM", len(vocabulary) - lacking), "bert", vocabulary, tmp_path / "hf")
+    import_model(str(source), tmp_path / "cache")
+    said = f"3 tokens of the tokenizer have no embedding in the checkpoint (vocab_size={len(vocabulary) - 3})"
+    assert (said in caplog.text) == bool(lacking)
+
+
 def test_a_bare_encoder_can_be_fine_tuned_from(vocabulary: list[str], tmp_path: Path) -> None:
     model = transformers.ElectraModel(
         transformers.ElectraConfig(vocab_size=len(vocabulary), embedding_size=24, **SMALL)

@@ -60,6 +60,14 @@ def test_agreement_by_hand() -> None:
         boundary_agreement(["글자"], characters, Written("글자/NNG"))
 
 
+def test_particles_of_every_set_of_tags() -> None:
+    """Hannanum's have one letter; where an analyser finds none, there is no share of them."""
+    characters = CharacterTokenizer.train([TEXT], 50)
+    for tag in ("J", "JKS", "JX", "Josa"):
+        assert boundary_agreement(["세종은 글자"], characters, Written(f"세종/N 은/{tag}  글자/N")).particles == 1
+    assert boundary_agreement(["세종은 글자"], characters, Written("세종/N 은/E  글자/N")).josa is None
+
+
 def test_an_analyser_agrees_with_itself() -> None:
     tokenizer = WordTokenizer.train([TEXT], 50, pretokenizer=Pretokenizer("mecab"))
     found = boundary_agreement([TEXT, "서울에서는 비가 왔다."], tokenizer, make_analyser("mecab"))

@@ -462,3 +462,19 @@ def test_overlong_text_is_cut_for_the_trainer_not_lost(monkeypatch: pytest.Monke
 def test_settings_of_another_kind_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         train_tokenizer(TokenizerConfig(**settings), iter(["가나다"]))
+
+
+def test_the_sign_that_sentencepiece_keeps_for_itself_costs_no_text() -> None:
+    """Its trainer leaves out sentences with it, and here there would be none."""
+    texts = [f"한글은 ▅ 글자이고 훈민정음{number}이다" for number in range(20)]
+    tokenizer = SentencePieceTokenizer.train(texts, 30)
+    assert tokenizer.encode("한글은 글자").ids.tolist().count(tokenizer.special.unk) == 0
+    assert tokenizer.training["texts"] == 20
+
+
+def test_an_empty_line_of_a_vocabulary_is_named(tmp_path: Path) -> None:
+    CharacterTokenizer.train(["가나다"], 20).save(tmp_path)
+    lines = (tmp_path / "vocab.txt").read_text("utf-8").split("\n")
+    (tmp_path / "vocab.txt").write_text("\n".join([*lines[:8], "", *lines[8:]]), "utf-8")
+    with pytest.raises(DataError, match=r"vocab\.txt: line 9: is empty"):
+        load_tokenizer(tmp_path)
