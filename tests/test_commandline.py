@@ -80,6 +80,7 @@ def test_a_door_in_a_folder_with_hangul(repository: Path, tmp_path: Path) -> Non
         ("compare_tokenizers", "tokenizers=[sylable]", "train_tokenizer: tokenizer=sylable: there is no such file in "),
         ("annotate_corpus", "entities=gazetteer", "entities: this command has no such group of settings; see --help"),
         ("compare_tokenizers", "tokenizers=syllable", "tokenizers: wanted a list, e.g. tokenizers='[syllable]'"),
+        ("compare_tokenizers", "tokenizers='a b/c'", "tokenizers: wanted a list, e.g. tokenizers='[\"a b/c\"]'"),
         ("gpu_study", "prepar", "'prepar': wanted KEY=VALUE"),
         ("pretrain", "train.steps=[1", "train.steps=[1: "),
         ("pretrain", "seed=${nope}", "Interpolation key 'nope' not found"),

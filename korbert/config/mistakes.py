@@ -60,9 +60,10 @@ def explained(error: Exception) -> str:
         if isinstance(cause, ConfigAttributeError | ConfigKeyError):
             return no_such_key(cause.full_key, _known(cause))
         problem = (cause.msg or str(cause)).splitlines()[0]
-        given = re.search(rf"{re.escape(cause.full_key)}=(\S*)", str(error))
+        given = re.search(rf"{re.escape(cause.full_key)}=(.*)", str(error))
         if "is not a ListConfig" in problem:
-            value = given[1] if given and given[1] else "VALUE"
+            value = given[1].strip("'\"") if given and given[1] else "VALUE"
+            value = f'"{value}"' if re.search(r"[\s,=()]", value) else value
             return f"{cause.full_key}: wanted a list, e.g. {cause.full_key}='[{value}]'"
         return f"{cause.full_key}: {problem}"
     if cause is error:
