@@ -211,8 +211,10 @@ def send_signal(trainer: Trainer[Any], step: int) -> None:
     trainer._train_step = step_with_signal  # type: ignore[method-assign]
 
 
-def test_a_signal_and_its_echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_and_its_echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """What several senders pass on at about the same time is one request; a later signal ends the run at once."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     for echo, error in ((2.0, Interrupted), (0.0, KeyboardInterrupt)):
         monkeypatch.setattr(interrupt, "_ECHO", echo)
         trainer = make_trainer(tmp_path / str(echo))
