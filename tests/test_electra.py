@@ -121,7 +121,7 @@ def test_the_encoder_goes_on_to_fine_tuning() -> None:
     ("earlier", "now"), [(ReplacedTokenModel, PretrainingModel), (PretrainingModel, ReplacedTokenModel)]
 )
 def test_the_head_that_reads_a_generator_is_not_taken_for_the_encoder_s(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, earlier: Any, now: Any
+    caplog: pytest.LogCaptureFixture, earlier: Any, now: Any
 ) -> None:
     tokenizer = SimpleNamespace(fingerprint="x")
     for begun in (earlier, now):
@@ -130,8 +130,7 @@ def test_the_head_that_reads_a_generator_is_not_taken_for_the_encoder_s(
             torch.nn.init.normal_(model.mlm.bias)
         fresh = {name: value.clone() for name, value in target.state_dict().items()}
         bundle = SimpleNamespace(model=source, tokenizer=tokenizer, description=SimpleNamespace(model=CONFIG))
-        monkeypatch.setattr("korbert.tasks.pretrain.load_bundle", lambda run, kind, bundle=bundle: bundle)
-        _start_from("runs/x", target, CONFIG, tokenizer)
+        _start_from("runs/x", bundle, target, CONFIG, tokenizer)
         for name, value in target.state_dict().items():
             other = begun is not now and name.startswith("mlm.")
             assert torch.equal(value, fresh[name] if other else source.state_dict().get(name, fresh[name])), name

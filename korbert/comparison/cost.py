@@ -98,14 +98,14 @@ def cost(
 def _lost(text: str, tokens: Tokens, unknown: int) -> int:
     """Visible characters that are in unknown tokens, or in none and not of a kind that normalisation leaves out."""
     is_unknown = tokens.ids == unknown
-    count, place = 0, 0
+    count = 0
     for start, end in zip(tokens.starts[is_unknown].tolist(), tokens.ends[is_unknown].tolist(), strict=True):
         count += len("".join(text[start:end].split()))
-    for start, end in zip([*tokens.starts.tolist(), len(text)], [*tokens.ends.tolist(), len(text)], strict=True):
-        if place < start:
-            left_out = "".join(text[place:start].split())
-            count += sum(unicodedata.category(char) not in ("Cc", "Cf") for char in left_out)
-        place = end
+    lasts, firsts = np.append(0, tokens.ends), np.append(tokens.starts, len(text))
+    gaps = np.flatnonzero(lasts < firsts)
+    for end, start in zip(lasts[gaps].tolist(), firsts[gaps].tolist(), strict=True):
+        left_out = "".join(text[end:start].split())
+        count += sum(unicodedata.category(char) not in ("Cc", "Cf") for char in left_out)
     return count
 
 

@@ -107,10 +107,15 @@ def _settle_questions(config: PredictConfig, used: dict[str, Any]) -> None:
 
 def _is_same_file(one: str, other: str, data: DataConfig) -> bool:
     """By their content where both are here, else by their name: folders have other names elsewhere."""
-    here = [Path(expand_root(name, data)) if data.root or "{root}" not in name else Path(name) for name in (one, other)]
-    if all(path.is_file() for path in here):
-        return checksum(here[0]) == checksum(here[1])
-    return here[0].name == here[1].name
+    paths = [_path_of(name, data) for name in (one, other)]
+    if all(path.is_file() for path in paths):
+        return checksum(paths[0]) == checksum(paths[1])
+    return paths[0].name == paths[1].name
+
+
+def _path_of(name: str, data: DataConfig) -> Path:
+    """A file of a run's settings, where data.root is not known by its name alone."""
+    return Path(expand_root(name, data) if data.root else name)
 
 
 def _settle_model_s(task: KorquadTask, description: Description, used: dict[str, Any]) -> None:
@@ -134,9 +139,8 @@ def _refuse_known(config: PredictConfig, used: dict[str, Any], dataset: KorquadD
     learned_from = [(name, None) for name in used.get("train", ())]
     if used.get("fold") is not None:
         learned_from.append((used["test"], used["fold"]))
-    root = config.data.root
     for name, fold in learned_from:
-        path = Path(name.replace("{root}", root) if root else name)
+        path = _path_of(name, config.data)
         if not path.is_file():
             continue
         learned = read_korquad(path) if fold is None else fold_split(read_korquad(path), fold)[0]

@@ -19,9 +19,9 @@ from korbert.errors import ConfigError, DataError
 from korbert.files import RECORD, read_json
 from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel
 from korbert.study.planning import Assumed, Measured, Plan, nearest, shape_of
-from korbert.tasks.prepare import PUBLISHED
+from korbert.tasks.prepare import prepare_tokenizer
 from korbert.tasks.runs import as_dict, finish_run, start_run
-from korbert.tokenizers import load_tokenizer, open_published
+from korbert.tokenizers import load_tokenizer
 from korbert.training.optimizer import layer_matrices
 from korbert.training.settings import CHECKPOINT, TrainConfig
 
@@ -43,7 +43,8 @@ def plan_run(config: PlanConfig) -> dict[str, Any]:
     like = nearest(plan, measured) if measured else None
     basis, assumptions = planned_from(config, like)
     folder = start_run(config, again="plan_run")
-    results: dict[str, Any] = {**corpus_figures(config), **run_figures(config, plan, basis)}
+    corpus = corpus_figures(config, sizes.vocab_size)
+    results: dict[str, Any] = {**corpus, **run_figures(config, plan, basis, corpus.get("corpus tokens"))}
     if isinstance(basis, Assumed):
         results = {"speed": _ASSUMED, **results}
     _show(results, assumptions)
@@ -84,10 +85,9 @@ def planned_from(config: PlanConfig, like: Measured | None) -> tuple[Measured | 
 
 def _vocabulary(config: PlanConfig) -> int:
     """Entries of the tokenizer. Raises DataError for shards that were made with another one."""
-    chosen = config.tokenizer
-    if chosen.path is None:
-        return chosen.vocab_size
-    tokenizer = open_published(Path(chosen.path)) if chosen.kind == PUBLISHED else load_tokenizer(chosen.path)
+    if config.tokenizer.path is None:
+        return config.tokenizer.vocab_size
+    tokenizer = load_tokenizer(prepare_tokenizer(config.tokenizer, config.corpus, config.data))
     if config.corpus.shards is not None:
         ShardedCorpus(Path(config.corpus.shards), tokenizer.fingerprint)
     return len(tokenizer)
@@ -161,7 +161,7 @@ def _mean_length(task: dict[str, Any]) -> int:
     return round(sum((end - s["start"]) * s["max_length"] for s, end in zip(stages, ends, strict=True)))
 
 
-def corpus_figures(config: PlanConfig) -> dict[str, Any]:
+def corpus_figures(config: PlanConfig, vocabulary: int) -> dict[str, Any]:
     """Tokens of the corpus, and the disk that its shards take: counted where there are shards, else estimated."""
     if config.corpus.shards is not None:
         manifest = ShardedCorpus(Path(config.corpus.shards)).manifest
@@ -170,15 +170,15 @@ def corpus_figures(config: PlanConfig) -> dict[str, Any]:
     if config.characters is None or config.tokens_per_character is None:
         return {}
     tokens = round(config.characters * config.tokens_per_character)
-    size = tokens * _SHARD_BYTES[_vocabulary(config) <= 1 << 16]
+    size = tokens * _SHARD_BYTES[vocabulary <= 1 << 16]
     shards = -(-tokens // config.shard_tokens)
     return {"corpus tokens": tokens, "shards": shards, "shard gigabytes": size / 1e9}
 
 
-def run_figures(config: PlanConfig, plan: Plan, basis: Measured | Assumed) -> dict[str, Any]:
+def run_figures(config: PlanConfig, plan: Plan, basis: Measured | Assumed, corpus_tokens: int | None) -> dict[str, Any]:
     """Parameters, tokens, steps, hours, memory of a device, disk of a run."""
     speed, step = plan.speed(basis), plan.tokens_per_step(basis)
-    tokens = run_tokens(config.train, speed, step, corpus_figures(config).get("corpus tokens"))
+    tokens = run_tokens(config.train, speed, step, corpus_tokens)
     memory = plan.memory_bytes(basis)
     return {
         "parameters": plan.parameters,

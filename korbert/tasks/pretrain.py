@@ -27,7 +27,7 @@ from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel
 from korbert.tasks.prepare import check_annotator, prepare_shards, prepare_tokenizer
 from korbert.tasks.runs import by_ranks, described, finish_run, fixed_pretraining, run_once, start_run
 from korbert.tokenizers import Tokenizer, load_tokenizer
-from korbert.training.bundle import Description, begin_model, copy_shared, load_bundle, make_model
+from korbert.training.bundle import Bundle, Description, begin_model, copy_shared, load_bundle, make_model
 from korbert.training.distributed import Ranks, joined
 from korbert.training.loop import Trainer
 from korbert.training.runtime import Runtime, compile_layers, make_runtime, seed_everything
@@ -48,8 +48,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
 def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[str, Any]:
     entities = config.entities.entity_input()
-    if config.init is not None:  # what is wrong with it is said before a corpus is encoded
-        _check_start(config.init)
+    # What is wrong with it is said before a corpus is encoded.
+    earlier = None if config.init is None else _earlier(config.init)
     ranks.agree("run_dir", config.run_dir)
     with ranks.in_turn():
         folder = start_run(config) if ranks.is_first else Path(config.run_dir)
@@ -71,8 +71,8 @@ def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[st
     )  # fmt: skip
     model = make_model(description)
     assert isinstance(model, PretrainingModel | ReplacedTokenModel)
-    if config.init is not None:
-        _start_from(config.init, model, sizes, tokenizer)
+    if earlier is not None:
+        _start_from(str(config.init), earlier, model, sizes, tokenizer)
         if ranks.is_first:
             _compare_held_out(config)
     compile_layers(model, runtime)
@@ -107,18 +107,18 @@ def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[st
     return finish_run(folder, "pretrain", config, results, tokenizer=described(tokenizer))
 
 
-def _check_start(run: str) -> None:
+def _earlier(run: str) -> Bundle:
+    """The pretraining to go on from. Raises ConfigError for a model of Hugging Face's."""
     if run.startswith("hf:"):
         raise ConfigError(
             f"init={run}: pretraining goes on from a pretraining of korbert's; finetune_korquad.py and train_tagger.py "
             "take hf:NAME"
         )
-    load_bundle(run, kind="pretraining")
+    return load_bundle(run, kind="pretraining")
 
 
-def _start_from(run: str, model: nn.Module, sizes: ModelConfig, tokenizer: Tokenizer) -> None:
+def _start_from(run: str, earlier: Bundle, model: nn.Module, sizes: ModelConfig, tokenizer: Tokenizer) -> None:
     """Give `model` the weights of an earlier pretraining. Raises ConfigError where they do not fit."""
-    earlier = load_bundle(run, kind="pretraining")
     if earlier.tokenizer.fingerprint != tokenizer.fingerprint:
         raise ConfigError(
             f"init={run}: its tokenizer is {earlier.tokenizer.fingerprint}, that of this run {tokenizer.fingerprint}; "

@@ -90,7 +90,8 @@ def make_report(config: ReportConfig) -> None:
 
 def build_report(config: ReportConfig) -> Report:
     """The report of `config`. Raises what `make_report` does."""
-    found = find_records(_places(config))
+    places = _places(config)
+    found = find_records(places)
     if not found:
         raise ConfigError(f"runs={config.runs}: no record.json, and no page with its .jsonl, is there")
     runs = describe_runs(found, {task: asdict(schema()) for task, schema in _SCHEMAS.items()})
@@ -106,16 +107,16 @@ def build_report(config: ReportConfig) -> Report:
     scored = [sheets.score_table(table, compared, answers, turned) for table in tables]
     broken_down = _broken_down(config, scored, answers)
     rows = _rows(config)
-    return _report(config, runs, tables, scored, broken_down, rows, list(answers.why_not))
+    return _report(config, runs, tables, scored, broken_down, rows, list(answers.why_not), unfinished_runs(places))
 
 
 def _places(config: ReportConfig) -> list[str]:
     """Where to look for runs; a name that stands for nothing is kept, to be told."""
-    return [
-        str(path)
-        for place in config.runs
-        for path in [path for path in matching(place) if path == Path(place) or _may_have_runs(path)] or [Path(place)]
-    ]
+    places: list[Path] = []
+    for place in config.runs:
+        found = [path for path in matching(place) if path == Path(place) or _may_have_runs(path)]
+        places += found or [Path(place)]
+    return [*map(str, places)]
 
 
 def _may_have_runs(path: Path) -> bool:
@@ -150,13 +151,14 @@ def _report(
     broken_down: Sequence[Sheet],
     rows: Sequence[Row],
     why_not: list[str],
+    unfinished: list[str],
 ) -> Report:
     in_tables = {id(run) for table in tables for group in table.groups for run in group.runs}
     left_out = [run.name for run in runs if id(run) not in in_tables]
     remarks = [*described.remarks(tables, runs), *why_not]
     if config.compared():
         remarks += described.remarks_on_differences(scored)
-    if unfinished := unfinished_runs(_places(config)):
+    if unfinished:
         remarks.append(f"begun and not finished, so not counted: {', '.join(unfinished)}")
     if left_out:
         remarks.append(f"without a score of their own, in no table: {', '.join(left_out)}")
