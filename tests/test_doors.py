@@ -530,6 +530,41 @@ def test_a_fine_tuned_model_answers_again(finetuned: Path, tmp_path: Path) -> No
     assert f"task=own: run={folded} does not say what it was scored on: give task=" in done.stderr
 
 
+def test_questions_without_gold_answers_are_answered_and_not_scored(
+    sample: Path, finetuned: Path, tmp_path: Path
+) -> None:
+    """The same answers as with them; a report leaves the run out of its tables, an analysis refuses it."""
+    data = read_json(sample / "KorQuAD_sample_dev.json")
+    data["data"] = data["data"][:2]
+    for article in data["data"]:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                del question["answers"]
+    path, run = tmp_path / "asked.json", tmp_path / "run"
+    write_json_atomically(path, data)
+    call = ("predict_korquad", f"run={finetuned}", f"task.test={path}", "runtime.threads=1", f"run_dir={run}")
+    for name in ("made", "read"):
+        done = run_door(*call, f"data.cache={tmp_path / 'cache'}")
+        asked = len(read_korquad(path, answered=False))
+        assert f"{asked} questions are answered, and not scored: {path} has no gold answers" in done.stderr
+        assert "whole in no window" not in done.stderr
+        found, before = (read_predictions(folder / "predictions.json") for folder in (run, finetuned))
+        assert len(found) == asked
+        assert found.items() <= before.items()
+        results = read_json(run / "record.json")["results"]
+        assert results == {"protocol": "not scored: asked.json has no gold answers", "scored": False, "total": asked}
+        run.rename(tmp_path / name)
+    done = run_door("report", f"runs=[{tmp_path / 'made'},{finetuned}]", f"folder={tmp_path / 'report'}")
+    assert "without a score of their own, in no table: made" in done.stderr
+    assert "no f1" not in done.stderr
+    done = run_door("report_errors", f"run={tmp_path / 'made'}", ok=False)
+    assert "results.scored: is false" in done.stderr
+    done = run_door(
+        "evaluate_korquad", f"predictions={tmp_path / 'made/predictions.json'}", f"dataset={path}", ok=False
+    )
+    assert "answers: this key is missing" in done.stderr
+
+
 def test_half_a_surrogate_pair_in_an_id_comes_through(sample: Path, finetuned: Path, tmp_path: Path) -> None:
     """Read, predicted, written, read again and scored as any other name of the question."""
     data = read_json(sample / "KorQuAD_sample_dev.json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,28 @@ def test_wrong_files_name_the_place(tmp_path: Path, data: Any, where: str, probl
         read_korquad(path)
     assert str(error.value).startswith(f"{path}: {where}: ")
     assert problem in str(error.value)
+
+
+def test_questions_without_gold_answers_are_read_where_none_is_wanted(tmp_path: Path) -> None:
+    """All of a file, or none: one that lacks some is a mistake."""
+    bare = changed([*QUESTION, "answers"], remove=True)
+    some = write(tmp_path / "some.json", bare)
+    with pytest.raises(DataError, match=re.escape(f"{QA}.answers: this key is missing")):
+        read_korquad(some, answered=False)
+    bare["data"][0]["paragraphs"][0]["qas"][1] |= {"answers": [], "is_impossible": False}
+    none = write(tmp_path / "none.json", bare)
+    with pytest.raises(DataError, match=r"missing\n.*at least one answer"):
+        read_korquad(none)
+    dataset = read_korquad(none, answered=False)
+    assert not dataset.has_answers
+    assert dataset.gold() == {"q1": [], "q2": []}
+    good = write(tmp_path / "good.json", GOOD)
+    assert read_korquad(good, answered=False) == read_korquad(good)
+    assert read_korquad(good).has_answers
+    wrong = copy.deepcopy(bare)
+    wrong["data"][0]["paragraphs"][0]["qas"][0]["question"] = " "
+    with pytest.raises(DataError, match=r"question: is empty$"):
+        read_korquad(write(tmp_path / "wrong.json", wrong), answered=False)
 
 
 def test_several_problems_are_told_together(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from korbert.errors import ConfigError
+from korbert.files import HUGGING_FACE
 
 
 def refuse_place_of_init(run_dir: str, init: str | None) -> None:
@@ -12,7 +13,7 @@ def refuse_place_of_init(run_dir: str, init: str | None) -> None:
 
     init: a run, a model folder, or "hf:" and a folder; a name of the hub lies nowhere.
     """
-    source = Path((init or "").removeprefix("hf:"))
+    source = Path((init or "").removeprefix(HUGGING_FACE))
     if not init or not source.exists():
         return
     # A run's model lies in model/; a model folder may lie there without the run that it was made in.

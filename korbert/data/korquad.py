@@ -100,6 +100,11 @@ class KorquadDataset:
         return {question.id: [answer.text for answer in question.answers] for _, _, question in self.questions()}
 
     @property
+    def has_answers(self) -> bool:
+        """Whether there are gold answers."""
+        return any(question.answers for _, _, question in self.questions())
+
+    @property
     def is_korquad_1(self) -> bool:
         """Whether the file says so, as "KorQuAD_v1.0_dev"; the official script asks for no more of it either."""
         return self.version.startswith(f"{VERSION}_")
@@ -109,8 +114,10 @@ class KorquadDataset:
         return KorquadDataset(tuple(self.articles[i] for i in articles), self.version, self.path)
 
 
-def read_korquad(path: Path) -> KorquadDataset:
+def read_korquad(path: Path, answered: bool = True) -> KorquadDataset:
     """Read and check a whole question file, with or without a byte order mark.
+
+    answered: whether its questions must have gold answers; if not, all of them have some or none does.
 
     Raises DataError naming the file and, as `data[0].paragraphs[3].qas[1].answers[0].answer_start`, the first few of
     all the places that are wrong: missing keys, wrong types, an empty context or answer, an answer that does not stand
@@ -123,6 +130,8 @@ def read_korquad(path: Path) -> KorquadDataset:
     if reader.is_korquad_2():
         raise DataError(path, "version", f"{reader.version()!r} is KorQuAD 2: {_KORQUAD_2}")
     dataset = KorquadDataset(reader.articles(), reader.version(), path)
+    if answered or dataset.has_answers:
+        reader.problems += reader.unanswered
     if not reader.problems and len(dataset) == 0:
         reader.problem("data", "holds no question")
     if reader.problems:
@@ -139,6 +148,7 @@ class _Reader:
     def __init__(self, root: dict[str, Any]) -> None:
         self.root = root
         self.problems: list[tuple[str, str]] = []
+        self.unanswered: list[tuple[str, str]] = []  # problems, too, where there must be gold answers
         self.seen: dict[str, str] = {}  # question id → where
 
     def problem(self, where: str, what: str) -> None:
@@ -186,16 +196,22 @@ class _Reader:
             self.problem(f"{where}.question", "is empty")
         if id is not None and self.seen.setdefault(id, where) != where:
             self.problem(f"{where}.id", f"{id!r} is also the id of {self.seen[id]}")
-        answers = tuple(
+        answers = self._answers(value, context, where)
+        return Question(id, text, answers) if id is not None and text is not None else None
+
+    def _answers(self, value: dict[str, Any], context: str | None, where: str) -> tuple[Answer, ...]:
+        if value.get("is_impossible") is True:
+            self.problem(f"{where}.is_impossible", "is true: KorQuAD 1.0 has no questions without an answer")
+        elif value.get("answers") == []:
+            self.unanswered.append((f"{where}.answers", "wanted at least one answer, the list is empty"))
+        elif "answers" not in value:
+            self.unanswered.append((f"{where}.answers", "this key is missing"))
+            return ()
+        return tuple(
             answer
             for at, item in self._objects(value, "answers", where)
             if (answer := self._answer(item, context, at)) is not None
         )
-        if value.get("is_impossible") is True:
-            self.problem(f"{where}.is_impossible", "is true: KorQuAD 1.0 has no questions without an answer")
-        elif value.get("answers") == []:
-            self.problem(f"{where}.answers", "wanted at least one answer, the list is empty")
-        return Question(id, text, answers) if id is not None and text is not None else None
 
     def _answer(self, value: dict[str, Any], context: str | None, where: str) -> Answer | None:
         text = self._get(value, "text", where, str)

@@ -102,7 +102,8 @@ def read_windows(
         raise DataError(path, "checksum", "damaged: this is not what was written")
     windows = _windows(columns, dataset, maker.tokenizer.special)
     held = {row[0] for row in columns["windows"].tolist() if row[3:5] != [0, 0]}
-    return windows, WindowStatistics(len(dataset), len(windows), len(dataset) - len(held), int(truncated))
+    known = sum(bool(question.answers) for _, _, question in dataset.questions())
+    return windows, WindowStatistics(len(dataset), len(windows), known - len(held), int(truncated))
 
 
 def _windows(columns: Columns, dataset: KorquadDataset, special: SpecialTokens) -> list[Window]:

@@ -99,7 +99,7 @@ class WindowStatistics:
 
     questions: int
     windows: int
-    unanswerable: int  # questions whose answer is whole in no window
+    unanswerable: int  # questions whose known answer is whole in no window
     truncated_questions: int
 
 
@@ -141,10 +141,12 @@ class WindowMaker:
         questions = unanswerable = truncated = 0
         for article in dataset.articles:
             for paragraph in article.paragraphs:
-                for made, was_truncated in self._paragraph(paragraph):
+                for question, (made, was_truncated) in zip(
+                    paragraph.questions, self._paragraph(paragraph), strict=True
+                ):
                     windows += made
                     questions += 1
-                    unanswerable += all(window.answer == (0, 0) for window in made)
+                    unanswerable += bool(question.answers) and all(window.answer == (0, 0) for window in made)
                     truncated += was_truncated
                 if progress:
                     progress(questions)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from korbert.files import HUGGING_FACE
 from korbert.study.lineage import Run
 
 _ANSWERS = ("finetune_korquad", "predict_korquad", "lexical_baseline", "pipeline")
@@ -94,7 +95,7 @@ class Group:
 
         Its record need not be at hand. A published model is what it is: nobody asks how another seed of it would do.
         """
-        if any(run.origin is None or run.origin.startswith("hf:") for run in self.runs):
+        if any(run.origin is None or run.origin.startswith(HUGGING_FACE) for run in self.runs):
             return False
         origins = {run.origin for run in self.runs}
         seeds = {run.pretraining_seed for run in self.runs}  # one that was made on several machines is one
@@ -180,6 +181,8 @@ def _measures(title: str, runs: Sequence[Run], differing: Sequence[str]) -> list
         if isinstance(value, int | float) and not isinstance(value, bool) and key not in _COSTS
     )  # fmt: skip
     if title == "KorQuAD":
+        if not any(run.results.get("scored", True) for run in runs):
+            return []  # their questions have no gold answers
         return [EXACT, F1]  # also where they are missing: that is worth a remark
     if title == "pretrain":
         several = any(key.startswith(("tokenizer.", "entities.")) for key in differing)

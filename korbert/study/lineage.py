@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from korbert.errors import DataError
-from korbert.files import read_json
+from korbert.files import HUGGING_FACE, read_json
 from korbert.study.collection import Found, read_metrics, read_record
 from korbert.study.page import curve
 
@@ -173,7 +173,7 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
         named = str(settings[link])
         if not any(record["task"] == "pretrain" for record in passed[1:]):
             origin = _plain_name(named)  # also where nothing is known of it but its name
-        if named.startswith("hf:"):
+        if named.startswith(HUGGING_FACE):
             break
         earlier, doubt = known.find(named, _weights_taken(passed[-1]), here=found.folder is not None)
         if earlier is None or earlier.record in passed:
@@ -212,7 +212,7 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
 
 def _plain_name(named: str) -> str:
     """A run's name, however it is written: with `/model` or a stroke at the end, say."""
-    if named.startswith("hf:"):
+    if named.startswith(HUGGING_FACE):
         return named
     path = Path(os.path.normpath(named))
     return str(path.parent if path.name == "model" else path)

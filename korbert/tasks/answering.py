@@ -18,7 +18,7 @@ from korbert.errors import ConfigError
 from korbert.files import checksum
 from korbert.model import SpanModel
 from korbert.prediction import predict
-from korbert.tasks.finetune import make_windows, protocol, score_results, scored_questions, write_answers
+from korbert.tasks.finetune import make_windows, protocol, read_test, score_results, write_answers
 from korbert.tasks.runs import finish_run, run_once, start_run
 from korbert.training.bundle import Bundle, Description, load_bundle, task_of, warn_of_other_annotator
 from korbert.training.runtime import make_runtime
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @run_once
 def predict_korquad(config: PredictConfig) -> dict[str, Any]:
-    """Answer all questions, write predictions, n-best lists and record, and return the record.
+    """Answer all questions, score them where there are gold answers, write everything, and return the record.
 
     Raises ConfigError for questions that the model was trained on, DataError for a run without a fine-tuned model.
     """
@@ -38,7 +38,7 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     _settle_questions(config, used)
     model, description = bundle.model, bundle.description
     assert isinstance(model, SpanModel)
-    dataset = scored_questions(config.task, config.data)
+    dataset = read_test(config.task, config.data, answered=False)
     if config.task.fold is not None:
         dataset = fold_split(dataset, config.task.fold)[1]
     _refuse_known(config, used, dataset)
@@ -58,11 +58,20 @@ def predict_korquad(config: PredictConfig) -> dict[str, Any]:
     found = predict(model, windows, collate, decoding, runtime, config.batch_size)
     answers = {question.id: found[question.id] for _, _, question in dataset.questions()}
     best = write_answers(folder, answers, decoding.temperature)
-    results = score_results(dataset, best, config.task) | {"protocol": protocol(config.task, trained=False)}
+    results = _results(config, dataset, best)
     if isinstance(annotator, DamagedAnnotator):
         results["damage"] = annotator.counts(list(dataset.texts()))._asdict()
-    log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", results)
     return finish_run(folder, "predict_korquad", config, results)
+
+
+def _results(config: PredictConfig, dataset: KorquadDataset, best: dict[str, str]) -> dict[str, Any]:
+    """The scores, as a record has them; of questions without gold answers how many there are."""
+    if not dataset.has_answers:
+        log.info("%d questions are answered, and not scored: %s has no gold answers", len(best), dataset.path)
+        return {"protocol": f"not scored: {dataset.path.name} has no gold answers", "scored": False, "total": len(best)}
+    results = score_results(dataset, best, config.task) | {"protocol": protocol(config.task, trained=False)}
+    log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", results)
+    return results
 
 
 def annotator_of(config: PredictConfig, bundle: Bundle) -> EntityAnnotator:

@@ -213,7 +213,7 @@ def korquad_data(
     """
     task = config.task
     parts = [read_korquad(Path(path)) for path in expand_roots(task.train, config.data)]
-    test = scored_questions(task, config.data)
+    test = read_test(task, config.data)
     if task.fold is not None:
         rest, test = fold_split(test, task.fold)
         parts.insert(0, rest)
@@ -275,10 +275,13 @@ def _held_out(dataset: KorquadDataset, share: float, seed: int) -> set[int]:
     return chosen
 
 
-def scored_questions(task: KorquadTask, data: DataConfig) -> KorquadDataset:
-    """The whole file that `task.test` names, with a word where it is not KorQuAD 1.0."""
-    dataset = read_korquad(Path(expand_root(task.test, data)))
-    if not dataset.is_korquad_1:
+def read_test(task: KorquadTask, data: DataConfig, answered: bool = True) -> KorquadDataset:
+    """The whole file that `task.test` names, with a word where it is not KorQuAD 1.0.
+
+    answered: whether its questions must have gold answers.
+    """
+    dataset = read_korquad(Path(expand_root(task.test, data)), answered)
+    if not dataset.is_korquad_1 and dataset.has_answers:
         log.warning("%s", other_version(dataset))
     return dataset
 

@@ -10,11 +10,10 @@ from typing import Any
 from korbert.config import DataConfig, decisive
 from korbert.data.shardfiles import MANIFEST
 from korbert.entities import annotator_files
-from korbert.files import CONFIG, SESSIONS, matching
+from korbert.files import CONFIG, HUGGING_FACE, SESSIONS, matching
 from korbert.tasks.prepare import corpus_identity
 
 _ROOT = "{root}"
-_HUGGING_FACE = "hf:"
 # Of a folder: what a run or a model is; a tokenizer or a model of others; shards (with the checksums of all); a
 # comparison.
 _INSIDE = (
@@ -61,7 +60,7 @@ def _strings(value: Any, key: str = "") -> Iterator[str]:
     """All texts of a configuration; those that are paths look like some."""
     if isinstance(value, str):
         is_path = key in _PATHS or (key == _NAMES_OR_PATHS and Path(value).exists())
-        yield _as_path(value.removeprefix(_HUGGING_FACE)) if is_path else value
+        yield _as_path(value.removeprefix(HUGGING_FACE)) if is_path else value
         yield from (_as_path(name) for name in annotator_files(value))
     elif isinstance(value, Mapping):
         for inner_key, inner in value.items():

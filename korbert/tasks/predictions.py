@@ -135,6 +135,8 @@ def _answering(run: Path) -> Path:
         return _answering(run / record["stages"][-1])
     if record.get("task") not in ("finetune_korquad", "predict_korquad"):
         raise DataError(run / RECORD, "task", f"is {record.get('task')!r}: it has answered no questions")
+    if not record.get("results", {}).get("scored", True):
+        raise DataError(run / RECORD, "results.scored", "is false: there are no gold answers to look at its answers by")
     return run
 
 

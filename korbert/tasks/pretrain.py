@@ -22,7 +22,7 @@ from korbert.data.pretraining import HeldOut, Passages, PretrainingData, Pretrai
 from korbert.data.selection import SelectionPassages
 from korbert.data.shards import ShardedCorpus
 from korbert.errors import ConfigError
-from korbert.files import CONFIG, read_json
+from korbert.files import CONFIG, HUGGING_FACE, read_json
 from korbert.model import ModelConfig, PretrainingModel, ReplacedTokenModel
 from korbert.tasks.prepare import check_annotator, prepare_shards, prepare_tokenizer
 from korbert.tasks.runs import by_ranks, described, finish_run, fixed_pretraining, run_once, start_run
@@ -109,7 +109,7 @@ def _pretrain(config: PretrainConfig, runtime: Runtime, ranks: Ranks) -> dict[st
 
 def _earlier(run: str) -> Bundle:
     """The pretraining to go on from. Raises ConfigError for a model of Hugging Face's."""
-    if run.startswith("hf:"):
+    if run.startswith(HUGGING_FACE):
         raise ConfigError(
             f"init={run}: pretraining goes on from a pretraining of korbert's; finetune_korquad.py and train_tagger.py "
             "take hf:NAME"

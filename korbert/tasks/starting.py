@@ -7,12 +7,11 @@ from pathlib import Path
 
 from korbert.config import FromPretrained, refuse_place_of_init
 from korbert.errors import ConfigError
+from korbert.files import HUGGING_FACE
 from korbert.model import ModelConfig, SpanModel, TaggerModel
 from korbert.tasks.importing import import_model
 from korbert.training.bundle import Bundle, copy_shared, load_bundle
 from korbert.training.runtime import Runtime, compile_layers
-
-_HUGGING_FACE = "hf:"
 
 
 def starting_point(config: FromPretrained) -> tuple[Bundle | None, Path]:
@@ -26,8 +25,8 @@ def starting_point(config: FromPretrained) -> tuple[Bundle | None, Path]:
             if getattr(config, key) is not None:
                 raise ConfigError(f"{key} is decided by init={config.init}: give one of the two")
         init = config.init
-        if init.startswith(_HUGGING_FACE):
-            init = str(import_model(init.removeprefix(_HUGGING_FACE), Path(config.data.cache)))
+        if init.startswith(HUGGING_FACE):
+            init = str(import_model(init.removeprefix(HUGGING_FACE), Path(config.data.cache)))
         pretrained = load_bundle(init, kind=("pretraining", "encoder"))
         return pretrained, pretrained.folder / "tokenizer"
     if config.model is None or config.tokenizer_path is None:
