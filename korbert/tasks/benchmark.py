@@ -25,11 +25,11 @@ from korbert.data.batching import PretrainingBatch, collate_pretraining, epoch_b
 from korbert.data.corpus import read_documents
 from korbert.data.masking import MaskingConfig, mask_tokens
 from korbert.data.pretraining import PretrainingExample
-from korbert.errors import KorbertError, check_known
+from korbert.errors import check_known
 from korbert.model import IGNORE_INDEX, ModelConfig, PretrainingModel
 from korbert.tasks.benchmark_korquad import benchmark_korquad
 from korbert.tasks.benchmark_tokenizers import benchmark_tokenizers
-from korbert.tasks.contenders import encoder_flops, matmul_flops, our_training_step, timed, update
+from korbert.tasks.contenders import encoder_flops, matmul_flops, our_training_step, their_model, timed, update
 from korbert.tasks.prepare import corpus_files, prepare_tokenizer
 from korbert.tasks.profile import MATRIX_PRODUCTS, step_profile
 from korbert.tasks.runs import finish_run, kept, run_once, start_run
@@ -222,17 +222,7 @@ def their_step(sizes: ModelConfig, runtime: Runtime) -> Callable[[dict[str, Tens
 
     Raises KorbertError without transformers.
     """
-    try:
-        from transformers import BertConfig, BertForPreTraining
-    except ImportError:
-        raise KorbertError("the benchmark compares with Hugging Face: pip install -e '.[hf]'") from None
-    theirs = BertConfig(
-        vocab_size=sizes.vocab_size, hidden_size=sizes.hidden_size, num_hidden_layers=sizes.num_layers,
-        num_attention_heads=sizes.num_heads, intermediate_size=sizes.intermediate_size,
-        max_position_embeddings=sizes.max_positions, hidden_dropout_prob=sizes.hidden_dropout,
-        attention_probs_dropout_prob=sizes.attention_dropout, attn_implementation="sdpa",
-    )  # fmt: skip
-    model = BertForPreTraining(theirs).to(runtime.device).train()
+    model = their_model("BertForPreTraining", sizes).to(runtime.device).train()
     (optimizer,) = make_optimizers(model, OptimizerConfig())
 
     def step(batch: dict[str, Tensor]) -> None:

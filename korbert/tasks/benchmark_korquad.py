@@ -30,10 +30,18 @@ from korbert.data.korquad import KorquadDataset, read_korquad
 from korbert.data.windows import Window, WindowConfig, WindowMaker
 from korbert.encoding import EntityMode
 from korbert.entities import make_annotator
-from korbert.errors import ConfigError, KorbertError, check_all_known
+from korbert.errors import ConfigError, check_all_known
 from korbert.model import ModelConfig, SpanModel
 from korbert.study.calibration import confidences
-from korbert.tasks.contenders import encoder_flops, matmul_flops, our_training_step, timed, timed_alone, update
+from korbert.tasks.contenders import (
+    encoder_flops,
+    matmul_flops,
+    our_training_step,
+    their_model,
+    timed,
+    timed_alone,
+    update,
+)
 from korbert.tasks.prepare import prepare_tokenizer
 from korbert.tasks.run_qa import as_examples, postprocessed, training_features, validation_features
 from korbert.tasks.runs import finish_run, kept, start_run
@@ -150,7 +158,7 @@ def measure_models(
     }
     rows: Rows = []
     for work in (name for name in _OF_MODELS if name in config.korquad.work):
-        mine, theirs = our_model(sizes, work, runtime), their_model(sizes, work, runtime)
+        mine, theirs = our_work(sizes, work, runtime), their_work(sizes, work, runtime)
         needed = functools.partial(_flops, sizes, work)
         shares = {
             who: _shares(
@@ -249,7 +257,7 @@ def batches(windows: Sequence[Window], batch_size: int, count: int, seed: int, b
     return [[windows[i] for i in full[number % len(full)]] for number in range(count)]
 
 
-def our_model(sizes: ModelConfig, work: str, runtime: Runtime) -> Callable[[SpanBatch], object]:
+def our_work(sizes: ModelConfig, work: str, runtime: Runtime) -> Callable[[SpanBatch], object]:
     """A training step as `korbert.training.loop` makes it, or logits as `korbert.prediction` does."""
     if work == "training":
         return our_training_step(SpanModel(sizes), runtime)
@@ -263,19 +271,9 @@ def our_model(sizes: ModelConfig, work: str, runtime: Runtime) -> Callable[[Span
     return infer
 
 
-def their_model(sizes: ModelConfig, work: str, runtime: Runtime) -> Callable[[dict[str, Tensor]], object]:
+def their_work(sizes: ModelConfig, work: str, runtime: Runtime) -> Callable[[dict[str, Tensor]], object]:
     """The same of transformers' BertForQuestionAnswering. Raises KorbertError without transformers."""
-    try:
-        from transformers import BertConfig, BertForQuestionAnswering
-    except ImportError:
-        raise KorbertError("the benchmark compares with Hugging Face: pip install -e '.[hf]'") from None
-    theirs = BertConfig(
-        vocab_size=sizes.vocab_size, hidden_size=sizes.hidden_size, num_hidden_layers=sizes.num_layers,
-        num_attention_heads=sizes.num_heads, intermediate_size=sizes.intermediate_size,
-        max_position_embeddings=sizes.max_positions, hidden_dropout_prob=sizes.hidden_dropout,
-        attention_probs_dropout_prob=sizes.attention_dropout, attn_implementation="sdpa",
-    )  # fmt: skip
-    model = BertForQuestionAnswering(theirs).to(runtime.device).train(work == "training")
+    model = their_model("BertForQuestionAnswering", sizes).to(runtime.device).train(work == "training")
     (optimizer,) = make_optimizers(model, OptimizerConfig())
 
     def step(batch: dict[str, Tensor]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from korbert.errors import KorbertError
 from korbert.model import ModelConfig
 from korbert.training.optimizer import make_optimizers
 from korbert.training.runtime import Runtime, compile_layers
@@ -71,6 +72,22 @@ def our_training_step(model: nn.Module, runtime: Runtime) -> Callable[[Any], Non
         update(model, optimizer)
 
     return step
+
+
+def their_model(name: str, sizes: ModelConfig) -> nn.Module:
+    """The model of transformers that is called so, BertFor…, of the same sizes. Raises KorbertError without it."""
+    try:
+        import transformers
+    except ImportError:
+        raise KorbertError("the benchmark compares with Hugging Face: pip install -e '.[hf]'") from None
+    theirs = transformers.BertConfig(
+        vocab_size=sizes.vocab_size, hidden_size=sizes.hidden_size, num_hidden_layers=sizes.num_layers,
+        num_attention_heads=sizes.num_heads, intermediate_size=sizes.intermediate_size,
+        max_position_embeddings=sizes.max_positions, hidden_dropout_prob=sizes.hidden_dropout,
+        attention_probs_dropout_prob=sizes.attention_dropout, attn_implementation="sdpa",
+    )  # fmt: skip
+    model: nn.Module = getattr(transformers, name)(theirs)
+    return model
 
 
 def update(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -6,20 +6,18 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from korbert.errors import ConfigError, DataError, KorbertError
-from korbert.files import read_text
+from korbert.errors import ConfigError, KorbertError
 from korbert.text import WORD_START, IntArray, Normalizer
 from korbert.tokenizers.base import SpecialTokens
+from korbert.tokenizers.listed import ListedTokenizer
 from korbert.tokenizers.pretokenizer import Pretokenizer
-from korbert.tokenizers.trained import TrainedTokenizer
 
 
-class LookupTokenizer(TrainedTokenizer):
+class LookupTokenizer(ListedTokenizer):
     """One token a unit; the first one of a word carries "▁", so white space costs no token.
 
     A unit that was seen only inside words, or only at their start, is known in both places.
@@ -76,18 +74,6 @@ class LookupTokenizer(TrainedTokenizer):
         ids = np.array([found(unit, unknown) for unit in units], dtype=np.int32)
         return ids, np.fromiter(map(len, units), np.int32, len(units))
 
-    def _payload(self) -> bytes:
-        return "\n".join(self.vocabulary).encode("utf-8", "surrogatepass")
-
-    def _save_payload(self, folder: Path) -> None:
-        pass  # vocab.txt is all there is
-
-    @classmethod
-    def _load_payload(
-        cls, folder: Path, normalizer: Normalizer, training: dict[str, Any], pretokenizer: Pretokenizer
-    ) -> LookupTokenizer:
-        return cls(read_vocabulary(folder), normalizer, training, pretokenizer)
-
 
 class CharacterTokenizer(LookupTokenizer):
     """One token a symbol: a syllable (or letter, digit, sign), or a jamo."""
@@ -101,17 +87,6 @@ class WordTokenizer(LookupTokenizer):
 
     kind = "word"
     unit = re.compile(" ?[^ ]+")
-
-
-def read_vocabulary(folder: Path) -> list[str]:
-    """The lines of vocab.txt. Raises DataError where it is missing, or is no korbert vocabulary."""
-    path = folder / "vocab.txt"
-    vocabulary = read_text(path).split("\n")[:-1]
-    if tuple(vocabulary[: len(SpecialTokens().names)]) != tuple(SpecialTokens().names):
-        raise DataError(path, "line 1", f"a vocabulary must begin with {' '.join(SpecialTokens().names)}")
-    if "" in vocabulary:
-        raise DataError(path, f"line {vocabulary.index('') + 1}", "is empty: wanted an entry")
-    return vocabulary
 
 
 def _token_of(unit: str) -> str:

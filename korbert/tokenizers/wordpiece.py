@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from korbert.text import WORD_START, IntArray, Normalizer
-from korbert.tokenizers.lookup import read_vocabulary
+from korbert.tokenizers.listed import ListedTokenizer
 from korbert.tokenizers.pretokenizer import Pretokenizer
 from korbert.tokenizers.subwords import SentencePieceTokenizer
-from korbert.tokenizers.trained import TrainedTokenizer
 
 _LONGEST_WORD = 200  # symbols; a longer word is unknown, as in BERT, where it is 100 characters
 _CACHE = 1 << 17
 
 
-class WordPieceTokenizer(TrainedTokenizer):
+class WordPieceTokenizer(ListedTokenizer):
     """Subwords by greedy longest match; "▁" marks entries at the start of a word, where BERT marks the others by ##."""
 
     kind = "wordpiece"
@@ -90,15 +88,3 @@ class WordPieceTokenizer(TrainedTokenizer):
             lengths.append(end - start)
             start = end
         return ids, lengths
-
-    def _payload(self) -> bytes:
-        return "\n".join(self.vocabulary).encode("utf-8", "surrogatepass")
-
-    def _save_payload(self, folder: Path) -> None:
-        pass  # vocab.txt is all there is
-
-    @classmethod
-    def _load_payload(
-        cls, folder: Path, normalizer: Normalizer, training: dict[str, Any], pretokenizer: Pretokenizer
-    ) -> WordPieceTokenizer:
-        return cls(read_vocabulary(folder), normalizer, training, pretokenizer)
