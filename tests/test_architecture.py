@@ -30,6 +30,7 @@ LAYERS = [
     {"korbert.entities"},
     {"korbert.tokenizers"},
     {"korbert.morphology"},
+    {"korbert.sentences"},
     {"korbert.text", "korbert.files", "korbert.lines", "korbert.josa", "korbert.parallel", "korbert.redaction"},
     {"korbert.errors"},
 ]

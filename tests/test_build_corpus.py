@@ -26,7 +26,6 @@ from hydra import initialize_config_dir
 
 from korbert.config import compose_config
 from korbert.data.building import Builder
-from korbert.data.corpus import split_sentences
 from korbert.data.filters import Filters
 from korbert.data.korquad import read_korquad
 from korbert.data.piecework import Done, Recipe
@@ -35,6 +34,7 @@ from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.encoding import EntityMode, encode
 from korbert.errors import ConfigError, DataError
 from korbert.files import read_json
+from korbert.sentences import split_sentences
 from korbert.tasks.build_corpus import build_corpus
 from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
 from korbert.text import AnnotatedText

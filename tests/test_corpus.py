@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from korbert.data import corpus
-from korbert.data.corpus import expand_paths, read_documents, read_raw, split_sentences, to_record
+from korbert.data.corpus import expand_paths, read_documents, read_raw, to_record
 from korbert.errors import DataError
+from korbert.sentences import split_sentences
 from korbert.text import AnnotatedText, Span
 
 if sys.version_info >= (3, 14):

@@ -22,6 +22,7 @@ from korbert.entities import (
 from korbert.errors import ConfigError, KorbertError
 from korbert.morphology import ANALYSERS, Analyser, Morpheme, align_morphemes, kiwi, make_analyser
 from korbert.morphology.base import RememberingAnalyser, cut_long
+from korbert.sentences import split_sentences
 from korbert.text import Normalizer, blank_mask, trim
 
 TEXTS = st.text(
@@ -311,6 +312,20 @@ def test_random_spans_on_real_text(sample: Path) -> None:
     assert same < 0.15 * len(found)
     middles = [(s.start + s.end) / 2 / len(line) for line in lines for s in random.annotate(line).entities]
     assert sum(middles) / len(middles) == pytest.approx(0.5, abs=0.03)
+
+
+def test_random_spans_leave_sentences_as_they_are(sample: Path) -> None:
+    """Pretraining asks for sentences, and joins them in pairs: the control's must be those of the entities."""
+    base, random = make_annotator("expressions-mecab+mecab"), make_annotator("random-expressions-mecab+mecab")
+    several = 0
+    for document in (sample / "corpus.txt").read_text("utf-8").split("\n\n"):
+        paragraph = " ".join(document.split())
+        wanted = [sentence.text for sentence in split_sentences(base.annotate(paragraph))]
+        drawn = random.annotate(paragraph)
+        assert [sentence.text for sentence in split_sentences(drawn)] == wanted
+        assert len(drawn.entities) > 0.9 * len(base.annotate(paragraph).entities)
+        several += len(wanted) > 3
+    assert several > 20
 
 
 # ---- alignment ----

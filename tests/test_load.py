@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from korbert.data.corpus import split_sentences
 from korbert.data.korquad import Answer, _mismatch, read_korquad, read_predictions
 from korbert.entities import EntityAnnotator, RandomSpanAnnotator
 from korbert.entities.base import mapped_back
@@ -28,6 +27,7 @@ from korbert.errors import DataError
 from korbert.files import read_json
 from korbert.josa import is_josa
 from korbert.morphology import make_analyser
+from korbert.sentences import split_sentences
 from korbert.study.errors import _relation, _share_an_end, answer_type
 from korbert.text import AnnotatedText, Normalizer, Span, place_of
 from korbert.tokenizers import WordPieceTokenizer, open_published

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from korbert.data.corpus import read_documents, split_sentences
+from korbert.data.corpus import read_documents
 from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.encoding import EntityMode, encode
 from korbert.entities import make_annotator
 from korbert.errors import DataError
+from korbert.sentences import split_sentences
 from korbert.text import AnnotatedText
 from korbert.tokenizers import Tokenizer, load_tokenizer
 from korbert.tokenizers.lookup import CharacterTokenizer

@@ -26,10 +26,11 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from korbert.config import BuildCorpusConfig, expand_root, run_door, start
-from korbert.data.corpus import read_raw, split_sentences, to_record
+from korbert.data.corpus import read_raw, to_record
 from korbert.entities import make_annotator
 from korbert.errors import KorbertError
 from korbert.files import appended_json, checksum, digest, read_json
+from korbert.sentences import split_sentences
 from korbert.tasks.prepare import corpus_files, prepare_tokenizer
 from korbert.tasks.runs import finish_run, kept, run_once, start_run
 from korbert.text import span_edges

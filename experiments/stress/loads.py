@@ -134,7 +134,7 @@ def annotate(name: str, bench: Bench) -> None:
 
 def paragraph(bench: Bench) -> None:
     """A paragraph with very many entities and sentences, from text to answers."""
-    from korbert.data.corpus import split_sentences
+    from korbert.sentences import split_sentences
 
     length = bench.size(PARAGRAPH)
     chosen = tokenizer("syllable")

@@ -1,4 +1,4 @@
-"""Raw corpora as streams of documents, and sentences as spans of them.
+"""Raw corpora as streams of documents.
 
 Formats: `.txt` (documents separated by blank lines, a paragraph or sentence a line) and `.jsonl` (one object a line
 with "text", paragraphs on its lines, and maybe "title"), either of them also as `.gz`, `.xz`, `.bz2` or `.zst`;
@@ -8,7 +8,6 @@ compressed).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,12 @@ from korbert.data.wikidump import Article, Page, extract, read_pages
 from korbert.errors import DataError, KorbertError
 from korbert.files import matching
 from korbert.lines import kind_of, parse_json, read_lines
-from korbert.text import AnnotatedText, Span
+from korbert.text import Span
 
 Document = list[str]  # its paragraphs, none of them blank
 
-# A full stop, question or exclamation mark, closing quotes or brackets behind it, then white space.
-_SENTENCE_END = re.compile(r"[.!?。…][\"'”’」』)\]》〉]*\s+")
 _MOST_CHARACTERS = 1 << 24  # of a document of a text file: many more are a file without blank lines
 _ROWS = 256  # of Parquet at a time
-_MIN_SENTENCE = 10  # characters; shorter ones ("1. ", "Mr. ") stay with what follows
 
 
 def expand_paths(patterns: Iterable[str]) -> list[Path]:
@@ -159,30 +155,3 @@ _READERS: dict[str, Callable[[Path], Iterator[Raw]]] = {
     ".parquet": _parquet_records,
     ".xml": read_pages,
 }
-
-
-def split_sentences(annotated: AnnotatedText) -> list[AnnotatedText]:
-    """Cut a paragraph into sentences, white space at their ends removed; never inside an entity.
-
-    The rule is typographic (an end mark and white space), fast, and good enough for next-sentence segments.
-    """
-    text = annotated.text
-    cuts = [0]
-    entities = iter(annotated.entities)
-    entity = next(entities, None)
-    for match in _SENTENCE_END.finditer(text):
-        position = match.end()
-        while entity is not None and entity.end <= position:
-            entity = next(entities, None)
-        inside = entity is not None and entity.start < position
-        if position - cuts[-1] >= _MIN_SENTENCE and not inside:
-            cuts.append(position)
-    if len(text) - cuts[-1] < _MIN_SENTENCE and len(cuts) > 1:
-        cuts.pop()
-    sentences = []
-    for start, end in zip(cuts, [*cuts[1:], len(text)], strict=True):
-        lead = len(text[start:end]) - len(text[start:end].lstrip())
-        trail = len(text[start:end]) - len(text[start:end].rstrip())
-        if start + lead < end - trail:
-            sentences.append(annotated.slice(start + lead, end - trail))
-    return sentences

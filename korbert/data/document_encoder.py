@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from korbert.data.corpus import Record, split_sentences
+from korbert.data.corpus import Record
 from korbert.data.shardfiles import EOJEOL_UNITS, Stretch, stretch
 from korbert.data.units import unit_flags
 from korbert.data.wikidump import RULES
@@ -17,6 +17,7 @@ from korbert.entities import LINKS, EntityAnnotator, make_annotator, merged, wit
 from korbert.errors import ConfigError
 from korbert.lines import kind_of
 from korbert.morphology import make_analyser
+from korbert.sentences import split_sentences
 from korbert.text import AnnotatedText
 from korbert.tokenizers import Tokenizer
 

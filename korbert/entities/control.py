@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from korbert.entities.base import EntityAnnotator, mapped_back
 from korbert.errors import ConfigError
+from korbert.sentences import sentence_starts
 from korbert.text import AnnotatedText, NormalizedText, Normalizer, Span, blank_mask, composed_places, place_of
 
-_RULES = "random-spans-5"  # raise the number when the rules below change what is drawn
+_RULES = "random-spans-6"  # raise the number when the rules below change what is drawn
 _DAMAGE_RULES = "damaged-3"
 _LABEL = "RANDOM"
 _STRETCH = 1 << 14  # characters in NFC; no paragraph of KorQuAD or Wikipedia has as many, save for lists
@@ -67,7 +68,8 @@ class _DrawnAnnotator(EntityAnnotator):
 class RandomSpanAnnotator(_DrawnAnnotator):
     """For each entity of another annotator a span of as many visible characters anywhere in the text, none overlapping.
 
-    They are drawn as `_DrawnAnnotator` says, and are of one type.
+    They are drawn as `_DrawnAnnotator` says, and are of one type. As entities do, they lie inside of sentences: what is
+    cut at sentences is cut alike, unless one of the other annotator's entities has a sentence's end in it.
     """
 
     @property
@@ -80,7 +82,11 @@ class RandomSpanAnnotator(_DrawnAnnotator):
         taken = np.zeros(len(places.visible), dtype=np.bool_)
         first, last = places.of_spans(annotated.entities)
         wanted = [(length, _LABEL) for length in (last - first).tolist()]
-        spans = _draw(places, wanted, taken, np.random.default_rng(seed))
+        there = last > first  # the others have invisible characters alone
+        edges = np.stack([places.visible[first[there]], places.visible[last[there] - 1] + 1], axis=1).tolist()
+        starts = sentence_starts(AnnotatedText(normal.text, tuple(Span(start, end) for start, end in edges)))
+        sentences = np.searchsorted(starts, places.visible, side="right")
+        spans = _draw(places, wanted, taken, np.random.default_rng(seed), sentences)
         return mapped_back(normal, spans)
 
 
@@ -181,14 +187,23 @@ class _Places(NamedTuple):
 
 
 def _draw(
-    places: _Places, wanted: Sequence[tuple[int, str]], taken: npt.NDArray[np.bool_], rng: np.random.Generator
+    places: _Places,
+    wanted: Sequence[tuple[int, str]],
+    taken: npt.NDArray[np.bool_],
+    rng: np.random.Generator,
+    sentences: npt.NDArray[np.int64] | None = None,
 ) -> list[tuple[int, int, str]]:
-    """Spans of so many visible characters where none is taken, in order: start and end in NFC, type."""
+    """Spans of so many visible characters where none is taken, in order: start and end in NFC, type.
+
+    sentences: the number of each visible character's sentence, (N,), where no span may reach into the next one.
+    """
     spans = []
     for length, label in sorted(wanted, key=lambda one: -one[0]):  # long ones first, while there is room
         before = np.append(0, np.cumsum(taken))
         last = len(before) - length
         is_free = before[length:] == before[:last]
+        if sentences is not None and length:
+            is_free &= sentences[length - 1 :] == sentences[:last]
         starts = np.flatnonzero(is_free & places.can_cut[length:] & places.can_cut[:last])
         if length and len(starts):
             start = int(rng.choice(starts))
