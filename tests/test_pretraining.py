@@ -18,10 +18,11 @@ from korbert.data.pretraining import (
     Passages,
     PretrainingExample,
     SentencePairs,
+    halves,
     truncate_pair,
 )
 from korbert.data.shards import ShardedCorpus, Stretch
-from korbert.encoding import EntityMode
+from korbert.encoding import EntityMode, balanced
 from korbert.errors import ConfigError
 from korbert.model import IGNORE_INDEX
 from korbert.text import IntArray
@@ -262,6 +263,37 @@ def test_held_out_tokens_are_the_same_for_pairs_and_for_passages(
         assert a.nsp_label == NEXT
         assert b.nsp_label is None
         segments(a)
+
+
+def test_held_out_halves_have_whole_mentions(corpus: tuple[ShardedCorpus, Tokenizer]) -> None:
+    """In training no marker is without its partner in a segment; what is scored must look like that."""
+    made = make(corpus, EntityMode.BOTH, HeldOut, pairs=True, max_length=48).examples(0, 400)
+    marked = 0
+    for one in made:
+        for part in segments(one):
+            ids = np.array(part, dtype=np.int32)
+            assert len(balanced(ids, SPECIAL)) == len(ids)
+            marked += SPECIAL.ent in part
+    assert marked > 200
+
+
+@pytest.mark.parametrize(
+    ("ids", "first"),
+    [
+        ([7, 7, 5, 7, 7, 6, 7, 7], 2),  # the middle one of six tokens of text is the mention's second
+        ([7, 5, 7, 7, 7, 7, 6, 7, 7, 7, 7], 7),
+        ([5, 7, 7, 7, 6, 7], 5),  # the nearer edge would leave nothing in front
+        ([5, 7, 7, 7, 6], 0),
+        ([7, 7, 7, 7], 2),
+        ([7, 5, 7, 6, 7, 7], 4),  # it was no mention that was cut
+    ],
+)
+def test_halves_at_a_mention_s_edge_by_hand(ids: list[int], first: int) -> None:
+    tokens = np.array(ids, dtype=np.int32)
+    part = Stretch(tokens, np.zeros_like(tokens), np.zeros_like(tokens))
+    a, b = halves(part, SPECIAL, whole=True)
+    assert len(a.ids) == first
+    assert np.concatenate((a.ids, b.ids)).tolist() == ids
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.3, 0.5])

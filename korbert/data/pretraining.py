@@ -328,13 +328,27 @@ def passage_rows(
     return np.stack([np.repeat(documents, counts), start, end], axis=1)
 
 
-def halves(part: Stretch, special: SpecialTokens) -> tuple[Stretch, Stretch]:
-    """A stretch in two, each with half of the tokens that are no markers; a mention that is cut has one in each."""
+def halves(part: Stretch, special: SpecialTokens, whole: bool = False) -> tuple[Stretch, Stretch]:
+    """A stretch in two, each with half of the tokens that are no markers; a mention that is cut has one in each.
+
+    whole: no mention is cut that has both of its markers; the nearer of its edges is taken.
+    """
     texts = _text_places(part.ids, special)
     half = int(texts[len(texts) // 2]) if len(texts) else len(part.ids) // 2
     while half > 0 and part.ids[half - 1] == special.ent:
         half -= 1
+    if whole:
+        half = _edge_of_mention(part.ids, half, special)
     return part.take(slice(0, half)), part.take(slice(half, None))
+
+
+def _edge_of_mention(ids: IntArray, place: int, special: SpecialTokens) -> int:
+    """`place`, or the nearer edge of the mention between whose markers it is; the one inside of `ids` if it can be."""
+    opened, closed = (np.flatnonzero(ids[:place] == marker) for marker in (special.ent, special.ent_end))
+    if len(opened) <= len(closed):
+        return place
+    edges = int(opened[-1]), place + int(np.argmax(ids[place:] == special.ent_end)) + 1
+    return min(edges, key=lambda edge: (edge in (0, len(ids)), abs(edge - place)))
 
 
 def _text_places(ids: IntArray, special: SpecialTokens) -> npt.NDArray[np.int64]:
@@ -372,4 +386,4 @@ def single_segment(passage: Stretch, special: SpecialTokens) -> Joined:
 
 
 def _join_halves(passage: Stretch, special: SpecialTokens) -> Joined:
-    return join_segments(*halves(passage, special), special)
+    return join_segments(*halves(passage, special, whole=True), special)
