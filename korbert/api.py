@@ -173,6 +173,8 @@ def load(run: Path | str, device: str = "cpu", data_root: Path | str | None = No
     bundle = load_bundle(run)
     bundle.model.to(device)
     root = os.environ.get("KORBERT_DATA") if data_root is None else str(data_root)
-    annotator = make_annotator(expand_root(bundle.description.annotator, DataConfig(root=root)))
+    data = DataConfig(root=root)
+    cache = data.cache if Path(data.cache).is_dir() else None  # in a checkout; no folder is made in other places
+    annotator = make_annotator(expand_root(bundle.description.annotator, data), cache=cache)
     warn_of_other_annotator(bundle, annotator)
     return Reader(bundle, annotator, torch.device(device))

@@ -80,6 +80,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                     )
                     raise DataError(path, f"line {number}", problem) from None
                 yield number, line
+    except FileNotFoundError:
+        raise DataError(path, "file", "not found") from None
     except Exception as error:
         if not is_damage(error):
             raise

@@ -15,7 +15,7 @@ from test_expressions import Fixed
 from korbert.comparison.annotation import agreement, answer_shares
 from korbert.config import compose_config
 from korbert.data.korquad import Answer, Article, KorquadDataset, Paragraph, Question
-from korbert.errors import KorbertError
+from korbert.errors import ConfigError, KorbertError
 from korbert.tasks import annotators
 from korbert.tasks.annotators import evaluate_annotators
 from korbert.text import AnnotatedText, Span
@@ -105,6 +105,15 @@ def test_door(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert found.keys() == shares.keys() == limits.keys()
     assert results["left out"].keys() == {"kiwi", "mecab+kiwi"}
     assert all("pip install kiwipiepy" in why for why in results["left out"].values())
+
+
+@pytest.mark.parametrize("key", ["corpora", "korquad", "annotators"])
+def test_what_was_taken_away_is_missing(repository: Path, key: str) -> None:
+    with (
+        initialize_config_dir(str(repository / "conf"), version_base="1.3"),
+        pytest.raises(ConfigError, match=f"^no value for: {key}$"),
+    ):
+        compose_config("evaluate_annotators", [f"~{key}", "data.root=x"])
 
 
 def test_half_a_surrogate_pair_is_annotated(

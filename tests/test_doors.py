@@ -18,12 +18,20 @@ from doors import run_door
 
 import korbert
 from korbert.data.korquad import read_korquad, read_predictions
+from korbert.data.windows import WindowConfig, WindowMaker
+from korbert.encoding import EntityMode
+from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import read_json, write_json_atomically
 from korbert.metrics import score_predictions
+from korbert.model import SpanModel
 from korbert.study.answers import digest_of
+from korbert.tasks.finetune import make_windows
+from korbert.tasks.starting import take_over
 from korbert.tokenizers import load_tokenizer
 from korbert.training.bundle import load_bundle
+from korbert.training.runtime import make_runtime
+from korbert.training.settings import RuntimeConfig
 
 TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "runtime.threads=1", "runtime.workers=1")
 
@@ -528,6 +536,29 @@ def test_a_fine_tuned_model_answers_again(finetuned: Path, tmp_path: Path) -> No
     (folded / "config.json").unlink()
     done = run_door(call[0], f"run={folded}", f"run_dir={tmp_path / 'unsaid'}", ok=False)
     assert f"task=own: run={folded} does not say what it was scored on: give task=" in done.stderr
+
+
+def test_untrained_positions_are_told(pretrained: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The rows of a learned table behind the longest sequence of pretraining are what they began as."""
+    bundle = load_bundle(pretrained)
+    assert (bundle.description.model.positions, bundle.description.max_length) == ("learned", 128)
+    for length, told in ((128, False), (129, True)):
+        caplog.clear()
+        take_over(SpanModel(bundle.description.model), bundle, make_runtime(RuntimeConfig()), "task.length", length)
+        assert (f"task.length={length}: the pretraining had sequences of up to 128 tokens" in caplog.text) == told
+
+
+def test_entities_of_which_no_window_shows_any_are_told(
+    finetuned: Path, sample: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of a dump's links, which are of its own texts and no others."""
+    dataset = read_korquad(sample / "KorQuAD_sample_dev.json")
+    tokenizer = load_bundle(finetuned).tokenizer
+    for annotator, mode, told in (("none", "both", True), ("mecab", "both", False), ("none", "split", False)):
+        caplog.clear()
+        maker = WindowMaker(tokenizer, make_annotator(annotator), EntityMode(mode), WindowConfig())
+        make_windows(maker, dataset, "test", tmp_path / annotator)
+        assert (f"test: entities.mode={mode}, and no window has an entity" in caplog.text) == told
 
 
 def test_questions_without_gold_answers_are_answered_and_not_scored(

@@ -228,6 +228,16 @@ def test_report_of_a_file(files: dict[str, Any], tmp_path: Path) -> None:
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
+def test_an_annotator_s_files_may_lie_in_the_data_folder(files: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("서울\n", "utf-8")
+    config = ErrorsConfig(
+        predictions=files["half"], dataset=files["dataset"], folder=str(tmp_path / "report"),
+        annotator="gazetteer:{root}/names.txt", data=DataConfig(root=str(tmp_path), cache=str(tmp_path / "cache")),
+    )  # fmt: skip
+    assert report_errors(config)["annotator"] == "gazetteer:{root}/names.txt"
+    assert (tmp_path / "cache").is_dir()
+
+
 def test_what_is_shown_is_escaped(dev: KorquadDataset, tmp_path: Path) -> None:
     evil = {q.id: "<script>alert(1)</script>|x" for _, _, q in dev.questions()}
     write_predictions(tmp_path / "evil.json", evil)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import re
 import sqlite3
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from korbert.entities import (
     CachedAnnotator,
     EntityAnnotator,
     NoEntities,
+    StoredAnnotator,
     make_annotator,
     with_cache,
     write_store,
@@ -97,13 +100,56 @@ def test_no_text_is_annotated_twice(tmp_path: Path) -> None:
     assert base.seen == ["가나다", "라", "", "\ud800가"]
     again = with_cache(base, tmp_path)
     assert [again.annotate(text) for text in texts] == [Counting().annotate(text) for text in texts]
-    assert again.annotate_all(["새 글", "라"])[0].entities == (Span(0, 2, "X"),)
-    assert base.seen[4:] == ["새 글"]
+    assert again.annotate_all(["새글 들", "라"])[0].entities == (Span(0, 2, "X"),)
+    assert base.seen[4:] == ["새글 들"]
     assert isinstance(again, CachedAnnotator)
     assert again.made == 1
     assert again.fingerprint == "counting"
     assert isinstance(with_cache(make_annotator("none"), tmp_path), NoEntities)
     assert with_cache(base, None) is base
+
+
+class Careless(EntityAnnotator):
+    """Somebody's own annotator that does not keep to what is promised."""
+
+    fingerprint = "careless"
+
+    def __init__(self, gives: Callable[[str], AnnotatedText]) -> None:
+        self.gives = gives
+
+    def annotate(self, text: str) -> AnnotatedText:
+        return self.gives(text)
+
+
+def test_white_space_at_an_entity_s_ends_is_left_out(tmp_path: Path) -> None:
+    annotator = Careless(lambda text: AnnotatedText(text, (Span(0, 3, "PS"), Span(3, 4), Span(4, 7, "JOB"))))
+    wanted = (Span(0, 2, "PS"), Span(4, 6, "JOB"))
+    assert with_cache(annotator, tmp_path).annotate("세종  임금 ").entities == wanted
+    write_store(tmp_path / "store.sqlite", "careless", annotator, ["세종  임금 "])
+    assert StoredAnnotator(tmp_path / "store.sqlite", "careless", None).annotate("세종  임금 ").entities == wanted
+
+
+def test_an_annotator_that_gives_back_other_texts_is_named(tmp_path: Path) -> None:
+    """Its entities were kept for another text, and lost."""
+    stripping = Careless(lambda text: AnnotatedText(text.strip()))
+    message = re.escape("annotator careless: gave 2 texts for 2, and not the same ones, e.g. for ' 세종'")
+    with pytest.raises(KorbertError, match=message):
+        with_cache(stripping, tmp_path).annotate_all(["서울", " 세종"])
+    with pytest.raises(KorbertError, match=message):
+        write_store(tmp_path / "store.sqlite", "careless", stripping, ["서울", " 세종"])
+    few = Careless(AnnotatedText)
+    few.annotate_all = lambda texts: [AnnotatedText(text) for text in texts[1:]]  # type: ignore[method-assign]
+    with pytest.raises(KorbertError, match="gave 1 texts for 2"):
+        with_cache(few, tmp_path / "few").annotate_all(["서울", "세종"])
+
+
+def test_a_large_store_is_written_in_parts(tmp_path: Path) -> None:
+    texts = [f"{number % 1201}번 글" for number in range(2400)]
+    base = Counting()
+    assert write_store(tmp_path / "store.sqlite", "counting", base, iter(texts)) == 1201
+    assert base.seen == list(dict.fromkeys(texts))
+    stored = StoredAnnotator(tmp_path / "store.sqlite", "counting", None)
+    assert stored.annotate_all(texts) == [Counting().annotate(text) for text in texts]
 
 
 def test_several_processes_share_a_cache(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ from korbert.metrics import score_entities
 from korbert.model import IGNORE_INDEX, ModelConfig, TaggerModel
 from korbert.morphology import MecabAnalyser
 from korbert.tagger import TaggerAnnotator
+from korbert.tasks import tagging
+from korbert.tasks.annotators import evaluate_annotators
 from korbert.tasks.tagging import train_tagger
 from korbert.text import AnnotatedText, Normalizer, Span, trim
 from korbert.tokenizers import CharacterTokenizer, Pretokenizer, WordTokenizer
@@ -241,6 +243,42 @@ def test_tagger_learns_and_annotates(tagger: Path, repository: Path) -> None:
     assert len(annotator.annotate(longer).entities) > 0.8 * sum(map(len, gold))
     both = make_annotator(f"tagger:{tagger / 'run'}+expressions-mecab")
     assert both.annotate(found[0].text).entities
+
+
+def test_a_tagger_is_not_scored_on_what_it_learned_from(
+    tagger: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has held out a tenth of the documents; the default is two."""
+    monkeypatch.chdir(repository)
+    given = [
+        f"annotators=['expressions-mecab+tagger:{tagger / 'run'}']", "~corpora", "+corpora.same=data/sample/ner.jsonl",
+        "korquad=data/sample/KorQuAD_sample_dev.json", "tokenizers=[]", "speed_seconds=0.01",
+        f"data.cache={tmp_path / 'cache'}", f"run_dir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        message = r"corpora\.same: .*tagger:.* has learned from 5 of the 10 sentences that count; .*give held_out=0\.1"
+        with pytest.raises(ConfigError, match=message):
+            evaluate_annotators(compose_config("evaluate_annotators", given))
+        record = evaluate_annotators(compose_config("evaluate_annotators", [*given, "held_out=0.1"]))
+    assert [row["corpus"] for row in record["results"]["gold names"]] == ["same"]
+
+
+def test_sentences_on_both_sides_are_told(
+    tagger: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same sentence many times, each a document of its own; with the name of one document they stay together."""
+    monkeypatch.chdir(repository)
+    line = {"text": "세종은 왔다", "entities": [[0, 2, "PS"]]}
+    others = [{"text": f"이순신은 {number}번 왔다", "entities": [[0, 3, "PS"]]} for number in range(30)]
+    for named in ({}, {"file": "one"}):
+        lines = [json.dumps(one) for one in [*[line | named] * 20, *others]]
+        (tmp_path / "mine.jsonl").write_text("\n".join(lines), "utf-8")
+        given = overrides(tagger, f"task.corpora.sample.file={tmp_path / 'mine.jsonl'}")
+        with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+            config = compose_config("train_tagger", [*given, "task.held_out=0.3", f"run_dir={tmp_path / 'run'}"])
+        caplog.clear()
+        tagging._corpora(config)
+        assert ("have the text of one that is learned from" in caplog.text) == (not named)
 
 
 def test_a_tagger_reads_decomposed_text(tagger: Path, repository: Path) -> None:

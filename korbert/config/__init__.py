@@ -34,6 +34,7 @@ from korbert.config.parts import (
     check_given,
     expand_root,
     expand_roots,
+    path_in_settings,
 )
 from korbert.config.places import refuse_place_of_init
 from korbert.config.plans import PlanConfig
@@ -95,6 +96,7 @@ __all__ = [
     "decisive",
     "expand_root",
     "expand_roots",
+    "path_in_settings",
     "refuse_place_of_init",
     "run_door",
     "start",

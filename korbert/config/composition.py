@@ -16,7 +16,7 @@ from typing import Any
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korbert.config.identity import outdone_lengths
@@ -176,7 +176,11 @@ def typed(config: DictConfig) -> Any:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise ConfigError(f"no value for: {', '.join(missing)}")
-        return OmegaConf.to_object(config)
+        made = OmegaConf.to_object(config)
+        # What was taken away by ~key is no missing key of the configuration.
+        if is_dataclass(made) and (absent := [f.name for f in fields(made) if getattr(made, f.name) == MISSING]):
+            raise ConfigError(f"no value for: {', '.join(absent)}")
+        return made
     except KorbertError:
         raise
     except OmegaConfBaseException as error:

@@ -171,6 +171,11 @@ def expand_root(pattern: str, data: DataConfig) -> str:
     return pattern.replace("{root}", str(Path(data.root)))
 
 
+def path_in_settings(name: str, data: DataConfig) -> Path:
+    """A file that the settings of an earlier run name; where data.root is not known, by its name alone."""
+    return Path(expand_root(name, data) if data.root else name)
+
+
 def expand_roots(patterns: Sequence[str], data: DataConfig) -> list[str]:
     """`expand_root` for each of several patterns."""
     return [expand_root(pattern, data) for pattern in patterns]

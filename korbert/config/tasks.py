@@ -39,7 +39,10 @@ class CurriculumStage:
 class PretrainingTask:
     """What is predicted from what.
 
-    max_length in tokens. nsp: sentence pairs and next sentence prediction, short_share of the pairs aiming at a random
+    max_length in tokens, with all of the markers that the corpus's shards hold: where `entities` shows fewer, in modes
+    split and embedding or with max_entities, sequences have the same text and are shorter.
+
+    nsp: sentence pairs and next sentence prediction, short_share of the pairs aiming at a random
     shorter length; without it, passages and masked LM alone. curriculum: lengths other than max_length in parts of the
     run, with as many tokens in a batch. replaced_tokens: the masked LM is a small generator, whose guesses the model
     learns to detect. Held-out documents are scored on `validation_examples` sequences of

@@ -52,6 +52,12 @@ def split_documents(
     )
 
 
+def known_among(learned: Iterable[AnnotatedText], scored: Sequence[AnnotatedText]) -> int:
+    """How many of the sentences to be scored have the text of one that was learned from."""
+    known = {sentence.text for sentence in learned}
+    return sum(sentence.text in known for sentence in scored)
+
+
 def _json_sentences(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[str, AnnotatedText]]:
     for number, line in lines:
         if not line.strip():

@@ -5,7 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
+from korbert.errors import KorbertError
 from korbert.text import AnnotatedText, NormalizedText, Span, trim
+
+_SHOWN = 40  # characters of a text in a message
 
 
 class EntityAnnotator(ABC):
@@ -23,6 +26,28 @@ class EntityAnnotator(ABC):
     def annotate_all(self, texts: Sequence[str]) -> list[AnnotatedText]:
         """Several texts, in their order; for annotators that are faster with many at once."""
         return [self.annotate(text) for text in texts]
+
+
+def annotated_by(annotator: EntityAnnotator, texts: Sequence[str]) -> list[AnnotatedText]:
+    """What an annotator finds in several texts, held to what `annotate` promises, whoever wrote it.
+
+    White space at an entity's ends is left out. Raises KorbertError where it gives back other texts, or not as many.
+    """
+    found = annotator.annotate_all(texts)
+    given = [annotated.text for annotated in found]
+    if given != list(texts):
+        wrong = next((text for text, own in zip(texts, given, strict=False) if text != own), "")
+        raise KorbertError(
+            f"annotator {annotator.fingerprint}: gave {len(given)} texts for {len(texts)}, and not the same ones, e.g. "
+            f"for {wrong[:_SHOWN]!r}: wanted each text as it was given, with spans of its own characters"
+        )
+    return [_trimmed(annotated) for annotated in found]
+
+
+def _trimmed(annotated: AnnotatedText) -> AnnotatedText:
+    text = annotated.text
+    spans = [(trim(text, entity.start, entity.end), entity.label) for entity in annotated.entities]
+    return AnnotatedText(text, tuple(Span(start, end, label) for (start, end), label in spans if start < end))
 
 
 class NoEntities(EntityAnnotator):

@@ -6,6 +6,7 @@ crash is there afterwards.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -14,11 +15,11 @@ import re
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from korbert.entities.base import EntityAnnotator, NoEntities
+from korbert.entities.base import EntityAnnotator, NoEntities, annotated_by
 from korbert.entities.union import merged
 from korbert.errors import DataError, WriteError
 from korbert.files import checksum, raise_unwritable, read_text, text_checksum, write_text_atomically
@@ -118,6 +119,8 @@ class AnnotationFile:
             self._connection.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?)", rows)
             self._connection.execute("COMMIT")
         except (sqlite3.Error, ValueError) as error:
+            with contextlib.suppress(sqlite3.Error):  # where there is none, there is nothing to take back
+                self._connection.execute("ROLLBACK")
             raise self._unusable(error) from error
 
     def __len__(self) -> int:
@@ -216,7 +219,7 @@ class CachedAnnotator(EntityAnnotator):
         known = self._file.read(texts)
         new = [text for text in dict.fromkeys(texts) if text not in known]
         if new:
-            made = self.base.annotate_all(new)
+            made = annotated_by(self.base, new)
             if self.can_write:
                 self._file.write(made)
             self.made += len(new)
@@ -253,9 +256,8 @@ class StoredAnnotator(EntityAnnotator):
         known = self._file.read(texts)
         new = [text for text in dict.fromkeys(texts) if text not in known]
         if new and self._make is not None:
-            known.update(
-                (annotated.text, annotated.entities) for annotated in self._annotator(self._make).annotate_all(new)
-            )
+            made = annotated_by(self._annotator(self._make), new)
+            known.update((annotated.text, annotated.entities) for annotated in made)
         return [AnnotatedText(text, known.get(text, ())) for text in texts]
 
     def _annotator(self, make: Callable[[], EntityAnnotator]) -> EntityAnnotator:
@@ -269,14 +271,32 @@ class StoredAnnotator(EntityAnnotator):
 
 
 def write_store(path: Path, name: str, annotator: EntityAnnotator, texts: Iterable[str]) -> int:
-    """Annotate every text and write a file for `StoredAnnotator`; the number of different texts."""
+    """Annotate every text and write a file for `StoredAnnotator`; the number of different texts.
+
+    Memory grows by sixteen bytes or so a text.
+    """
     for old in (path, _seal(path)):
         old.unlink(missing_ok=True)
     file = AnnotationFile(path, name, annotator.fingerprint)
-    file.write(annotator.annotate_all(list(dict.fromkeys(texts))))
+    for part in _in_parts(texts):
+        file.write(annotated_by(annotator, part))
     count = len(file)
     file.seal()
     return count
+
+
+def _in_parts(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Every text once, some at a time."""
+    seen: set[bytes] = set()
+    part: list[str] = []
+    for text in texts:
+        if (key := _key(text)) not in seen:
+            seen.add(key)
+            part.append(text)
+            if len(part) == _MOST_AT_ONCE:
+                yield part
+                part = []
+    yield part
 
 
 def with_cache(annotator: EntityAnnotator, cache: Path | str | None) -> EntityAnnotator:

@@ -17,17 +17,19 @@ from rich.table import Table
 from korbert.comparison.annotation import agreement, answer_shares
 from korbert.comparison.ceiling import ceiling
 from korbert.comparison.speed import rate
-from korbert.config import AnnotatorsConfig, TokenizerConfig, expand_root
+from korbert.config import AnnotatorsConfig, TokenizerConfig, expand_root, path_in_settings
 from korbert.data.korquad import KorquadDataset, read_korquad
-from korbert.data.ner import read_ner_documents, split_documents
-from korbert.entities import EntityAnnotator, make_annotator
+from korbert.data.ner import known_among, read_ner_documents, split_documents
+from korbert.entities import EntityAnnotator, annotator_files, make_annotator
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.metrics import as_row
 from korbert.tasks.prepare import named_tokenizer, prepare_tokenizer
 from korbert.tasks.runs import finish_run, kept, run_once, start_run
 from korbert.text import AnnotatedText
 from korbert.tokenizers import Tokenizer, load_tokenizer
+from korbert.training.bundle import task_of
 
+_MOST_KNOWN = 0.01  # of the sentences that count; some are alike by chance
 log = logging.getLogger(__name__)
 
 
@@ -47,6 +49,7 @@ def evaluate_annotators(config: AnnotatorsConfig) -> dict[str, Any]:
     dataset = read_korquad(Path(expand_root(config.korquad, config.data)))
     left_out: dict[str, str] = {}
     for name in config.annotators:
+        _refuse_known(name, corpora, config)
         with _leaving_out(name, left_out):
             _annotator(name, config).annotate("")  # reads its files
     folder = start_run(config)
@@ -79,6 +82,24 @@ def _checked_tokenizers(config: AnnotatorsConfig) -> dict[str, TokenizerConfig]:
         if twice:
             raise ConfigError(f"{key}: wanted each of them once, got {', '.join(twice)} more than once")
     return {name: named_tokenizer(name) for name in config.tokenizers}
+
+
+def _refuse_known(name: str, corpora: dict[str, list[AnnotatedText]], config: AnnotatorsConfig) -> None:
+    """Raise ConfigError where a tagger has learned from sentences that count, as far as its corpora are here."""
+    for run in annotator_files(expand_root(name, config.data)):
+        used = task_of(Path(run)) if Path(run).is_dir() else {}
+        files = [path_in_settings(corpus["file"], config.data) for corpus in used.get("corpora", {}).values()]
+        documents = [read_ner_documents(path) for path in files if path.is_file()]
+        learned = [sentence for of_file in documents for sentence in split_documents(of_file, used["held_out"])[0]]
+        for corpus, sentences in corpora.items():
+            known = known_among(learned, sentences)
+            if known > _MOST_KNOWN * len(sentences):
+                raise ConfigError(
+                    f"corpora.{corpus}: {name} has learned from {known} of the {len(sentences)} sentences that count; "
+                    f"it has held out a share of {used['held_out']}: give held_out={used['held_out']}, or less"
+                )
+            if known:
+                log.warning("%s has learned from %d of the %d sentences of %s", name, known, len(sentences), corpus)
 
 
 def _annotator(name: str, config: AnnotatorsConfig) -> EntityAnnotator:

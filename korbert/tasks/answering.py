@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from korbert.config import DamageConfig, DataConfig, KorquadTask, PredictConfig, expand_root
+from korbert.config import DamageConfig, DataConfig, KorquadTask, PredictConfig, expand_root, path_in_settings
 from korbert.data.batching import collate_windows
 from korbert.data.decoding import DecodingConfig
 from korbert.data.korquad import KorquadDataset, fold_split, read_korquad
@@ -116,15 +116,10 @@ def _settle_questions(config: PredictConfig, used: dict[str, Any]) -> None:
 
 def _is_same_file(one: str, other: str, data: DataConfig) -> bool:
     """By their content where both are here, else by their name: folders have other names elsewhere."""
-    paths = [_path_of(name, data) for name in (one, other)]
+    paths = [path_in_settings(name, data) for name in (one, other)]
     if all(path.is_file() for path in paths):
         return checksum(paths[0]) == checksum(paths[1])
     return paths[0].name == paths[1].name
-
-
-def _path_of(name: str, data: DataConfig) -> Path:
-    """A file of a run's settings, where data.root is not known by its name alone."""
-    return Path(expand_root(name, data) if data.root else name)
 
 
 def _settle_model_s(task: KorquadTask, description: Description, used: dict[str, Any]) -> None:
@@ -149,7 +144,7 @@ def _refuse_known(config: PredictConfig, used: dict[str, Any], dataset: KorquadD
     if used.get("fold") is not None:
         learned_from.append((used["test"], used["fold"]))
     for name, fold in learned_from:
-        path = _path_of(name, config.data)
+        path = path_in_settings(name, config.data)
         if not path.is_file():
             continue
         learned = read_korquad(path) if fold is None else fold_split(read_korquad(path), fold)[0]

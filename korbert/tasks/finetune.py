@@ -315,6 +315,9 @@ def make_windows(maker: WindowMaker, dataset: KorquadDataset, name: str, cache: 
     with progress_bar(total=len(dataset), unit=" questions", desc=f"{name} windows") as bar:
         windows, made = stored_windows(maker, dataset, cache, lambda done: bar.update(done - bar.n))
     log.info("%s: %d questions in %d windows", name, made.questions, made.windows)
+    shows = maker.entities.mode.has_markers or maker.entities.uses_embedding
+    if shows and not any(window.entity_ids.any() or window.is_marker.any() for window in windows):
+        log.warning("%s: entities.mode=%s, and no window has an entity", name, maker.entities.mode.value)
     if made.unanswerable:
         log.info("%s: the answer of %d questions is whole in no window", name, made.unanswerable)
     if made.truncated_questions:

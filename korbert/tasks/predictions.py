@@ -84,7 +84,8 @@ def report_errors(config: ErrorsConfig) -> dict[str, Any]:
     dataset, predictions, windows = _of_run(config) if config.run is not None else _of_files(config)
     gold = dataset.gold()
     say(remarks(dataset, {"predictions": predictions}))
-    found = cases(dataset, predictions, make_annotator(config.annotator), windows)
+    annotator = make_annotator(expand_root(config.annotator, config.data), cache=config.data.cache)
+    found = cases(dataset, predictions, annotator, windows)
     official = score_predictions(gold, predictions)
     stripped = score_predictions(
         {key: [strip_josa(text) for text in texts] for key, texts in gold.items()},

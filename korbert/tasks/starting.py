@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from korbert.model import ModelConfig, SpanModel, TaggerModel
 from korbert.tasks.importing import import_model
 from korbert.training.bundle import Bundle, copy_shared, load_bundle
 from korbert.training.runtime import Runtime, compile_layers
+
+log = logging.getLogger(__name__)
 
 
 def starting_point(config: FromPretrained) -> tuple[Bundle | None, Path]:
@@ -63,10 +66,18 @@ def take_over(
 ) -> None:
     """Give a new model the weights of the pretrained one, if any, and compile it where the runtime says so.
 
+    A warning where it will read positions that no pretraining has reached, whose embeddings are what they began as.
     Raises ConfigError where sequences of `max_length` tokens, which is the setting `key`, are longer than it can read.
     """
     if pretrained is not None:
         copy_shared(pretrained.model, model)
+        reached = pretrained.description.max_length
+        if model.config.positions == "learned" and reached < max_length:
+            log.warning(
+                "%s=%d: the pretraining had sequences of up to %d tokens, positions behind are untrained: pretrain "
+                "with task.max_length=%d or, for a part of the steps, task.curriculum; or with model.positions=rotary",
+                key, max_length, reached, max_length,
+            )  # fmt: skip
     compile_layers(model, runtime)
     if max_length > model.config.max_positions:
         raise ConfigError(f"{key}={max_length} is more than the model's {model.config.max_positions} positions")

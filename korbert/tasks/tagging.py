@@ -13,7 +13,7 @@ import numpy as np
 from korbert.config import TaggerConfig, expand_root
 from korbert.data.batching import BatchStream, FixedSource, collate_tagged
 from korbert.data.loading import BatchLoader
-from korbert.data.ner import read_ner_documents, split_documents
+from korbert.data.ner import known_among, read_ner_documents, split_documents
 from korbert.data.tagging import TaggedWindow, TagMaker, bio_tags, mapped
 from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import ConfigError
@@ -111,6 +111,12 @@ def _corpora(config: TaggerConfig) -> Sides:
             raise ConfigError(f"task.corpora.{name}.types: {path} has no entity of type {', '.join(sorted(unknown))}")
         parts = split_documents(documents, config.task.held_out)
         learned, held_out = (list(mapped(part, corpus.types)) for part in parts)
+        if known := known_among(learned, held_out):
+            log.warning(
+                "task.corpora.%s: %d of the %d sentences held out have the text of one that is learned from: scores on "
+                "them say less; in .jsonl, sentences with the same \"file\" are held out together",
+                name, known, len(held_out),
+            )  # fmt: skip
         for side, sentences in (("to learn from", learned), ("held out", held_out)):
             if not any(sentence.entities for sentence in sentences):
                 raise ConfigError(f"task.corpora.{name}: {path} has no entity in the sentences {side}")
