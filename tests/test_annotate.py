@@ -82,6 +82,8 @@ def test_cut_off_and_begun_again(annotate: Any, tmp_path: Path, sample: Path, mo
 def test_what_is_missing_is_said_first(annotate: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="annotator=none finds nothing"):
         annotate("run", "annotator=none")
+    with pytest.raises(ConfigError, match=r"corpus\.shards=x: text of corpus\.files is annotated"):
+        annotate("run", "corpus.shards=x")
     with pytest.raises(KorbertError, match=r"nowhere\.txt"):
         annotate("run", "'annotator=gazetteer:nowhere.txt'")
     assert not (tmp_path / "run" / "sessions.jsonl").exists()  # nothing was begun

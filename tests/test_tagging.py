@@ -342,6 +342,7 @@ def test_wrong_taggers_are_named(tagger: Path, tmp_path: Path) -> None:
         ("task.corpora.sample=x", r"task\.corpora\.sample: wanted file, types and repeat, e\.g\. .*sample\.file=x"),
         ("task.tags.max_length=4096", "more than the model's"),
         ("task.tags.stride=200", "wanted 0 <= stride"),
+        ("task.tags.cut=foo", "task.tags.cut: .*'foo'.*characters, none"),
         ("tokenizer_path=null", "give init=RUN"),
     ],
 )

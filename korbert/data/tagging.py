@@ -16,9 +16,9 @@ import numpy.typing as npt
 from korbert.data.ner import spans_of
 from korbert.data.windows import window_ranges
 from korbert.encoding import Encoding, EntityMode, encode
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, check_known
 from korbert.model.targets import IGNORE_INDEX
-from korbert.morphology import Analyser, make_analyser
+from korbert.morphology import ANALYSERS, Analyser, make_analyser
 from korbert.text import AnnotatedText, IntArray, NormalizedText, Normalizer, Span, place_of, trim
 from korbert.tokenizers import Tokenizer
 
@@ -82,6 +82,7 @@ class TagMaker:
         self._ids = {tag: number for number, tag in enumerate(tags)}
         self._analyser: Analyser | None = None
         if config.cut not in (CHARACTERS, NOWHERE):
+            check_known("task.tags.cut", config.cut, (CHARACTERS, NOWHERE, *ANALYSERS))
             self._analyser = make_analyser(config.cut, "task.tags.cut", exact=trained)
             self.config = replace(config, cut=self._analyser.name)
         self._follows = _possible(self.tags)

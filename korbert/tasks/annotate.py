@@ -64,6 +64,8 @@ def annotate_corpus(config: AnnotateConfig) -> dict[str, Any]:
     name = expand_root(config.annotator, config.data)
     if name == "none":
         raise ConfigError("annotator=none finds nothing: choose one, e.g. annotator=mecab")
+    if config.corpus.shards is not None:
+        raise ConfigError(f"corpus.shards={config.corpus.shards}: text of corpus.files is annotated, not shards")
     _check(name, config)
     folder = start_run(config)
     every = itertools.chain.from_iterable(map(read_documents, files))
