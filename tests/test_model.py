@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -214,7 +215,14 @@ def test_inputs_that_cannot_be() -> None:
         encoder(**{**ids, "layout": Padded(ids["layout"].attention_mask.long())})
     with pytest.raises(ValueError, match=r"model\.hidden_size=50 is not a multiple of model\.num_heads=4"):
         dataclasses.replace(CONFIG, hidden_size=50)
-    with pytest.raises(ValueError, match=r"model\.num_layers: wanted a positive number, got 0"):
+    with pytest.raises(ValueError, match=r"model\.num_layers: wanted 1 or more, got 0"):
         dataclasses.replace(CONFIG, num_layers=0)
-    with pytest.raises(ValueError, match=r"model\.hidden_dropout: wanted 0 <= p < 1, got 1\.0"):
+    with pytest.raises(ValueError, match=r"model\.hidden_dropout: wanted 0 or more, below 1, got 1\.0"):
         dataclasses.replace(CONFIG, hidden_dropout=1.0)
+    for key, wrong in (
+        ("hidden_size", 48.0), ("vocab_size", None), ("num_layers", True), ("segment_types", 0), ("entity_types", -1),
+        ("layer_norm_eps", None), ("layer_norm_eps", "1e-12"), ("layer_norm_eps", 0), ("initializer_range", -1),
+        ("initializer_range", float("nan")), ("attention_dropout", None), ("letters", -1), ("matching_heads", 5),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"model\.{key}: wanted .*, got {re.escape(repr(wrong))}"):
+            dataclasses.replace(CONFIG, **{key: wrong})

@@ -1,4 +1,4 @@
-"""The entity-aware BERT encoder and its heads; imports torch and itself only, and torch where a model is wanted."""
+"""The entity-aware BERT encoder and its heads; imports torch and itself (and errors), torch where a model is wanted."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from korbert.errors import ConfigError, check_range
 
 CHOICES = {
     "norm": ("post", "pre"),
     "positions": ("learned", "rotary"),
     "feed_forward": ("gelu", "geglu"),
 }
+
+
+def check_number(
+    key: str,
+    value: object,
+    least: float,
+    most: float = math.inf,
+    *,
+    whole: bool = True,
+    above: bool = False,
+    below: bool = False,
+) -> None:
+    """Raise ValueError naming `key` unless `value` is a number, whole or any, in a range; see `check_range`."""
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise ValueError(f"{key}: wanted a {'whole ' if whole else ''}number, got {value!r}")
+    try:
+        check_range(key, value, least, most, above=above, below=below)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 @dataclass
@@ -55,26 +77,27 @@ class ModelConfig:
             "num_heads",
             "intermediate_size",
             "max_positions",
+            "segment_types",
+            "entity_types",
         ):
-            if getattr(self, key) < 1:
-                raise ValueError(f"model.{key}: wanted a positive number, got {getattr(self, key)}")
+            check_number(f"model.{key}", getattr(self, key), 1)
+        for key in ("matching_heads", "letters", "embedding_size"):
+            check_number(f"model.{key}", getattr(self, key), 0)
+        for key in ("layer_norm_eps", "initializer_range"):
+            check_number(f"model.{key}", getattr(self, key), 0, 1, whole=False, above=True)
+        for key in ("hidden_dropout", "attention_dropout"):
+            check_number(f"model.{key}", getattr(self, key), 0, 1, whole=False, below=True)
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"model.hidden_size={self.hidden_size} is not a multiple of model.num_heads={self.num_heads}"
             )
-        for key in ("hidden_dropout", "attention_dropout"):
-            if not 0.0 <= getattr(self, key) < 1.0:
-                raise ValueError(f"model.{key}: wanted 0 <= p < 1, got {getattr(self, key)}")
         for key, wanted in CHOICES.items():
             if getattr(self, key) not in wanted:
                 raise ValueError(f"model.{key}: {getattr(self, key)!r} is unknown, wanted {' or '.join(wanted)}")
-        if not 0 <= self.matching_heads <= self.num_heads:
+        if self.matching_heads > self.num_heads:
             raise ValueError(
                 f"model.matching_heads: wanted 0 to model.num_heads={self.num_heads}, got {self.matching_heads}"
             )
-        for key in ("letters", "embedding_size"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"model.{key}: wanted 0 or more, got {getattr(self, key)}")
         if self.positions == "rotary" and self.head_size % 2:
             raise ValueError(f"model.positions=rotary needs an even width of heads, {self.head_size} is odd")
 
