@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -234,8 +235,8 @@ def test_what_cannot_come_in_is_named(vocabulary: list[str], tmp_path: Path) -> 
     attempt("position_embedding_type: 'relative_key' is not supported", position_embedding_type="relative_key")
     attempt("a decoder is not an encoder", is_decoder=True)
     attempt("pad_token_id: None is not supported", model_type="roberta", pad_token_id=None)
-    attempt(r"no weight bert\.encoder\.layer\.3", num_hidden_layers=4)
-    attempt(r"shape \(48, 96\), but config\.json says \(48, 64\)", intermediate_size=64)
+    attempt(r"bert\.encoder\.layer\.3.*: the checkpoint has no such weight", num_hidden_layers=4)
+    attempt(r"layer\.0\.intermediate\.dense\.weight: shape \(96, 48\), wanted \(64, 48\)", intermediate_size=64)
     (source / "config.json").write_text(json.dumps(config))
     content = (source / "model.safetensors").read_bytes()
     (source / "model.safetensors").write_bytes(content[: len(content) // 2])
@@ -246,6 +247,89 @@ def test_what_cannot_come_in_is_named(vocabulary: list[str], tmp_path: Path) -> 
         import_model(str(source), tmp_path / "cache")
     with pytest.raises(ConfigError, match="is no folder, and cannot be a name"):
         import_model("../some where", tmp_path / "cache")
+
+
+# Of what import_model reads of a config.json: values that cannot be. 10**12 of anything would not fit into memory.
+WRONG_SIZES = [None, "32", 32.0, True, [32], 0, -1, float("nan"), float("inf"), 1e12, 10**12]
+WRONG_SHARES = [None, "0.1", True, [0.1], -0.1, 1, float("nan"), float("inf"), 10**400]
+WRONG_SCALES = [None, "1e-12", True, {}, 0, -1, float("nan"), float("inf"), 10**400]
+WRONG = {
+    **dict.fromkeys(
+        ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+         "max_position_embeddings", "type_vocab_size"), WRONG_SIZES,
+    ),
+    **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), WRONG_SHARES),
+    **dict.fromkeys(("layer_norm_eps", "initializer_range"), WRONG_SCALES),
+    "model_type": [None, ["bert"], 1],
+    "hidden_act": [None, ["gelu"], 1],
+}  # fmt: skip
+# Keys whose sizes are compared with the weights' are named by the weight, where they are numbers that could be.
+WEIGHT_OF = {
+    "vocab_size": "word_embeddings", "hidden_size": "word_embeddings", "num_hidden_layers": r"layer\.1",
+    "intermediate_size": "intermediate", "max_position_embeddings": "position_embeddings",
+    "type_vocab_size": "token_type_embeddings", "num_attention_heads": "num_attention_heads",
+}  # fmt: skip
+
+
+@pytest.fixture
+def tiny(vocabulary: list[str], tmp_path: Path) -> Path:
+    """A folder with a BERT of one layer, its masked-LM head too."""
+    model = theirs("bert", "MaskedLM", len(vocabulary), num_hidden_layers=1)
+    return saved(model, "bert", vocabulary, tmp_path / "hf")
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_a_wrong_value_is_refused_by_file_and_key(key: str, tiny: Path, tmp_path: Path) -> None:
+    """Before anything is kept, and before anything of a size that is too large is made."""
+    config = json.loads((tiny / "config.json").read_text())
+    for value in WRONG[key]:
+        (tiny / "config.json").write_text(json.dumps({**config, key: value}))
+        named = rf"config\.json: model: {key}: "
+        if isinstance(value, int) and value == 10**12:
+            named = rf"config\.json: model: {key}: |model\.safetensors: [\w.]*{WEIGHT_OF[key]}[\w.]*: "
+        with pytest.raises(DataError, match=named):
+            import_model(str(tiny), tmp_path / "cache")
+    if WRONG[key] is WRONG_SIZES and key != "type_vocab_size":  # the others have a usual value
+        (tiny / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != key}))
+        with pytest.raises(DataError, match=rf"config\.json: model: {key}: missing"):
+            import_model(str(tiny), tmp_path / "cache")
+    assert not (tmp_path / "cache" / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "problem"),
+    [
+        ("bert.embeddings.word_embeddings.weight", lambda w: w[:, 0], r"shape \(\d+,\), wanted \(\d+, 48\)"),
+        ("bert.embeddings.word_embeddings.weight", lambda w: w[:-1], r"shape \(\d+, 48\), wanted \(\d+, 48\)"),
+        ("bert.embeddings.word_embeddings.weight", lambda w: w.to(torch.int8), r"floating-point .*found torch\.int8"),
+        ("bert.embeddings.word_embeddings.weight", lambda w: w * torch.nan, "numbers that are not finite"),
+        ("bert.embeddings.position_embeddings.weight", lambda w: w[0, 0], r"shape \(\), wanted \(130, 48\)"),
+        ("bert.embeddings.token_type_embeddings.weight", lambda w: w[:1], r"shape \(1, 48\), wanted \(2, 48\)"),
+        ("bert.embeddings.LayerNorm.bias", lambda w: w[:, None], r"shape \(48, 1\), wanted \(48,\)"),
+        ("cls.predictions.bias", lambda w: torch.cat([w, w]), r"shape \(\d+,\), wanted \(\d+,\)"),
+        ("cls.predictions.transform.dense.weight", lambda w: w[:3], r"shape \(3, 48\), wanted \(48, 48\)"),
+        ("bert.encoder.layer.0.attention.self.query.bias", lambda w: w[:, None], r"shape \(48, 1\), wanted \(48,\)"),
+        ("bert.encoder.layer.0.attention.self.key.weight", lambda w: w[:7], r"shape \(7, 48\), wanted \(48, 48\)"),
+        ("bert.encoder.layer.0.output.dense.weight", lambda w: w.mT, r"shape \(96, 48\), wanted \(48, 96\)"),
+        ("bert.encoder.layer.0.output.LayerNorm.weight", lambda w: w.bool(), r"floating-point .*found torch\.bool"),
+    ],
+)  # fmt: skip
+def test_a_wrong_weight_is_refused_by_file_and_name(
+    name: str, change: Any, problem: str, tiny: Path, tmp_path: Path
+) -> None:
+    weights = read_weights(tiny / "model.safetensors")
+    assert name in weights
+    save_tensors(tiny / "model.safetensors", weights | {name: change(weights[name]).contiguous()}, {})
+    with pytest.raises(DataError, match=rf"model\.safetensors: {re.escape(name)}: .*{problem}"):
+        import_model(str(tiny), tmp_path / "cache")
+    assert not (tmp_path / "cache" / "models").exists()
+
+
+def test_the_other_families_embedding_size_is_not_read(tiny: Path, tmp_path: Path) -> None:
+    """As in transformers, whose ELECTRA alone has the key."""
+    config = json.loads((tiny / "config.json").read_text())
+    (tiny / "config.json").write_text(json.dumps({**config, "embedding_size": 24}))
+    assert load_bundle(import_model(str(tiny), tmp_path / "cache")).description.model.embedding_size == 0
 
 
 def test_no_code_is_run_from_a_checkpoint(vocabulary: list[str], tmp_path: Path) -> None:
@@ -294,7 +378,7 @@ def test_imported_models_are_fine_tuned_with_entities(
 
 
 def test_weights_by_name_alone_are_not_enough() -> None:
-    with pytest.raises(ValueError, match="no weight bert"):
+    with pytest.raises(ValueError, match=r"bert\..*: the checkpoint has no such weight"):
         from_transformers(
             {"model_type": "bert", "hidden_size": 8, "vocab_size": 9, "num_hidden_layers": 1, "num_attention_heads": 1,
              "intermediate_size": 8, "max_position_embeddings": 8}, {}, 9,

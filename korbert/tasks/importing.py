@@ -16,7 +16,7 @@ from korbert.data.windows import WindowConfig
 from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import ConfigError, DataError, KorbertError
 from korbert.files import checksum, read_json
-from korbert.model.foreign import Imported, from_transformers
+from korbert.model.foreign import Imported, WeightError, from_transformers
 from korbert.tokenizers import Tokenizer, open_published
 from korbert.training.bundle import Description, load_bundle, make_model, write_description
 from korbert.training.state import load_tensors, save_tensors
@@ -52,11 +52,10 @@ def import_model(source: str, cache: Path) -> Path:
         tensors = read_weights(weights)
         try:
             imported = from_transformers(config, tensors, len(tokenizer))
+        except WeightError as error:
+            raise DataError(weights, error.name, error.problem) from None
         except ValueError as error:
             raise DataError(folder / "config.json", "model", str(error)) from None
-        except (KeyError, TypeError) as error:
-            problem = f"a key is missing or of the wrong type ({error!r})"
-            raise DataError(folder / "config.json", "model", problem) from None
         for remark in (*imported.remarks, *_other_padding(config, tokenizer), *_without_rows(config, tokenizer)):
             log.warning("%s: %s", source, remark)
         _write(target, imported, tokenizer, source)
@@ -77,7 +76,7 @@ def _other_padding(config: dict[str, Any], tokenizer: Tokenizer) -> list[str]:
 
 def _without_rows(config: dict[str, Any], tokenizer: Tokenizer) -> list[str]:
     """A word on tokens that the checkpoint has no embedding of; a few that korbert needs are always added."""
-    first = int(config["vocab_size"])
+    first: int = config["vocab_size"]
     added = {i for i in tokenizer.special.ids.tolist() if i >= first}
     count = len(tokenizer) - first - len(added)
     if count <= 0:
@@ -107,15 +106,8 @@ def _write(target: Path, imported: Imported, tokenizer: Tokenizer, source: str) 
         window=_window(imported.sizes.max_positions) if kind == "span" else None,
         decoding=DecodingConfig() if kind == "span" else None,
     )  # fmt: skip
-    model = make_model(description)
-    own = model.state_dict()
-    missing = sorted(own.keys() - imported.weights.keys())
-    if missing:
-        raise DataError(source, missing[0], "this weight is missing")
-    wrong = [name for name in sorted(own) if imported.weights[name].shape != own[name].shape]
-    if wrong:
-        problem = f"shape {tuple(imported.weights[wrong[0]].shape)}, but config.json says {tuple(own[wrong[0]].shape)}"
-        raise DataError(source, wrong[0], problem)
+    with torch.device("meta"):  # for the names of its weights, whose shapes `from_transformers` has compared
+        own = make_model(description).state_dict()
     tokenizer.save(target / "tokenizer")
     write_description(target, description, target / "tokenizer")
     # Last: a folder with weights is a complete one.
