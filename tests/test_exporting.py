@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from korbert.config import ExportConfig, FinetuneConfig, ModelSize
 from korbert.data.batching import Batch, SpanBatch, encoder_inputs
 from korbert.data.pretraining import single_segment
 from korbert.data.shards import stretch
-from korbert.encoding import EntityInput, EntityMode, encode_sequence
+from korbert.encoding import EntityInput, EntityMode, encode_sequence, shared_positions
 from korbert.errors import ConfigError
 from korbert.model import Padded
 from korbert.tasks.exporting import export_model
@@ -207,6 +208,188 @@ def test_of_a_pretraining_that_looked_for_places_the_masked_lm_goes_out(
     _, report = transformers.AutoModelForMaskedLM.from_pretrained(target, output_loading_info=True)
     assert not report["unexpected_keys"], report
     assert load_bundle(import_model(str(target), tmp_path / "cache")).description.kind == "pretraining"
+
+
+BOTH = EntityInput(EntityMode.BOTH)
+KINDS = ["encoder", "span", "pretraining", "tagger"]
+
+
+def exported(folder: Path, tokenizer: Tokenizer, kind: str, entities: EntityInput, **options: Any) -> tuple[Any, Any]:
+    """A run's model, and what its export is in transformers."""
+    objectives = ("mlm",) if kind == "pretraining" else ()
+    ours, _ = a_run(folder / "run", tokenizer, kind, entities, objectives, **options)
+    out, _ = as_its_readme_says(export_model(ExportConfig(str(folder / "run"), str(folder / "out"))))
+    return ours, out
+
+
+def labels_of(kind: str, given: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+    """Of three sequences, some of which do not count: a place behind the last token is none."""
+    if kind == "span":
+        return {"start_positions": torch.tensor([3, 99, 0]), "end_positions": torch.tensor([[5], [7], [2]])}
+    labels = torch.randint(0, 3 if kind == "tagger" else rows, given["input_ids"].shape)
+    return {} if kind == "encoder" else {"labels": labels.where(given["attention_mask"].bool(), torch.tensor(-100))}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exports_are_called_as_bert_is(kind: str, pieces: dict[str, Tokenizer], tmp_path: Path) -> None:
+    """Two runs with the same weights, of which one goes out as BERT: the same arguments, losses, hidden states."""
+    rows = len(pieces["unigram"])
+    _, bert = exported(tmp_path / "plain", pieces["unigram"], kind, PLAIN)
+    _, ours = exported(tmp_path / "aware", pieces["unigram"], kind, BOTH)
+    assert (type(bert).__name__[:4], type(ours).__name__[:7]) == ("Bert", "Korbert")
+    given, _ = inputs(rows)
+    places = torch.arange(37).flip(0).expand(3, -1)
+    labels = labels_of(kind, given, rows)
+    calls: list[tuple[tuple[Tensor, ...], dict[str, Any]]] = [
+        ((given["input_ids"], given["attention_mask"], given["token_type_ids"], places), {}),
+        ((), {**given, **labels}),
+        ((), {**given, **labels, "output_hidden_states": True}),
+        ((), {**given, **labels, "output_hidden_states": True, "return_dict": False}),
+        ((), {**given, "return_dict": False}),
+    ]
+    for number, (arguments, more) in enumerate(calls):
+        with torch.no_grad():
+            wanted, made = (model(*arguments, **more) for model in (bert, ours))
+        assert isinstance(made, tuple) == (number > 2)
+        if number <= 2:
+            assert list(made.keys()) == list(wanted.keys())
+            assert ("loss" in made) == (kind != "encoder" and number > 0)
+            made, wanted = made.to_tuple(), wanted.to_tuple()
+        for one, other in zip(flat(made), flat(wanted), strict=True):
+            assert one.shape == other.shape
+            assert (one - other).abs().max() < 1e-5
+    assert len(flat(made)) == len(made)  # nothing was asked for in the last call
+    bert.config.output_hidden_states = ours.config.output_hidden_states = True
+    bert.config.return_dict = ours.config.return_dict = False
+    with torch.no_grad():
+        wanted, made = bert(**given), ours(**given)
+    assert len(flat(made)) == len(flat(wanted)) > len(made)
+
+
+def flat(parts: tuple[Any, ...]) -> list[Tensor]:
+    """In their order; some versions have a None for the pooler that BERT is loaded without."""
+    parts = tuple(part for part in parts if part is not None)
+    return [tensor for part in parts for tensor in (part if isinstance(part, tuple) else (part,))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_transformers_trainer_leaves_is_enough(kind: str, pieces: dict[str, Tokenizer], tmp_path: Path) -> None:
+    """Of a data set's columns it drops those that `forward` does not name; logits and losses are korbert's still."""
+    ours, theirs = exported(tmp_path, pieces["unigram"], kind, AWARE, **MODERN)
+    given, batch = inputs(len(pieces["unigram"]))
+    ids = torch.randint(0, AWARE.entity_types + 1, batch.token_ids.shape)
+    batch = dataclasses.replace(batch, entity_ids=ids)
+    labels = labels_of(kind, given, len(pieces["unigram"]))
+    columns = {**given, "entity_ids": ids, **labels, "question": None}
+    assert set(transformers.utils.find_labels(type(theirs))) == labels.keys()
+    named = inspect.signature(theirs.forward).parameters  # what Trainer._set_signature_columns_if_needed looks at
+    kept = {name: value for name, value in columns.items() if name in named}
+    assert columns.keys() - kept.keys() == {"question"}
+    began: list[Tensor] = []
+    for part in (ours.encoder.embeddings, *ours.encoder.layers[:-1]):
+        part.register_forward_hook(lambda *parts: began.append(parts[-1]))
+    attended = batch.layout.attention_mask  # type: ignore[union-attr]
+    with torch.no_grad():
+        made = theirs(**kept, output_hidden_states=True)
+        hidden = ours.encoder(batch.token_ids, batch.segment_ids, batch.entity_ids, batch.layout)
+        assert len(made.hidden_states) == len(began) + 1
+        for state, other in zip(made.hidden_states, (*began, hidden), strict=True):
+            assert (state - other)[attended].abs().max() < 1e-5
+        if kind == "encoder":
+            assert made.last_hidden_state is made.hidden_states[-1]
+            return
+        cross_entropy = torch.nn.CrossEntropyLoss()
+        if kind == "span":  # the second start is behind the last token
+            start, end = ours.span(hidden, Padded(torch.ones_like(attended)), torch.ones_like(attended))
+            one = cross_entropy(start[[0, 2]], labels["start_positions"][[0, 2]])
+            loss = (one + cross_entropy(end, labels["end_positions"][:, 0])) / 2
+            assert (made.end_logits - end)[attended].abs().max() < 1e-5
+        else:
+            places = torch.nonzero(attended.flatten()).flatten()
+            every = (
+                ours.mlm_logits(hidden, places) if kind == "pretraining" else ours.logits(batch).flatten(0, 1)[places]
+            )
+            loss = cross_entropy(every, labels["labels"].flatten()[places])
+            assert (made.logits.flatten(0, 1)[places] - every).abs().max() < 1e-5
+    assert loss > 0.1
+    assert abs(made.loss - loss) < 1e-5
+
+
+@pytest.mark.parametrize("options", [{}, MODERN], ids=["learned", "rotary"])
+def test_what_an_export_cannot_give_is_refused(
+    options: dict[str, Any], pieces: dict[str, Tokenizer], tmp_path: Path
+) -> None:
+    ours, theirs = exported(tmp_path, pieces["unigram"], "span", BOTH, **options)
+    ids = torch.randint(7, 1000, (2, 64))
+    assert theirs(ids).start_logits.shape == (2, 64)
+    for name in ("entitiy_ids", "inputs_embeds", "labels"):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+            theirs(ids, **{name: torch.ones_like(ids)})
+    with pytest.raises(ValueError, match="output_attentions: not supported"):
+        theirs(ids, output_attentions=True)
+    for name in ("start_positions", "end_positions"):
+        with pytest.raises(ValueError, match="start_positions, end_positions: wanted both or neither"):
+            theirs(ids, **{name: torch.zeros(2, dtype=torch.int64)})
+    with pytest.raises(ValueError, match=r"attention_mask: wanted \(batch, length\), got \(2, 64, 64\)"):
+        theirs(ids, torch.ones(2, 64, 64))
+    longer = torch.randint(7, 1000, (2, 65))
+    message = "65 tokens in a sequence, but the model has positions for 64"
+    with pytest.raises(ValueError, match=message):
+        theirs(longer)
+    with pytest.raises(ValueError, match=message):
+        ours.encoder(longer, longer * 0, longer * 0, Padded(torch.ones_like(longer, dtype=torch.bool)))
+
+
+def test_markers_that_share_positions_take_none_of_them(pieces: dict[str, Tokenizer], tmp_path: Path) -> None:
+    """As in korbert, texts of max_positions tokens beside their markers are read; not those with a token more."""
+    tokenizer, entities = pieces["unigram"], EntityInput(EntityMode.BOTH, shared_positions=True)
+    ours, theirs = exported(tmp_path, tokenizer, "span", entities)
+    special, text = tokenizer.special, torch.randint(7, 1000, (1, 65))
+    marked = torch.cat([text[:, :5], torch.tensor([[special.ent]]), text[:, 5:]], 1)
+    with pytest.raises(ValueError, match="66 tokens in a sequence, but the model has positions for 64"):
+        theirs(marked)
+    marked = marked[:, :-1]
+    places = torch.from_numpy(shared_positions(marked[0].numpy(), special))[None]
+    every = Padded(torch.ones_like(marked, dtype=torch.bool))
+    with torch.no_grad():
+        hidden = ours.encoder(marked, marked * 0, marked * 0, every, places)
+        start, _ = ours.span(hidden, every, every.attention_mask)
+        assert (theirs(marked).start_logits - start).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["span", "pretraining"])
+def test_embeddings_of_an_export_are_resized(kind: str, pieces: dict[str, Tokenizer], tmp_path: Path) -> None:
+    """Rows more or fewer change nothing of the tokens that stay, in what is saved and loaded again too."""
+    rows = len(pieces["unigram"])
+    _, theirs = exported(tmp_path, pieces["unigram"], kind, BOTH, **MODERN)
+    assert theirs.get_input_embeddings() is theirs.encoder.embeddings.token
+    given, _ = inputs(rows - 9)
+    name = "logits" if kind == "pretraining" else "start_logits"
+    with torch.no_grad():
+        wanted = theirs(**given)[name]
+        for size in (rows + 5, rows - 9):
+            table = theirs.resize_token_embeddings(size)
+            assert theirs.get_input_embeddings() is table
+            assert (len(table.weight), theirs.config.vocab_size) == (size, size)
+            theirs.save_pretrained(tmp_path / str(size))
+            again = type(theirs).from_pretrained(tmp_path / str(size)).eval()
+            for model in (theirs, again):
+                made = model(**given)[name]
+                stay = min(size, rows) if kind == "pretraining" else None
+                assert made.shape[2:] == ((size,) if stay else ())
+                assert (made[..., :stay] - wanted[..., :stay]).abs().max() < 1e-6
+                if size > rows:
+                    fresh = torch.full_like(given["input_ids"], size - 1)
+                    assert model(fresh)[name].isfinite().all()
+        if kind == "pretraining":
+            assert theirs.mlm.bias.requires_grad
+
+
+def test_an_export_says_that_it_computes_with_sdpa(pieces: dict[str, Tokenizer], tmp_path: Path) -> None:
+    _, theirs = exported(tmp_path, pieces["unigram"], "span", AWARE)
+    asked = type(theirs).from_pretrained(tmp_path / "out", attn_implementation="sdpa").eval()
+    given, _ = inputs(len(pieces["unigram"]))
+    assert torch.equal(asked(**given).start_logits, theirs(**given).start_logits)
 
 
 def ids0() -> Tensor:

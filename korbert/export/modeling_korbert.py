@@ -3,6 +3,8 @@
 It computes what korbert computes, on padded batches. `entity_ids` (batch, length) say which tokens belong to an entity:
 0 for none, 1 for any (or, where the model tells types apart, the type). Without them the model reads plain text.
 `position_ids` are 0 1 2 … unless given; of a model whose markers share positions, those that it was trained with.
+All of them are (batch, length) int64. Labels give the losses that transformers' BERT has. What a model cannot give is
+refused: an argument that it does not know with TypeError, the rest with ValueError.
 """
 
 from __future__ import annotations
@@ -153,17 +155,25 @@ class Encoder(nn.Module):
     def forward(
         self,
         input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        entity_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-    ) -> Tensor:
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        position_ids: Tensor | None,
+        entity_ids: Tensor | None,
+        keeps_all: bool,
+    ) -> tuple[Tensor, ...]:
+        """The last hidden state (B, T, D) or, in front of it, those that the layers began with, too."""
         nothing = torch.zeros_like(input_ids)
         if position_ids is None and self.config.marker_ids is not None:
             position_ids = shared_positions(input_ids, *self.config.marker_ids)
         elif position_ids is None:
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        length, limit = input_ids.shape[1], self.config.max_positions
+        # Markers may share positions, so that more tokens fit; asked only then, for a GPU has to be waited for.
+        if length > limit and int(position_ids.max()) >= limit:
+            raise ValueError(f"input_ids: {length} tokens in a sequence, but the model has positions for {limit}")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if mask.dim() != 2:
+            raise ValueError(f"attention_mask: wanted (batch, length), got {tuple(mask.shape)}")
         segments = nothing if token_type_ids is None else token_type_ids
         x = self.embeddings(input_ids, segments, nothing if entity_ids is None else entity_ids, position_ids)
         angles = None
@@ -171,9 +181,12 @@ class Encoder(nn.Module):
             size = self.config.hidden_size // self.config.num_heads
             powers = torch.arange(0, size, 2, dtype=torch.float64, device=x.device) / size
             angles = (position_ids[..., None].float() * (10_000.0**-powers).float())[:, None]
+        before: list[Tensor] = []
         for layer in self.layers:
+            if keeps_all:
+                before.append(x)
             x = layer(x, mask.bool()[:, None, None, :], angles)
-        return x if self.norm is None else self.norm(x)
+        return (*before, x if self.norm is None else self.norm(x))
 
 
 def shared_positions(input_ids: Tensor, opening: int, closing: int) -> Tensor:
@@ -185,10 +198,34 @@ def shared_positions(input_ids: Tensor, opening: int, closing: int) -> Tensor:
 
 
 class KorbertPreTrainedModel(PreTrainedModel):
-    """Loading and saving."""
+    """Loading and saving, and what every model does with its arguments."""
 
     config_class = KorbertConfig
     base_model_prefix = "korbert"
+    _supports_sdpa = True  # it computes with nothing else
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.encoder.embeddings.token
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.encoder.embeddings.token = value
+
+    def _hidden_states(
+        self, *inputs: Tensor | None, output_attentions: bool | None, output_hidden_states: bool | None
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """The last hidden state and, if asked for, those of the embeddings and of every layer, the last one included.
+
+        inputs: input_ids, attention_mask, token_type_ids, position_ids, entity_ids.
+        """
+        if self.config.output_attentions if output_attentions is None else output_attentions:
+            raise ValueError("output_attentions: not supported; torch's scaled_dot_product_attention keeps no weights")
+        wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        states = self.encoder(*inputs, keeps_all=bool(wanted))
+        return states[-1], states if wanted else None
+
+    def _answer(self, output: Any, return_dict: bool | None) -> Any:
+        """The output, or what is in it as a tuple where no dict is wanted."""
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
@@ -208,8 +245,23 @@ class KorbertModel(KorbertPreTrainedModel):
         self.encoder = Encoder(config)
         self.post_init()
 
-    def forward(self, input_ids: Tensor, **inputs: Any) -> BaseModelOutput:
-        return BaseModelOutput(last_hidden_state=self.encoder(input_ids, **_known(inputs)))
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        *,
+        entity_ids: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> BaseModelOutput | tuple[Any, ...]:
+        hidden, states = self._hidden_states(
+            input_ids, attention_mask, token_type_ids, position_ids, entity_ids,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states,
+        )  # fmt: skip
+        return self._answer(BaseModelOutput(last_hidden_state=hidden, hidden_states=states), return_dict)
 
 
 class SpanHead(nn.Module):
@@ -242,8 +294,19 @@ class MaskedLMHead(nn.Module):
         return F.linear(self.norm(F.gelu(self.transform(hidden))), embeddings, self.bias)
 
 
+def label_loss(logits: Tensor, labels: Tensor | None) -> Tensor | None:
+    """Mean cross-entropy over the tokens whose label is not -100; None without labels (B, T)."""
+    return None if labels is None else F.cross_entropy(logits.flatten(0, -2), labels.flatten())
+
+
+def edge_loss(logits: Tensor, places: Tensor) -> Tensor:
+    """Mean cross-entropy of places (B,) or (B, 1) among tokens (B, T); those behind the last token do not count."""
+    length = logits.shape[1]
+    return F.cross_entropy(logits, places.flatten().clamp(0, length), ignore_index=length)
+
+
 class KorbertForQuestionAnswering(KorbertPreTrainedModel):
-    """Start and end logits of every token."""
+    """Start and end logits of every token; with start_positions and end_positions (batch), their loss."""
 
     def __init__(self, config: KorbertConfig) -> None:
         super().__init__(config)
@@ -251,13 +314,36 @@ class KorbertForQuestionAnswering(KorbertPreTrainedModel):
         self.span = SpanHead(config)
         self.post_init()
 
-    def forward(self, input_ids: Tensor, **inputs: Any) -> QuestionAnsweringModelOutput:
-        start, end = self.span(self.encoder(input_ids, **_known(inputs))).unbind(-1)
-        return QuestionAnsweringModelOutput(start_logits=start, end_logits=end)
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        *,
+        entity_ids: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> QuestionAnsweringModelOutput | tuple[Any, ...]:
+        if (start_positions is None) != (end_positions is None):
+            raise ValueError("start_positions, end_positions: wanted both or neither")
+        hidden, states = self._hidden_states(
+            input_ids, attention_mask, token_type_ids, position_ids, entity_ids,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states,
+        )  # fmt: skip
+        start, end = self.span(hidden).unbind(-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = (edge_loss(start, start_positions) + edge_loss(end, end_positions)) / 2
+        output = QuestionAnsweringModelOutput(loss=loss, start_logits=start, end_logits=end, hidden_states=states)
+        return self._answer(output, return_dict)
 
 
 class KorbertForMaskedLM(KorbertPreTrainedModel):
-    """Vocabulary logits of every token."""
+    """Vocabulary logits of every token; with labels (batch, length), -100 where none counts, their loss."""
 
     def __init__(self, config: KorbertConfig) -> None:
         super().__init__(config)
@@ -265,13 +351,38 @@ class KorbertForMaskedLM(KorbertPreTrainedModel):
         self.mlm = MaskedLMHead(config)
         self.post_init()
 
-    def forward(self, input_ids: Tensor, **inputs: Any) -> MaskedLMOutput:
-        hidden = self.encoder(input_ids, **_known(inputs))
-        return MaskedLMOutput(logits=self.mlm(hidden, self.encoder.embeddings.token.weight))
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        *,
+        entity_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> MaskedLMOutput | tuple[Any, ...]:
+        hidden, states = self._hidden_states(
+            input_ids, attention_mask, token_type_ids, position_ids, entity_ids,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states,
+        )  # fmt: skip
+        logits = self.mlm(hidden, self.encoder.embeddings.token.weight)
+        output = MaskedLMOutput(loss=label_loss(logits, labels), logits=logits, hidden_states=states)
+        return self._answer(output, return_dict)
+
+    def resize_token_embeddings(self, *sizes: Any, **options: Any) -> nn.Embedding:
+        embeddings = super().resize_token_embeddings(*sizes, **options)
+        bias = self.mlm.bias  # one for each row of the embeddings, which are the output weights
+        new = bias.new_zeros(len(embeddings.weight))
+        new[: len(bias)] = bias.detach()[: len(new)]
+        self.mlm.bias = nn.Parameter(new, requires_grad=bias.requires_grad)
+        return embeddings
 
 
 class KorbertForTokenClassification(KorbertPreTrainedModel):
-    """Tag logits of every token."""
+    """Tag logits of every token; with labels (batch, length), -100 where none counts, their loss."""
 
     def __init__(self, config: KorbertConfig) -> None:
         super().__init__(config)
@@ -280,10 +391,23 @@ class KorbertForTokenClassification(KorbertPreTrainedModel):
         self.tags = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-    def forward(self, input_ids: Tensor, **inputs: Any) -> TokenClassifierOutput:
-        return TokenClassifierOutput(logits=self.tags(self.dropout(self.encoder(input_ids, **_known(inputs)))))
-
-
-def _known(inputs: dict[str, Any]) -> dict[str, Any]:
-    names = ("attention_mask", "token_type_ids", "entity_ids", "position_ids")
-    return {name: inputs[name] for name in names if inputs.get(name) is not None}
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        *,
+        entity_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> TokenClassifierOutput | tuple[Any, ...]:
+        hidden, states = self._hidden_states(
+            input_ids, attention_mask, token_type_ids, position_ids, entity_ids,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states,
+        )  # fmt: skip
+        logits = self.tags(self.dropout(hidden))
+        output = TokenClassifierOutput(loss=label_loss(logits, labels), logits=logits, hidden_states=states)
+        return self._answer(output, return_dict)

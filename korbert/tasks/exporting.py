@@ -49,6 +49,11 @@ def export_model(config: ExportConfig) -> Path:
         shutil.copy(_MODELING, target / _MODELING.name)
     save_tensors(target / "model.safetensors", tensors, None)
     notes = _write_tokenizer(bundle, target)
+    if "auto_map" in described:
+        notes.append(
+            "It is called as transformers' BERT is, with `entity_ids` beside the other inputs, and its heads give the "
+            "same losses for labels; it knows no `inputs_embeds`, `head_mask` or `output_attentions`."
+        )
     if bundle is not loaded:
         notes.append(
             "The encoder alone: it has learned to tell replaced tokens from original ones, and the masked-LM head is "
