@@ -374,10 +374,11 @@ class KorbertForMaskedLM(KorbertPreTrainedModel):
 
     def resize_token_embeddings(self, *sizes: Any, **options: Any) -> nn.Embedding:
         embeddings = super().resize_token_embeddings(*sizes, **options)
-        bias = self.mlm.bias  # one for each row of the embeddings, which are the output weights
-        new = bias.new_zeros(len(embeddings.weight))
-        new[: len(bias)] = bias.detach()[: len(new)]
-        self.mlm.bias = nn.Parameter(new, requires_grad=bias.requires_grad)
+        bias, rows = self.mlm.bias, len(embeddings.weight)
+        if len(bias) != rows:  # one for each row of the embeddings, which are the output weights
+            new = bias.new_zeros(rows)
+            new[: len(bias)] = bias.detach()[:rows]
+            self.mlm.bias = nn.Parameter(new, requires_grad=bias.requires_grad)
         return embeddings
 
 
