@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hydra import initialize_config_dir
 
-from korbert.config import compose_config
+from korbert.config import BenchmarkCase, BenchmarkConfig, compose_config
+from korbert.config.comparisons import KorquadBenchmark
 from korbert.data.batching import collate_windows
 from korbert.data.korquad import read_korquad
 from korbert.data.windows import Window, WindowConfig, WindowMaker
@@ -20,8 +20,11 @@ from korbert.model import SpanModel
 from korbert.model.foreign import from_transformers
 from korbert.tasks import benchmark_korquad as module
 from korbert.tasks.benchmark import benchmark
-from korbert.tasks.benchmark_korquad import Share, batches, their_batch
+from korbert.tasks.benchmark_korquad import their_batch
+from korbert.tasks.contenders import Share, measure
 from korbert.tokenizers import CharacterTokenizer
+from korbert.training.runtime import make_runtime
+from korbert.training.settings import RuntimeConfig
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("datasets")
@@ -65,23 +68,31 @@ def test_both_sides_read_the_same(windows: list[Window], length: int | None) -> 
     assert float(loss) == pytest.approx(float(sum(ends)) / 2, abs=1e-5)
 
 
-def test_batches_are_those_of_an_epoch(windows: list[Window]) -> None:
-    every = batches(windows, 4, len(windows) // 4, 1, bucketed=False)
-    assert all(len(some) == 4 for some in every)
-    seen = [id(window) for some in every for window in some]
-    assert len(set(seen)) == len(seen)
-    spread = {
-        bucketed: np.mean([np.ptp([len(w) for w in some]) for some in batches(windows, 4, 20, 1, bucketed)])
-        for bucketed in (False, True)
-    }
-    assert spread[True] < 0.5 * spread[False]
-    assert len(batches(windows, 4, 5 * len(windows), 1, bucketed=True)) == 5 * len(windows)
-    with pytest.raises(ConfigError, match="batch_size=9999 is more than"):
-        batches(windows, 9999, 1, 1, bucketed=True)
+def test_a_share_of_each_round_and_all_of_it(windows: list[Window], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every contender is given the same windows, all rounds taken together, and none of them twice."""
+    given: dict[str, list[list[Window]]] = {}
+
+    def dealt(step: object, inputs: object, batches: list[list[Window]], *rest: object) -> list[Share]:
+        given[f"{len(given)}"] = batches
+        return [Share(lambda: None, 1.0)]
+
+    monkeypatch.setattr(module, "dealt", dealt)
+    monkeypatch.setattr(module, "measure_models", lambda *_: [])
+    rounds = 3
+    config = BenchmarkConfig(
+        rounds=rounds, korquad=KorquadBenchmark(work=["inference"], steps=2), suite="korquad", run_dir=""
+    )  # fmt: skip
+    tokenizer = CharacterTokenizer.train(["가나다"], 900)
+    case = BenchmarkCase(num_layers=1, hidden_size=8, num_heads=1, length=64, batch_size=4)
+    module.measure_case(case, windows, tokenizer, config, make_runtime(RuntimeConfig(device="cpu")))
+    seen = [sorted(id(window) for batch in batches for window in batch) for batches in given.values()]
+    assert len(given) == 3
+    assert seen[0] == seen[1] == seen[2]
+    assert len({*seen[0]}) == len(seen[0]) == 4 * 2 * rounds
 
 
 def test_speeds_by_hand() -> None:
-    """Medians over the rounds but the first, of each round's ratio."""
+    """Medians over the rounds, of each round's ratio, where all rounds do the same; what warms up does not count."""
     now = {"korbert": iter([9.0, 1.0, 2.0, 4.0]), "other": iter([9.0, 3.0, 2.0, 16.0])}
     order: list[str] = []
 
@@ -89,7 +100,7 @@ def test_speeds_by_hand() -> None:
         return [Share(lambda: order.append(who) or next(now[who]), 8.0, 2e9)]  # type: ignore[func-returns-value]
 
     shares = {who: share(who) for who in now}
-    rows = module._measure({"work": "x"}, "things", shares, 3, lambda work: work())  # type: ignore[arg-type, return-value]
+    rows = measure({"work": "x"}, "things", shares, 3, lambda work: work())  # type: ignore[arg-type, return-value]
     assert order == ["korbert", "other"] * 4
     assert rows == [
         {"work": "x", "contender": "korbert", "things_per_second": 4.0, "korbert_is_faster_by": 1.0},
@@ -98,11 +109,25 @@ def test_speeds_by_hand() -> None:
 
 
 def test_shares_of_the_ceiling_by_hand() -> None:
-    """Of 4 billion operations a second, medians of the rounds but the first, 2 billion in 1, 2 and 4 seconds."""
-    now, limits = iter([9.0, 1.0, 2.0, 4.0]), iter([99e9, 3e9, 4e9, 5e9])
+    """Of 4 billion operations a second, medians of the rounds, 2 billion in 1, 2 and 4 seconds."""
+    now, limits = iter([9.0, 1.0, 2.0, 4.0]), iter([3e9, 4e9, 5e9])
     shares = {"korbert": [Share(lambda: next(now), 8.0, 2e9)]}
-    (row,) = module._measure({}, "things", shares, 3, lambda work: work(), lambda: next(limits))  # type: ignore[arg-type, return-value]
+    (row,) = measure({}, "things", shares, 3, lambda work: work(), lambda: next(limits))  # type: ignore[arg-type, return-value]
     assert (row["useful_share_of_ceiling"], row["ceiling_gflops"]) == (0.25, 4.0)
+
+
+def test_rounds_that_divide_the_work_count_together() -> None:
+    """Twelve things in 3 + 1 seconds, and in 2 + 6, though each has another part of them in a round."""
+    now = {"korbert": iter([9.0, 3.0, 1.0]), "other": iter([9.0, 2.0, 6.0])}
+
+    def shares(who: str, *amounts: float) -> list[Share]:
+        return [Share(lambda: next(now[who]), amount, 1e9 * amount) for amount in amounts]
+
+    given = {"korbert": shares("korbert", 4.0, 8.0), "other": shares("other", 10.0, 2.0)}
+    rows = measure({}, "things", given, 2, lambda work: work(), lambda: 6e9)  # type: ignore[arg-type, return-value]
+    assert [row["things_per_second"] for row in rows] == [3.0, 1.5]
+    assert [row["korbert_is_faster_by"] for row in rows] == [1.0, 2.0]
+    assert [row["useful_share_of_ceiling"] for row in rows] == [0.5, 0.25]
 
 
 @pytest.mark.slow

@@ -47,10 +47,11 @@ class KorquadBenchmark:
 
 @dataclass
 class BenchmarkConfig(RunConfig):
-    """`experiments/benchmark.py`. Medians of the rounds count.
+    """`experiments/benchmark.py`, in rounds in which contenders take turns.
 
-    suite: pretraining (each round makes `steps` steps of every contender, in every case), tokenizers (each of
-    `tokenizers`, NAME@SIZE, encodes a part of the paragraphs in each round), or korquad (see `KorquadBenchmark`).
+    suite: pretraining (in every case, a sample of `paragraphs` that fills `steps` batches in each round), tokenizers
+    (each of `tokenizers`, NAME@SIZE, encodes a part of the paragraphs in each round), or korquad (see
+    `KorquadBenchmark`).
     """
 
     suite: str = "pretraining"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import torch
 from torch.autograd import DeviceType  # type: ignore[attr-defined]  # public, but not in __all__
 from torch.profiler import ProfilerActivity, profile, schedule
+
+from korbert.tasks.contenders import timed
+from korbert.training.runtime import Runtime
 
 MATRIX_PRODUCTS = "matrix products"
 # Beginnings of the names of torch's operators, by what a step spends its time on.
@@ -31,27 +33,26 @@ _PARTS: dict[str, tuple[str, ...]] = {
 _REST = "the rest, and Python"
 
 
-def step_profile(work: Callable[[], object], device: torch.device) -> tuple[float, dict[str, float]]:
-    """Seconds that `work` takes on `device`, and part of it → share of that time.
+def step_profile(work: Callable[[], object], runtime: Runtime) -> tuple[float, dict[str, float]]:
+    """Seconds that `work` takes as `timed` counts them, and part of it → share of its time.
 
-    It is done twice and measured the second time, when the profiler's own memory is at hand.
+    It is done twice and measured the second time, when the profiler's own memory is at hand. Shares are of the time
+    that passes, since that is what the profiler has of each part; other programs make all parts longer alike.
     """
-    on_gpu = device.type == "cuda"
+    on_gpu = runtime.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities, schedule=schedule(wait=0, warmup=1, active=1), acc_events=True) as profiler:
         for _ in range(2):
             started = time.perf_counter()
-            work()
-            if on_gpu:
-                torch.cuda.synchronize()
-            seconds = time.perf_counter() - started
+            seconds = timed(work, runtime)
+            passed = time.perf_counter() - started
             profiler.step()
     shares = dict.fromkeys(_PARTS, 0.0)
     for event in profiler.key_averages():
         part = part_of(event.key)
         if part is not None and event.device_type == DeviceType.CPU:
             spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
-            shares[part] += spent / 1e6 / seconds
+            shares[part] += spent / 1e6 / passed
     return seconds, shares | {_REST: 1 - sum(shares.values())}
 
 
