@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,9 @@ from doors import run_door
 from hydra import initialize_config_dir
 
 from korbert.config import compose_config
+from korbert.data import building
 from korbert.data.building import Builder
-from korbert.data.filters import Filters
+from korbert.data.filters import Filters, Reason
 from korbert.data.korquad import read_korquad
 from korbert.data.piecework import Done, Recipe
 from korbert.data.shardfiles import Manifest
@@ -37,6 +38,7 @@ from korbert.files import read_json
 from korbert.sentences import split_sentences
 from korbert.tasks.build_corpus import build_corpus
 from korbert.tasks.prepare import prepare_shards, prepare_tokenizer
+from korbert.tasks.pretrain import split_documents
 from korbert.text import AnnotatedText
 from korbert.tokenizers import load_tokenizer
 from korbert.tokenizers.lookup import CharacterTokenizer
@@ -388,6 +390,65 @@ def test_a_source_that_is_cut_off(tmp_path: Path, recipe: Recipe, undisturbed: d
         name.removesuffix(".npz") for name in kept if not name.startswith("00002")
     }
     assert contents(folder) == undisturbed
+
+
+def test_a_corpus_of_which_nothing_is_left_is_an_error(tmp_path: Path, recipe: Recipe) -> None:
+    """It counts what each filter left out, is not finished, and says so again."""
+    folder = tmp_path / "shards"
+    some = replace(recipe, annotator="none", filters=Filters(min_characters=10**6, min_korean=0.5))
+    for parts in (1, 1, 2, 2):
+        job = Builder(folder / str(parts), some, parts=parts)
+        other = Builder(folder / str(parts), some, part=parts - 1, parts=parts)
+        for builder in (other, job):
+            with builder.working():
+                builder.sign()
+        for builder in (other, job):
+            with builder.working():
+                assert builder.decide()
+                builder.encode()
+        with pytest.raises(
+            DataError, match=r"documents: none of 60 is left: blank 2, short \(filters\.min_char.*\) 58;"
+        ):
+            job.merge()
+        assert not (folder / str(parts) / "manifest.json").exists()
+    lines = [json.dumps({"text": text}) for text in ("", " \n", "세종은 왕이다.")]
+    (tmp_path / "blank.jsonl").write_text("\n".join(lines), "utf-8")
+    blank = replace(some, sources=(tmp_path / "blank.jsonl",), filters=Filters(), max_documents=2)
+    with pytest.raises(DataError, match="none of 2 is left: without a token 2; wanted one or more"):
+        Builder(tmp_path / "blank", blank).build()
+
+
+def test_a_corpus_of_nothing_that_was_finished_before(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = replace(recipe, annotator="none", filters=Filters(max_characters=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(building, "check_some", lambda *_: None)
+        assert Builder(tmp_path / "shards", some).build().documents == 0
+    with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
+        check = compose_config("build_corpus", ["stage=check", f"output={tmp_path / 'shards'}"])
+    with pytest.raises(DataError, match=r"long \(filters\.max_characters\) 58"):
+        build_corpus(check)
+
+
+def test_every_reason_is_decided_by_a_setting() -> None:
+    keys = {reason.key for reason in Reason}
+    assert keys <= {"", *(part.name for part in fields(Filters))}
+    assert len(keys) == len(Reason) - 1  # kept, blank
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["corpus.shards=made"], "^corpus.shards=made: 3 documents are too few: 2 are held out .* needs two more$"),
+        (["corpus.files=[a.txt]"], "^corpus.files: 3 documents are too few: .*; in a .txt corpus, documents are"),
+    ],
+)
+def test_too_few_documents_to_train_on(given: list[str], message: str) -> None:
+    with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
+        config = compose_config("pretrain", given)
+    with pytest.raises(ConfigError, match=message):
+        split_documents(config, [0, 1, 2])  # type: ignore[arg-type]
 
 
 def test_damaged_shards_are_named(tmp_path: Path, recipe: Recipe) -> None:

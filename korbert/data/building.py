@@ -150,7 +150,7 @@ class Builder:
         self._work(PieceEncoder, self._is_whole)
 
     def merge(self) -> Manifest | None:
-        """Write the manifest, if all pieces of all parts are there."""
+        """Write the manifest, if all pieces of all parts are there. Raises DataError as `check_some`."""
         names = self.reader.names()
         if names is None or not all(self._is_encoded(name) for name in names):
             return None
@@ -158,6 +158,7 @@ class Builder:
             manifest = self.finished()
             if manifest is None:
                 manifest = self._manifest(names)
+                check_some(self.folders.output, manifest)
                 write_sealed_json(self.folders.output / MANIFEST, asdict(manifest), self.folders.scratch)
         self._tidy()
         return manifest
@@ -278,6 +279,18 @@ class Builder:
                     return False
                 lock.release()
         return True
+
+
+def check_some(output: Path, manifest: Manifest) -> None:
+    """Raise DataError where there is no document in a corpus, which says what left them out."""
+    if manifest.documents:
+        return
+    counts = {"without a token": manifest.empty}
+    for reason in Reason:
+        name = f"{reason.label} (filters.{reason.key})" if reason.key else reason.label
+        counts[name] = manifest.dropped.get(reason.label, 0)
+    found = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count) or "nothing to read"
+    raise DataError(output, "documents", f"none of {manifest.read:,} is left: {found}; wanted one or more")
 
 
 def check_output(output: Path) -> None:

@@ -38,6 +38,22 @@ class Reason(IntEnum):
         """As manifests name it."""
         return self.name.lower()
 
+    @property
+    def key(self) -> str:
+        """The setting of `Filters` that decides it, "" where any of them does."""
+        return _KEYS.get(self, "")
+
+
+_KEYS = {
+    Reason.SHORT: "min_characters",
+    Reason.LONG: "max_characters",
+    Reason.TITLE: "titles",
+    Reason.NOT_KOREAN: "min_korean",
+    Reason.EVALUATION: "evaluation",
+    Reason.DUPLICATE: "duplicates",
+    Reason.NEAR_DUPLICATE: "near_duplicates",
+}
+
 
 @dataclass
 class Filters:

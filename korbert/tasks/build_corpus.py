@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from korbert.config import BuildCorpusConfig, check_given, expand_root, expand_roots
-from korbert.data.building import Builder, check_output
+from korbert.data.building import Builder, check_output, check_some
 from korbert.data.corpus import expand_paths
 from korbert.data.piecework import Done, Recipe
 from korbert.data.shardfiles import MANIFEST, Manifest
@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 def build_corpus(config: BuildCorpusConfig) -> dict[str, Any]:
     """Do the stages that `config` names for its part of the corpus, and return the run's record.
 
-    The shards are complete when the output folder has a manifest, which the part writes that ends last.
+    The shards are complete when the output folder has a manifest, which the part writes that ends last. Raises
+    DataError where no document is left.
     """
     check_known("stage", config.stage, STAGES)
     check_given("output", config.output, "a folder")
@@ -118,6 +119,7 @@ def _check(output: Path) -> dict[str, Any]:
 
 
 def _tell(output: Path, manifest: Manifest) -> None:
+    check_some(output, manifest)  # earlier versions finished such a corpus, too
     log.info(
         "%s: %s documents, %s sentences, %s tokens in %s shards; %s documents without a token",
         output, *(f"{n:,}" for n in (manifest.documents, manifest.sentences, manifest.tokens)), manifest.shards,

@@ -191,13 +191,20 @@ def _stages(config: PretrainConfig) -> list[tuple[str, CurriculumStage]]:
 
 
 def split_documents(config: PretrainConfig, corpus: ShardedCorpus) -> tuple[np.ndarray, np.ndarray]:
-    """Documents to train on and documents that are held out of it, each in corpus order."""
+    """Documents to train on and documents that are held out of it, each in corpus order.
+
+    Raises ConfigError where there are not two of both.
+    """
     order = np.random.default_rng(config.seed).permutation(len(corpus))
     held_out = max(2, round(config.corpus.holdout * len(corpus)))
     if len(corpus) < held_out + 2:
+        shards = config.corpus.shards
+        key, hint = f"corpus.shards={shards}", ""
+        if shards is None:
+            key, hint = "corpus.files", "; in a .txt corpus, documents are separated by blank lines"
         raise ConfigError(
-            f"corpus.files: {len(corpus)} documents are too few: {held_out} are held out for validation "
-            "and training needs two more; in a .txt corpus, documents are separated by blank lines"
+            f"{key}: {len(corpus)} documents are too few: {held_out} are held out for validation and training needs "
+            f"two more{hint}"
         )
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
