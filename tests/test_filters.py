@@ -164,6 +164,76 @@ def test_of_many_that_share_a_band_each_is_read_once(tmp_path: Path, monkeypatch
     assert len(asked) > 60
 
 
+def similar_by_hand(minima: np.ndarray, groups: list[int], threshold: float) -> list[bool]:
+    """Each row beside all before it in its group that are left."""
+    found: list[bool] = []
+    for row, group in enumerate(groups):
+        before = [i for i in range(row) if groups[i] == group and not found[i]]
+        found.append(any((minima[row] == minima[i]).mean() >= threshold for i in before))
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    sizes=st.lists(st.integers(2, 40), min_size=1, max_size=5),
+    shared=st.floats(0.5, 1.0),
+    threshold=st.sampled_from([0.0, 0.5, 0.7, 0.8, 103 / 128, 1.0]),
+    seed=st.integers(0, 999),
+    limits=st.tuples(st.integers(0, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)),
+)
+def test_many_that_share_a_band_are_decided_as_one_by_one(
+    sizes: list[int], shared: float, threshold: float, seed: int, limits: tuple[int, ...]
+) -> None:
+    """However they are looked through: by rounds, by themselves, and in pieces of any size."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    bases = rng.integers(0, 1 << 32, (len(sizes), 2, MINIMA), dtype=np.uint32)
+    base = bases[groups, rng.integers(0, 2, len(groups))]  # of two families in each group
+    own = rng.integers(0, 1 << 32, base.shape, dtype=np.uint32)
+    minima = np.where(rng.random(base.shape) < shared ** rng.random((len(groups), 1)), base, own)
+    expected = similar_by_hand(minima, groups.tolist(), threshold)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in zip(("_ROUNDS", "_LARGE", "_LEADERS", "_OTHERS", "_ROWS"), limits, strict=True):
+            patch.setattr(duplicates, name, value)
+        assert duplicates._similar(minima.__getitem__, groups, threshold).tolist() == expected
+    assert duplicates._similar(minima.__getitem__, groups, threshold).tolist() == expected
+
+
+@given(st.integers(0, 999), st.floats(0.0, 1.0))
+def test_sketches_differ_only_where_minima_do(seed: int, shared: float) -> None:
+    """And where minima differ, seldom do sketches not."""
+    rng = np.random.default_rng(seed)
+    minima = rng.integers(0, 1 << 26, (2, MINIMA), dtype=np.uint32)  # minima are small
+    minima[1] = np.where(rng.random(MINIMA) < shared, minima[0], minima[1])
+    truth = int((minima[0] != minima[1]).sum())
+    sketches = duplicates._sketches(minima)
+    found = int(duplicates._differences(sketches[:, :, 0], sketches[:, :, 1]))
+    assert 0.6 * truth - 4 <= found <= truth
+    words = sketches.copy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(np, "bitwise_count", raising=False)  # as in numpy 1
+        assert int(duplicates._differences(sketches[:, :, :1], sketches[:, :, 1:])[0]) == found
+    assert np.array_equal(words, sketches)
+
+
+def test_many_that_share_a_band_take_little_time() -> None:
+    """A template's stubs, half of whose minima are the same: not three comparisons of whole signatures for each."""
+    rng = np.random.default_rng(0)
+    base, own = (rng.integers(0, 1 << 32, shape, dtype=np.uint32) for shape in (MINIMA, (2000, MINIMA)))
+    minima = np.where(rng.random(own.shape) < 0.7, base, own)
+    minima[1500] = minima[700]
+    read = 0
+
+    def reader(rows: np.ndarray) -> np.ndarray:
+        nonlocal read
+        read += len(rows)
+        return minima[rows]
+
+    found = duplicates._similar(reader, np.zeros(2000, dtype=np.int64), 0.8)
+    assert np.flatnonzero(found).tolist() == [1500]
+    assert read < 2000 * (2 * duplicates._ROUNDS + 3)
+
+
 def test_decisions_do_not_depend_on_pieces_or_partitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filters = Filters(duplicates=True, near_duplicates=0.7)
     texts = family(4)
