@@ -5,7 +5,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import html
+import itertools
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 from korbert.config import compose_config
 from korbert.data import wikitext
 from korbert.data.corpus import read_documents
-from korbert.data.wikidump import Page, extract, read_pages
+from korbert.data.wikidump import Page, _without_gaps, extract, read_pages
 from korbert.entities import make_annotator
 from korbert.errors import DataError, KorbertError
 from korbert.tasks.wiki import extract_wiki
@@ -100,7 +102,82 @@ def test_what_is_shown_by_hand(source: str, expected: list[tuple[str, list[str]]
     assert shown(source) == expected
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("이도({{lang|zh|李祹}})이다", [("이도(李祹)이다", [])]),
+        ("(世宗, {{llang|ko|세종}}, 1397년)", [("(世宗, 세종, 1397년)", [])]),
+        ("{{Llang|ja|[[도쿄|東]][[쿄|京]]|도쿄}}는", [("東京는", ["東", "京"])]),  # a reading may come third
+        ("[[서울|{{lang-en|''Seoul'' &amp; [[강]]}}]]은", [("Seoul & 강은", ["Seoul & 강"])]),
+        ("{{llang-ko-hani|1=世宗}}, {{lang | en |text= a }}, {{원제|fr|L' Été|여름}}", [("世宗,  a , L' Été", [])]),
+        ("{{한자|세종|世宗}}, {{한자|李祹}}, {{한자|李|}}", [("世宗, 李祹, 李", [])]),
+        ("{{윗주|漢|한}}{{ruby|字|자}} {{옛한글_인라인|나랏말}}", [("漢字 나랏말", [])]),
+        ("중국({{zh|s=中国|t=中國|p=Zhōngguó}}, {{zh|p=Z|s=中国}}), {{zh|c=한|t=漢}}", [("중국(中國, 中国), 한", [])]),
+        ("{{lang|zh\n|李\n[[도]]}} {{lang|ko|가{{틀|나}}{{lang|ko|다}}}}", [("李 도 가다", ["도"])]),
+        ("이도({{lang|zh}}{{language|zh|李祹}}{{lang-e|가}}{{llang|x|2=}})이다", [("이도이다", [])]),  # none to be read
+    ],
+)
+def test_texts_of_a_language_are_read(source: str, expected: list[tuple[str, list[str]]]) -> None:
+    assert shown(source) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("세종({{IPA|x}})은", "세종은"),
+        ("세종 ( {{x}}{{y}}\u00a0)은 ({{x}}) 왕", "세종은 왕"),
+        ("(世宗, {{x}}, 1397년)", "(世宗, 1397년)"),
+        ("({{x}}, 1397년; {{y}}) ({{x}}世宗{{y}}) （{{x}}、{{y}}）", "(1397년) (世宗)"),
+        ("가, {{x}}, {{y}};{{z}} 나{{x}}, 다 {{x}} 라", "가, 나, 다  라"),
+        ("가, ({{x}}), ({{x}}, {{y}}) 나 (({{x}})) 다 (({{x}}) 라)", "가, 나 다 (라)"),
+        ("가 (({{x}})({{y}}) ({{x}})) 나 ({{x}}, ({{y}}), 다)", "가 나 (다)"),
+        ("가 ({{x}}, [[나]], {{y}}), 다", "가 (나), 다"),
+        ("{{x}}, 가 ( ) (, 나) 다,, 라 ()", ", 가 ( ) (, 나) 다,, 라 ()"),  # as they were written
+        ("가()({{x}})나{{x}})({{x}}", "가()나)("),
+        ("가 (<ref>x</ref>) {{x}} 나, <!-- --> , 다", "가 ()  나,  , 다"),
+        ("가 ({{x}}\n), 나 (\n{{x}}) 다, {{x}}\n, 라", "가 (\n), 나 (\n) 다,\n, 라"),
+    ],
+)
+def test_what_is_left_around_a_template_by_hand(source: str, expected: str) -> None:
+    assert "\n".join(text for text, _ in shown(source)) == expected
+
+
+@given(st.lists(st.sampled_from(("가", "나", " ", ",", ";", "(", ")", "）", "\n", "□", "□")), max_size=25).map("".join))
+@example("가 (□), 나")
+def test_letters_and_their_places_stay_around_templates(drawn: str) -> None:
+    text, gaps = split(drawn)
+    made, moved = _without_gaps(text, gaps)
+    places = [place for place, sign in enumerate(text) if sign in "가나\n"]
+    assert [made[moved(place)] for place in places] == [text[place] for place in places]
+    assert [sign for sign in made if sign in "가나\n"] == [text[place] for place in places]
+    assert [moved(place) for place in range(len(text) + 1)] == sorted(moved(place) for place in range(len(text) + 1))
+    assert moved(len(text)) == len(made)
+    depths = [some.count("(") - some.count(")") - some.count("）") for some in (text, made)]
+    assert depths[0] == depths[1]
+    if not gaps:
+        assert made == text
+    source = drawn.replace(";", "")  # which begins a list
+    lines = [line.strip() for line in _without_gaps(*split(source))[0].split("\n")]
+    assert [text for text, _ in shown(source.replace("□", "{{x}}"))] == [
+        line for line in lines if re.search("[가나]", line)
+    ]
+
+
+def split(drawn: str) -> tuple[str, list[int]]:
+    """The text without □, and where they were in it."""
+    parts = drawn.split("□")
+    return "".join(parts), [*itertools.accumulate(map(len, parts[:-1]))]
+
+
+@pytest.mark.parametrize("part", ["(□", "(□)", ", □", "□ ", "(□, ", "가(□ ", " ", "□", "((((□))))", ", (□)"])
+def test_many_templates_take_no_time(part: str) -> None:
+    text, gaps = split(part * 100_000 + "□" + ")" * 100_000)
+    assert len(_without_gaps(text, gaps)[0]) <= len(text)
+
+
 @given(st.text(alphabet="가나 [|]{}'=*#:<>/ref&;\n분류파일_\u200b\u00ad\ufeff", max_size=60))
+@example("{{lang|ko|\n{{lang|ko| [[가\n나]]\n* [[다|{{틀}}]]}}}} ({{틀}}) [[라|({{틀}}), ]]")
+@example("[[가|나, {{틀}}]], [[({{틀}}|다]] [[라|({{틀}}]])")
 @example("가[[나|__목차__]]다")  # a link of nothing that is shown
 @example("[[가|\u200b나\ufeff]]다 [[가|\u00ad]]라")
 @example("[[가|나&#8203;]]은 &#xD800; &#0; &nbsp;[[다]]")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from korbert.text import LONE_SURROGATE, AnnotatedText, Span, trim
 
 log = logging.getLogger(__name__)
 LINK = "LINK"
-RULES = "links-4"  # raise the number when other links are found in the same dump
+RULES = "links-5"  # raise the number when other text or other links are found in the same dump
 _ARTICLES = 0  # namespace
 # Tags whose content is not running text.
 _NO_TEXT = frozenset((
@@ -25,6 +27,19 @@ _NO_TEXT = frozenset((
     "score", "imagemap", "style", "script", "templatestyles", "mapframe", "graph",
 ))  # fmt: skip
 _LIST_MARKS = frozenset("*#:;")
+# Templates that show a text as it is given to them, because it is of some language, and under which names they may be
+# given it. What they show beside it (the language's name, a reading) is left out; of Chinese signs the first that there
+# are: of any way to write them, of traditional ones, of simplified ones.
+_TEXT_OF = {
+    **dict.fromkeys(("lang", "llang"), ("2", "text")),
+    "원제": ("2",),
+    **dict.fromkeys(("옛한글", "옛한글 인라인", "윗주", "ruby"), ("1",)),
+    "한자": ("2", "1"),
+    "zh": ("1", "c", "t", "s"),
+}
+_OF_A_LANGUAGE = re.compile(r"l?lang-[a-z]{2,3}(-[a-z0-9]+)*")  # {{lang-en|text}}
+_OPEN, _CLOSE, _SEPARATORS, _SPACES = frozenset("(（"), frozenset(")）"), frozenset(",;、，"), " \t\u00a0\u3000"
+_BETWEEN = _SEPARATORS | frozenset(_SPACES)
 _NO_PARSER = "reading a MediaWiki dump needs packages: pip install -e '.[wiki]'"
 # https://www.mediawiki.org/wiki/Help:Magic_words#Behavior_switches, and their Korean names; __init__ is text.
 _SWITCH = re.compile(
@@ -111,7 +126,9 @@ def read_pages(path: Path) -> Iterator[Page]:
 
 
 def extract(page: Page) -> Article:
-    """The running text of an article: no templates, tables, references, headings or pictures.
+    """The running text of an article: no tables, references, headings or pictures, and of templates the text alone that
+    they show as being of some language. Brackets and commas around another one go with it, where they hold nothing
+    else.
 
     One whose brackets are too deep for the parser has no paragraphs, and a problem. Raises KorbertError without the
     parser.
@@ -136,6 +153,8 @@ class _Text:
         self._parts: list[str] = []
         self._length = 0
         self._links: list[tuple[int, int]] = []
+        self._gaps: list[int] = []  # where templates were left out
+        self._templates = 0  # around what is read now: it is part of a line
 
     def add(self, code: Any) -> None:
         from mwparserfromhell import nodes
@@ -154,9 +173,11 @@ class _Text:
                 self._emit("\n")
             elif isinstance(node, nodes.Tag):
                 self._tag(node)
+            elif isinstance(node, nodes.Template):
+                self._template(node)
 
     def _emit(self, text: str) -> None:
-        self._parts.append(text)
+        self._parts.append(text.replace("\n", " ") if self._templates else text)
         self._length += len(text)
 
     def _link(self, node: Any) -> None:
@@ -178,11 +199,24 @@ class _Text:
         if name not in _NO_TEXT and node.contents is not None:
             self.add(node.contents)
 
+    def _template(self, node: Any) -> None:
+        before = self._length
+        name = str(node.name).strip().replace("_", " ").lower()
+        keys = ("1",) if _OF_A_LANGUAGE.fullmatch(name) else _TEXT_OF.get(name, ())
+        if keys:
+            given = {str(part.name).strip(): part.value for part in node.params}
+            self._templates += 1
+            for value in [given[key] for key in keys if key in given and given[key].nodes][:1]:
+                self.add(value)
+            self._templates -= 1
+        if self._length == before:
+            self._gaps.append(before)
+
     def paragraphs(self) -> Iterator[AnnotatedText]:
         """Lines with a letter, white space at their ends removed, and the links that lie in each of them."""
-        whole = "".join(self._parts)
+        whole, moved = _without_gaps("".join(self._parts), self._gaps)
         place = 0
-        links = iter(sorted(self._links))
+        links = iter(sorted((moved(start), moved(end)) for start, end in self._links))
         link = next(links, None)
         for raw in whole.split("\n"):
             text = raw.strip()
@@ -197,6 +231,64 @@ class _Text:
             if any(map(str.isalpha, text)):
                 yield AnnotatedText(text, tuple(found))
             place += len(raw) + 1
+
+
+def _without_gaps(text: str, gaps: list[int]) -> tuple[str, Callable[[int], int]]:
+    """Without brackets and separators that have nothing but gaps between them, and where a place of the text is then.
+
+    "x (□) y" becomes "x y", "(□, y" "(y", "x, □)" "x)" and "x, □, y" "x, y". gaps: places of the text, in order.
+    """
+    edits: list[tuple[int, int, str]] = []  # from, to, and what is there instead
+    done = number = 0
+    while number < len(gaps):
+        low = high = gaps[number]  # what is left out already
+        while True:
+            start, end = low, high
+            while start > done and text[start - 1] in _BETWEEN:
+                start -= 1
+            while end < len(text) and text[end] in _BETWEEN:
+                end += 1
+            before = text[start:low]
+            if start == done and edits:  # these brackets begin where the last edit ends
+                start, _, before = edits.pop()
+                done = edits[-1][1] if edits else 0
+            parts = [before if low == high else before.rstrip(_SPACES)]
+            while number < len(gaps) and gaps[number] <= end:
+                parts.append(text[high : gaps[number]])
+                high = max(high, gaps[number])
+                number += 1
+            parts.append(text[high:end])
+            opened, closed = start > done and text[start - 1] in _OPEN, text[end : end + 1] in _CLOSE
+            if not (opened and closed):
+                break
+            low, high = start - 1, end + 1
+        edits.append((start, end, "" if opened or closed else _joined(parts)))
+        done = end
+    places, lengths = [start for start, _, _ in edits], [len(new) - end + start for start, end, new in edits]
+    shifts = [0, *itertools.accumulate(lengths)]
+
+    def moved(place: int) -> int:
+        after = bisect.bisect_right(places, place)
+        if not after or place >= edits[after - 1][1]:
+            return place + shifts[after]
+        start, _, new = edits[after - 1]
+        return start + shifts[after - 1] + min(place - start, len(new))
+
+    ends = [0, *(end for _, end, _ in edits)]
+    pieces = [text[end:start] + new for end, (start, _, new) in zip(ends, edits, strict=False)]
+    return "".join(pieces) + text[ends[-1] :], moved
+
+
+def _joined(parts: list[str]) -> str:
+    """What is around gaps, with a separator once where there is one on both sides of a gap."""
+    whole, has_separator = "", False
+    for part in parts:
+        separates = not _SEPARATORS.isdisjoint(part)
+        if separates and has_separator:
+            whole, part = whole.rstrip(_SPACES), part[len(part.rstrip(_SPACES)) :]
+        whole += part
+        has_separator |= separates
+    return whole
 
 
 def _plain(code: Any) -> str:
