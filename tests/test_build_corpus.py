@@ -24,8 +24,8 @@ import pytest
 from doors import run_door
 from hydra import initialize_config_dir
 
-from korbert.config import compose_config
-from korbert.data import building
+from korbert.config import CorpusConfig, DataConfig, TokenizerConfig, compose_config
+from korbert.data import building, wikidump
 from korbert.data.building import Builder
 from korbert.data.filters import Filters, Reason
 from korbert.data.korquad import read_korquad
@@ -365,6 +365,27 @@ def test_a_dump_with_its_links(tmp_path: Path, recipe: Recipe) -> None:
     assert markers == 205  # all links, as tests/test_wikidump.py counts them
     with pytest.raises(ConfigError, match=r"0\.jsonl\.xz is no MediaWiki dump"):
         Builder(tmp_path / "no", replace(recipe, annotator="links+mecab"))
+
+
+def test_a_dump_that_would_be_read_in_another_way_is_not_gone_on_with(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "wiki.xml.bz2"
+    path.write_bytes(bz2.compress(dump().encode()))
+    some = replace(recipe, sources=(path,), annotator="none")
+    Builder(tmp_path / "shards", some).build()
+    Builder(tmp_path / "others", recipe).build()
+    Builder(tmp_path / "shards", some).build()
+    data, text = DataConfig(cache=str(tmp_path / "cache")), TokenizerConfig(kind="character", vocab_size=100)
+    corpora = [CorpusConfig(files=[str(file)]) for file in (path, recipe.sources[0])]
+    before = [prepare_tokenizer(text, corpus, data) for corpus in corpora]
+    assert before == [prepare_tokenizer(text, corpus, data) for corpus in corpora]
+    monkeypatch.setattr(wikidump, "RULES", "another way")
+    with pytest.raises(ConfigError, match="was begun by a version that reads or encodes some texts in another way"):
+        Builder(tmp_path / "shards", some).build()
+    Builder(tmp_path / "others", recipe).build()  # no dump
+    after = [prepare_tokenizer(text, corpus, data) for corpus in corpora]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True]
 
 
 # ---- faults ----

@@ -316,10 +316,10 @@ def _size(path: Path) -> int | None:
 
 def _same(folder: Path, begun: dict[str, Any], wanted: dict[str, Any]) -> None:
     differing = [key for key in wanted if begun.get(key) != wanted[key]]
-    if differing and set(differing) <= {"rules", "normalisation"}:
+    if differing and set(differing) <= {"rules", "normalisation", "reading"}:
         raise ConfigError(
-            f"{folder}: was begun by a version that encodes some texts in another way, or does not say; choose another "
-            "folder, or delete this one"
+            f"{folder}: was begun by a version that reads or encodes some texts in another way, or does not say; "
+            "choose another folder, or delete this one"
         )
     if differing:
         parts = ", ".join(differing)

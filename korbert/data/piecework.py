@@ -21,6 +21,7 @@ from korbert.data.overlap import comparable
 from korbert.data.pieces import Piece
 from korbert.data.shardfiles import EOJEOL_UNITS, ShardWriter
 from korbert.data.units import units_identity
+from korbert.data.wikidump import reading_rules
 from korbert.errors import DataError
 from korbert.files import checksum, read_sealed_json, write_sealed_json
 from korbert.morphology import make_analyser
@@ -81,6 +82,7 @@ class Recipe:
             "max_documents": self.max_documents,
             "piece_characters": self.piece_characters,
             "sources": [[path.name, digest] for path, digest in zip(self.sources, checksums, strict=True)],
+            **reading_rules(self.sources),
         }
 
 

@@ -6,7 +6,7 @@ import bisect
 import itertools
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from xml.etree.ElementTree import ParseError
 
 from korbert.data.wikitext import closed
 from korbert.errors import DataError, KorbertError
-from korbert.lines import is_damage, open_binary
+from korbert.lines import is_damage, kind_of, open_binary
 from korbert.text import LONE_SURROGATE, AnnotatedText, Span, trim
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,11 @@ tn to tok tokipona tpi tr trv ts tt tum tw ty tyv udm ug uk ur uz ve vec vep vi 
 xmf yi yo yue za zea zgh zh zh-cfr zh-classical zh-cn zh-min-nan zh-tw zh-yue zu
 """
 _SHOWN_ELSEWHERE = frozenset(_PREFIXES.split())
+
+
+def reading_rules(sources: Iterable[Path]) -> dict[str, str]:
+    """What decides, beside its bytes, what is read of a corpus: `RULES`, where there is a dump among its files."""
+    return {"reading": RULES} if any(kind_of(path) == ".xml" for path in sources) else {}
 
 
 @dataclass(frozen=True, slots=True)

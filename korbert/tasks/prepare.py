@@ -31,6 +31,7 @@ from korbert.data.document_encoder import RecordAnnotator
 from korbert.data.shardfiles import MANIFEST
 from korbert.data.shards import ShardedCorpus, build_shards
 from korbert.data.units import units_identity
+from korbert.data.wikidump import reading_rules
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError, KorbertError, check_known
 from korbert.files import (
@@ -131,6 +132,7 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
         described["training"] = 2  # what was trained before cut bytes at the borders of their signs' scripts
     if corpus.max_documents is not None:
         described["documents"] = "in all"  # of each file in what was trained before
+    described |= reading_rules(files)
     key = digest([described, corpus_identity(files, Path(data.cache)), corpus.max_documents, NORMALISATION])
     folder = Path(data.cache) / "tokenizers" / f"{config.kind}-{config.vocab_size}-{key}"
     with _to_make(folder / "tokenizer.json", data) as absent:
@@ -263,6 +265,7 @@ def prepare_shards(
     identity = [contents, corpus.max_documents, tokenizer.identity, annotator.fingerprint, NORMALISATION]
     # Older shards, without types or units, still serve where neither is wanted.
     wanted = ["whole"] if not cut and entities.annotator != "none" else []
+    wanted += reading_rules(files).values()
     wanted += ["typed"] * given.typed + ([f"units:{units_identity(units)}"] if units else [])
     key = digest([*identity, *wanted])
     folder = cache / "shards" / f"{re.sub('[^a-z]+', '-', entities.annotator)[:_LONGEST_NAME]}-{key}"
