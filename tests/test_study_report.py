@@ -342,6 +342,21 @@ def test_one_pretraining_is_said_where_arms_differ_in_it(tmp_path: Path) -> None
     assert [row["from"] for row in rows] == ["seeds and questions; ⚠ one pretraining seed"] * 4
 
 
+def test_one_pretraining_against_several_is_not_tested(tmp_path: Path) -> None:
+    """The first run of either side began with the same weights, the others of one side did not."""
+    bases = [pretrained(tmp_path / "runs" / f"base{seed}", seed=seed) for seed in (1, 2, 3)]
+    for seed, base in enumerate(bases, start=1):
+        finetuned(tmp_path / "runs" / f"plain{seed}", 0.4, seed=seed, init=base)
+        finetuned(tmp_path / "runs" / f"deep{seed}", 0.7, "dropout=0.3", seed=seed, init=bases[0], chance=1)
+    said = "seeds and questions; ⚠ one pretraining seed; ⚠ seeds are not paired"
+    for baseline in ("dropout:null", "dropout:0.3"):
+        rows = rows_of(
+            report(tmp_path / "report", tmp_path / "runs", baseline=baseline)["md"], "Differences, KorQuAD"
+        )
+        assert [row["from"] for row in rows] == [said] * 2
+        assert all(row["95 % interval"] and "p" not in row and "*" not in row["difference"] for row in rows)
+
+
 def test_seeds_of_one_side_are_told_from_those_of_both(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         finetuned(tmp_path / "runs" / f"plain{seed}", 0.5, seed=seed)

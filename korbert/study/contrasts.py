@@ -279,7 +279,8 @@ def _warnings(group: Group, base: Group, ours: int, theirs: int) -> tuple[str, .
         return (ONE_SEED,)
     if not (group.rests_on_one_pretraining() or base.rests_on_one_pretraining()):
         return ()
-    return (SAME_MODEL if group.runs[0].origin == base.runs[0].origin else ONE_PRETRAINING,)
+    origins = {run.origin for one in (group, base) for run in one.runs}
+    return (SAME_MODEL if len(origins) == 1 else ONE_PRETRAINING,)
 
 
 def _by_scores(
