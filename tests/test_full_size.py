@@ -109,7 +109,7 @@ def test_every_value_of_a_study_composes(study: str) -> None:
         assert pretraining.task.max_length == finetuning.task.window.max_length == pretraining.model.max_positions
         # Packed without padding is what runtime.layout=auto means on a GPU.
         assert (config.runtime.device, config.runtime.precision, config.runtime.layout) == ("cuda", "bf16", "auto")
-        assert protocol(finetuning.task) == PROTOCOL
+        assert protocol(finetuning.task, Path(finetuning.task.test)) == PROTOCOL
         assert finetuning.task.validation_share == 0.0
 
 

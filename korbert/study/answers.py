@@ -141,12 +141,28 @@ class Answers:
         self.why_not: dict[str, None] = {}
         self._datasets: dict[str, KorquadDataset | None] = {}
         self._groups: dict[int, Answered | None] = {}
+        self._questions: dict[int, dict[int | None, set[str]]] = {}
 
     def of_group(self, group: Group, folds: Sequence[int | None]) -> Answered | None:
         """A row for each unit that has all the folds; None where questions or predictions of a run are not at hand."""
         if id(group) not in self._groups:
             self._groups[id(group)] = self._of_group(group, folds)
         return self._groups[id(group)]
+
+    def differ(self, groups: Sequence[Group], folds: Sequence[int | None]) -> bool:
+        """Whether any runs of the groups are known to have been scored on different questions of the same fold.
+
+        Known are the number of questions, of which every record tells, and, of runs whose answers are at hand, the ids.
+        """
+        for group in groups:
+            self.of_group(group, folds)
+        for fold in folds:
+            totals = {run.score("total") for group in groups for run in group.runs if run.fold == fold} - {None}
+            ids = set().union(*(self._questions[id(group)].get(fold, ()) for group in groups))
+            if len(totals) > 1 or len(ids) > 1:
+                self.tell(f"runs of {' and '.join(one.label for one in groups)} were scored on different questions")
+                return True
+        return False
 
     def asked(self, run: Run, fold: int | None) -> tuple[str, KorquadDataset] | None:
         """The questions that a run was scored on, and their digest; None, and said why, where they are not at hand."""
@@ -157,18 +173,17 @@ class Answers:
         units = {unit: by_fold for unit, by_fold in group.units().items() if set(folds) <= by_fold.keys()}
         rows: dict[str, list[list[float]]] = {"exact_match": [], "f1": []}
         of_folds: dict[int | None, QuestionScores] = {}
+        questions = self._questions.setdefault(id(group), {})
         runs: list[list[list[QuestionScores]]] = []
         for by_fold in units.values():
             row: dict[str, list[float]] = {key: [] for key in rows}
             runs.append([])
             for fold in folds:
                 scored = [scores for run in by_fold[fold] if (scores := self._scores(run, fold)) is not None]
-                if len(scored) < len(by_fold[fold]):
+                questions.setdefault(fold, set()).update(one.questions for one in scored)
+                if len(scored) < len(by_fold[fold]) or len(questions[fold]) > 1:
                     return None
-                first = of_folds.setdefault(fold, scored[0])
-                if any(one.questions != first.questions for one in scored):
-                    self.tell(f"runs of {group.label} were scored on different questions")
-                    return None
+                of_folds.setdefault(fold, scored[0])
                 runs[-1].append(scored)
                 for key in row:
                     row[key] += np.mean([getattr(one, key) for one in scored], axis=0).tolist()

@@ -101,10 +101,10 @@ def _over_folds(units: Mapping[Any, Mapping[int | None, float]], group: Group) -
 
 
 def score(group: Group, measure: Measure, folds: Sequence[int | None], answers: Answers | None) -> Score:
-    """Mean and spread over units, and the best interval that can be had."""
+    """Mean and spread over units, and the best interval that can be had; none of runs on different questions."""
     units = _whole_units(group, measure, folds)
     by_unit = _over_folds(units, group)
-    if not by_unit:
+    if not by_unit or (answers is not None and answers.differ([group], folds)):
         return Score(None, None, None, None, NOTHING, 0)
     over, source = summarise(list(by_unit.values())), SEEDS
     if over.count == 1:
@@ -212,6 +212,9 @@ def contrasts(table: Table, wanted: Sequence[str], answers: Answers | None, turn
 def _contrast(
     group: Group, base: Group, measure: Measure, folds: Sequence[int | None], answers: Answers | None
 ) -> Contrast | None:
+    """None where nothing says how the two differ: on no fold do both have scores, or the questions are not the same."""
+    if answers is not None and answers.differ([group, base], folds):
+        return None
     mine, other = (_whole_units(one, measure, folds) for one in (group, base))
     shared = [fold for fold in folds if all(fold in by_fold for by_fold in (*mine.values(), *other.values()))]
     if not mine or not other or not shared:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from korbert.errors import DataError
 from korbert.files import HUGGING_FACE, read_json
 from korbert.study.collection import Found, read_metrics, read_record
 from korbert.study.page import curve
+from korbert.study.protocols import of_file, recorded_protocol, scored_file
 
 # Settings that do not tell two runs apart: what is repeated, where things lie, how they are computed and shown.
 _FREE = (
@@ -22,7 +22,6 @@ _FREE = (
     "train.log_every", "train.checkpoint_every",
 )  # fmt: skip
 _LINKS = ("init", "run")  # settings that name an earlier run
-_FOLD = re.compile(r", fold (\d+)$")
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Run:
 
     settings: dotted keys of its configuration and of the runs it came from, without what `seed` and `fold` say.
     origin: what tells the earlier run that its weights are from, or its name; its seed is pretraining_seed. protocol:
-    without the fold.
-    warnings: what is not known of the runs it came from.
+    without the fold, with what tells its file of questions from another one of the same name. test_file: the checksum
+    of that file. warnings: what is not known of the runs it came from.
     """
 
     found: Found
@@ -43,6 +42,7 @@ class Run:
     origin: str | None
     fold: int | None
     protocol: str
+    test_file: str | None = None
     warnings: Sequence[str] = field(default=())
 
     @property
@@ -103,7 +103,21 @@ def describe_runs(found: Sequence[Found], defaults: Mapping[str, Mapping[str, An
     runs = [_describe(one, known, defaults) for one in found]
     while len(runs) < len(known.found):
         runs.append(_describe(known.found[len(runs)], known, defaults))
-    return runs
+    return _by_test_file(runs)
+
+
+def _by_test_file(runs: Sequence[Run]) -> list[Run]:
+    """Runs whose protocols are apart where their files of questions are, of one name or not.
+
+    Runs that do not say which file it was stay with the others as long as these have but one.
+    """
+    files: dict[str, set[str]] = {run.protocol: set() for run in runs}
+    for run in runs:
+        files[run.protocol] |= set() if run.test_file is None else {run.test_file}
+    return [
+        replace(run, protocol=of_file(run.protocol, run.test_file)) if len(files[run.protocol]) > 1 else run
+        for run in runs
+    ]
 
 
 class _Known:
@@ -163,7 +177,6 @@ def _places(found: Found) -> Iterator[str]:
 
 
 def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, Any]]) -> Run:
-    results = found.record["results"]
     settings = _settings(found, defaults)
     warnings: list[str] = []
     seeds = {found.record["task"]: found.record.get("seed")}
@@ -194,8 +207,7 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
     if found.record["task"] == "pipeline":  # on a page, without its stages
         seed = found.record.get("config", {}).get("pretraining_seed")
         seeds["pretrain"] = found.record.get("seed") if seed is None else seed
-    protocol = str(results.get("protocol", ""))
-    fold = _FOLD.search(protocol)
+    protocol, fold = recorded_protocol(found.record)
     task = "finetune_korquad" if "finetune_korquad" in seeds else found.record["task"]  # predicting draws nothing
     return Run(
         found=found,
@@ -204,8 +216,9 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
         seed=seeds[task],
         pretraining_seed=seeds.get("pretrain") if found.record["task"] != "pretrain" else None,
         origin=origin,
-        fold=int(fold[1]) if fold else None,
-        protocol=_FOLD.sub("", protocol) or _pretraining_protocol(settings, found.record["task"]),
+        fold=fold,
+        protocol=protocol or _pretraining_protocol(settings, found.record["task"]),
+        test_file=scored_file(found.record),
         warnings=warnings,
     )
 

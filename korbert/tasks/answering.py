@@ -69,7 +69,9 @@ def _results(config: PredictConfig, dataset: KorquadDataset, best: dict[str, str
     if not dataset.has_answers:
         log.info("%d questions are answered, and not scored: %s has no gold answers", len(best), dataset.path)
         return {"protocol": f"not scored: {dataset.path.name} has no gold answers", "scored": False, "total": len(best)}
-    results = score_results(dataset, best, config.task) | {"protocol": protocol(config.task, trained=False)}
+    results = score_results(dataset, best, config.task) | {
+        "protocol": protocol(config.task, dataset.path, trained=False)
+    }
     log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", results)
     return results
 

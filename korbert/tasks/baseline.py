@@ -31,6 +31,8 @@ def lexical_baseline(config: BaselineConfig) -> dict[str, Any]:
             predictions[question.id] = baseline.answer(question.text, paragraph.context)
             bar.update()
     write_predictions(folder / PREDICTIONS, predictions)
-    results = score_results(dataset, predictions, config.task) | {"protocol": protocol(config.task, trained=False)}
+    results = score_results(dataset, predictions, config.task) | {
+        "protocol": protocol(config.task, dataset.path, trained=False)
+    }
     log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", results)
     return finish_run(folder, "lexical_baseline", config, results)

@@ -14,7 +14,6 @@ import numpy as np
 from korbert.config import DataConfig, FinetuneConfig, KorquadTask, expand_root, expand_roots
 from korbert.data.batching import BatchStream, FixedSource, Source, SpanBatch, collate_windows
 from korbert.data.decoding import Candidate, scores_of
-from korbert.data.download import KORQUAD_DEV
 from korbert.data.korquad import KorquadDataset, fold_split, merge, read_korquad, write_predictions
 from korbert.data.loading import BatchLoader
 from korbert.data.mention_dropout import MentionDropout
@@ -23,11 +22,12 @@ from korbert.data.windows import Window, WindowMaker
 from korbert.encoding import EntityInput, EntityMode
 from korbert.entities import make_annotator, with_cache
 from korbert.errors import ConfigError
-from korbert.files import NBEST, PREDICTIONS, write_text_atomically
+from korbert.files import NBEST, PREDICTIONS, checksum, write_text_atomically
 from korbert.lines import json_line
 from korbert.metrics import score_per_question, score_predictions
 from korbert.model import SpanModel
 from korbert.prediction import best_answers, predict
+from korbert.study import protocols
 from korbert.study.calibration import calibration_error, confidences, fit_temperature
 from korbert.study.significance import bootstrap_interval
 from korbert.tasks.evaluate import other_version
@@ -183,24 +183,23 @@ def score_results(dataset: KorquadDataset, predictions: Mapping[str, str], task:
         name: bootstrap_interval([100 * getattr(s, name) for s in single], articles) for name in ("exact_match", "f1")
     }
     return {
-        "protocol": protocol(task), "exact_match": score.exact_match, "f1": score.f1,
+        "protocol": protocol(task, dataset.path), "exact_match": score.exact_match, "f1": score.f1,
         "exact_match_interval": intervals["exact_match"], "f1_interval": intervals["f1"], "total": score.total,
         "unanswered": score.unanswered, "unknown": score.unknown,
     }  # fmt: skip
 
 
-def protocol(task: KorquadTask, trained: bool = True) -> str:
-    """What the score was measured on, to be said beside it."""
+def protocol(task: KorquadTask, test: Path, trained: bool = True) -> str:
+    """What the score was measured on, to be said beside it. test: the file that `task.test` names."""
     if task.fold is not None:
-        return f"{folds_of(task.test)}, fold {task.fold}"
+        return f"{folds_of(test)}, fold {task.fold}"
     scored = f"scored on {Path(task.test).name}"
     return f"trained on {', '.join(Path(p).name for p in task.train)}, {scored}" if trained else scored
 
 
-def folds_of(path: str) -> str:
-    """What the five folds of a file are called: those of another file are another protocol, however they are made."""
-    name = Path(path).name
-    return "korquad-dev-5fold" if name == KORQUAD_DEV.name else f"five folds of {name}"
+def folds_of(path: Path) -> str:
+    """What the five folds of a file are called, see `korbert.study.protocols.folds_of`."""
+    return protocols.folds_of(path.name, checksum(path))
 
 
 def korquad_data(

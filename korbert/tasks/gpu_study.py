@@ -23,9 +23,10 @@ from korbert.errors import ConfigError, check_known
 from korbert.files import RECORD, read_json, write_text_atomically
 from korbert.study.collection import read_record
 from korbert.study.page import table
+from korbert.study.protocols import split_fold
 from korbert.tasks import layouts
 from korbert.tasks.benchmark import benchmark
-from korbert.tasks.finetune import finetune_korquad, folds_of
+from korbert.tasks.finetune import finetune_korquad
 from korbert.tasks.gpu_study_archive import NO_ANNOTATOR, Prepared, prepare_study
 from korbert.tasks.pretrain import pretrain
 from korbert.tasks.side_by_side import Bench, Unit
@@ -218,10 +219,12 @@ def write_table(config: GpuStudyConfig, failed: list[str]) -> None:
         scored.append(
             [str(fold), arm, str(len(runs)), *spreads, _spread([loss["mlm_loss_per_character"] for loss in losses])]
         )
+    protocols = sorted({split_fold(result["protocol"])[0] for runs in found.values() for result, _ in runs})
+    measured_on = "; ".join(protocols) or "nothing is scored yet"
     all_runs = shlex.quote(as_override("runs", [str(output)]))
     report = f"python experiments/report.py {all_runs} focus=entities.mode:both"
     lines = [
-        "# GPU study", "", f"Protocol: {folds_of(config.test_file)}. Mean and standard deviation over seeds, each of a "
+        "# GPU study", "", f"Protocol: {measured_on}. Mean and standard deviation over seeds, each of a "
         f"pretraining of its own; over folds, with tests: `{report}`.", "",
         *table(["fold", "arm", "seeds", "EM (%)", "F1 (%)", "held-out masked-LM loss (nats a character)"], scored),
     ]  # fmt: skip

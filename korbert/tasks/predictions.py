@@ -122,8 +122,8 @@ def _protocol(config: ErrorsConfig) -> str:
     """What the scores were measured on, to be said beside them."""
     if config.run is not None:
         return str(read_json(_answering(Path(config.run)) / RECORD)["results"]["protocol"])
-    name = str(config.dataset)
-    return f"scored on {Path(name).name}" if config.fold is None else f"{folds_of(name)}, fold {config.fold}"
+    path = Path(str(config.dataset))
+    return f"scored on {path.name}" if config.fold is None else f"{folds_of(path)}, fold {config.fold}"
 
 
 def _answering(run: Path) -> Path:
