@@ -15,7 +15,7 @@ from hydra import initialize_config_dir
 
 from korbert.config import ReportConfig, compose_config
 from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, write_predictions
-from korbert.files import write_json_atomically
+from korbert.files import read_json, write_json_atomically
 from korbert.study.results import make_record
 from korbert.tasks.finetune import score_results
 from korbert.tasks.report import make_report
@@ -86,6 +86,21 @@ def finetuned(
     write_predictions(folder / "predictions.json", predictions)
     results = {**score_results(dataset, predictions, config.task), "steps": 40, "seconds": 20.0}
     write_run(folder, "finetune_korquad", "finetune_korquad", config, results)
+    return folder
+
+
+def job(folder: Path, base: Path, right: float, *overrides: str, seed: int = 1, pretraining_seed: int = 1) -> Path:
+    """A job of `experiments/pipeline.py`: a fine-tuning of `base` in its folder, and its own record; the folder."""
+    entities = [one for one in overrides if one.startswith("entities")]
+    run = finetuned(folder / "finetune", right, *entities, seed=seed, init=base)
+    config = copy.deepcopy(composed("pipeline", "corpus=sample", *overrides))
+    config.seed, config.pretraining_seed, config.run_dir = seed, pretraining_seed, str(folder)
+    config.pretraining = ["model=tiny", "train.steps=40", f"runtime.threads={seed}"]
+    results = read_json(run / "record.json")["results"] | {"pretraining": {"run": str(base), "mlm_loss": 2.0}}
+    write_run(folder, "pipeline", "pipeline", config, results)
+    write_json_atomically(
+        folder / "record.json", read_json(folder / "record.json") | {"stages": [str(base), "finetune"]}
+    )
     return folder
 
 

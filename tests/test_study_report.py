@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from doors import run_door
-from studies import REPOSITORY, SAMPLE, asked, composed, finetuned, pretrained, report, rows_of
+from studies import REPOSITORY, SAMPLE, asked, composed, finetuned, job, pretrained, report, rows_of
 from web import Page
 
 from korbert.config import REPORT_SECTIONS, DataConfig
@@ -201,6 +202,45 @@ def test_a_run_of_several_stages_is_left_to_them(tmp_path: Path) -> None:
     assert "begun and not finished, so not counted: next" in said
     for pattern in ("sw*", "sweep/*"):
         assert "begun and not finished, so not counted: next" in report(tmp_path / "r", tmp_path / pattern)["md"]
+
+
+@pytest.mark.parametrize("stages", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_jobs_without_their_pretrainings_know_their_seeds(tmp_path: Path, stages: bool, shared: bool) -> None:
+    """As on a laptop, where the jobs' folders were copied to, with or without the fine-tunings in them."""
+    for mode, seed in itertools.product(("none", "both"), (1, 2, 3)):
+        arm = ("entities=none",) if mode == "none" else ("entities=mecab", f"entities.mode={mode}")
+        name, of = f"{mode}-{seed}", 9 if shared else seed
+        base = tmp_path / "elsewhere" / f"{mode}-seed{of}"
+        folder = job(tmp_path / "runs" / name, base, 0.5, "tokenizer=syllable", *arm, seed=seed, pretraining_seed=of)
+        if not stages:
+            shutil.rmtree(folder / "finetune")
+    (table,) = tables_of(tmp_path / "runs")
+    assert [len(group.runs) for group in table.groups] == [3, 3]
+    assert all(list(group.units()) == ([1, 2, 3]) for group in table.groups)
+    assert {run.pretraining_seed for group in table.groups for run in group.runs} == ({9} if shared else {1, 2, 3})
+    assert {group.settings["tokenizer.kind"] for group in table.groups} == {"character"}
+    assert all(group.rests_on_one_pretraining() == shared for group in table.groups)
+    said = report(tmp_path / "report", tmp_path / "runs", baseline="entities.mode:none")["md"]
+    rows = rows_of(said, "Differences, KorQuAD")
+    assert [row["from"].partition(";")[0] for row in rows] == ["seeds and questions" if stages else "seeds"] * 2
+    assert all(("p" not in row) == shared for row in rows)
+    told = "/finetune and 2 more: init has no record here; its seed and settings are as the job's own record tells them"
+    assert said.count(told) == stages  # once for all
+
+
+def test_a_job_is_one_run_however_it_is_named(tmp_path: Path) -> None:
+    """By its folder, its record, or both; what predicts with its model knows the job's pretraining, too."""
+    folder = job(tmp_path / "runs" / "job", tmp_path / "elsewhere", 0.5, "tokenizer=syllable", pretraining_seed=7)
+    places = [folder, folder / "record.json", folder / "finetune"]
+    for chosen in ([*places], [places[1]], [places[0], places[1]], [tmp_path / "runs"]):
+        (run,) = describe_runs(find_records([str(place) for place in chosen]), {})
+        assert (run.task, run.pretraining_seed, run.found.folder) == ("finetune_korquad", 7, folder / "finetune")
+    record = read_json(folder / "finetune" / "record.json") | {"task": "predict_korquad"}
+    record["config"] = {"run": str(folder / "finetune"), "seed": 5}
+    write_json_atomically(tmp_path / "answers" / "record.json", record)
+    run = describe_runs(find_records([str(tmp_path / "answers")]), {})[0]
+    assert (run.seed, run.pretraining_seed, run.settings["tokenizer.kind"]) == (1, 7, "character")
 
 
 def test_unknown_tasks_show_what_they_measured(tmp_path: Path) -> None:

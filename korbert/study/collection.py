@@ -45,21 +45,41 @@ def read_records(store: Path) -> dict[str, dict[str, Any]]:
 def find_records(places: Sequence[str]) -> list[Found]:
     """All records of the places, by name: folders, with every run and every page in them, and pages' .jsonl files.
 
-    A run that is found twice, on a page too, say, counts once; one that is made of others that have their own records
-    is left to those. No two have the same name. Raises DataError for a place that is not there, or a record that is
-    damaged.
+    A run that is found twice, on a page too, say, counts once; one that is made of others is left to the last of them
+    where that has its own record. No two have the same name. Raises DataError for a place that is not there, or a
+    record that is damaged.
     """
     found = [one for place in places for one in _find(Path(place))]
     for one in found:
         _check(one)
     kept: dict[str, Found] = {}
-    for one in sorted(found, key=lambda f: f.folder is None):  # a folder has more to say than a page
-        if one.folder is not None and one.record.get("stages"):
-            continue
+    # A folder has more to say than a page; what is found by its own name has that one.
+    for one in map(_last_stage, sorted(found, key=lambda f: (f.folder is None, _stage_in(f) is not None))):
         own = {key: value for key, value in one.record.items() if key not in _ADDED}
         kept.setdefault(json.dumps(own, sort_keys=True), one)
     named = _named_apart([*kept.values()])
     return sorted(named, key=lambda one: (_natural(one.name), str(one.path)))
+
+
+def _stage_in(found: Found) -> str | None:
+    """The name that the last stage of a run, such as a pipeline's fine-tuning, has in its folder; None without any."""
+    stages = found.record.get("stages")
+    return str(stages[-1]) if found.folder is not None and isinstance(stages, list) and stages else None
+
+
+def _last_stage(found: Found) -> Found:
+    """The run's last stage; itself where it has none with a record of its own."""
+    stage = _stage_in(found)
+    if found.folder is None or stage is None:
+        return found
+    return read_record(found.folder / stage, f"{found.name}/{stage}") or found
+
+
+def whole_of(found: Found) -> Found | None:
+    """The run that this one is the last stage of, in whose folder it lies; None where there is none."""
+    around = None if found.folder is None else read_record(found.folder.parent, found.name)
+    is_whole = around is not None and found.folder is not None and _stage_in(around) == found.folder.name
+    return around if is_whole else None
 
 
 def _named_apart(found: Sequence[Found]) -> list[Found]:

@@ -12,13 +12,13 @@ from typing import Any
 
 from korbert.errors import DataError
 from korbert.files import HUGGING_FACE, read_json
-from korbert.study.collection import Found, read_metrics, read_record
+from korbert.study.collection import Found, read_metrics, read_record, whole_of
 from korbert.study.page import curve
 from korbert.study.protocols import of_file, recorded_protocol, scored_file
 
 # Settings that do not tell two runs apart: what is repeated, where things lie, how they are computed and shown.
 _FREE = (
-    "run_dir", "seed", "pretraining_seed", "pretrained", "until", "runtime", "tracker", "data", "task.fold",
+    "run_dir", "seed", "pretraining_seed", "pretrained", "until", "runtime", "tracker", "data", "task.fold", "fold",
     "train.log_every", "train.checkpoint_every",
 )  # fmt: skip
 _LINKS = ("init", "run")  # settings that name an earlier run
@@ -97,7 +97,7 @@ def describe_runs(found: Sequence[Found], defaults: Mapping[str, Mapping[str, An
     """Runs with their settings. defaults: by task, for settings that are younger than a record.
 
     What a run was begun with is followed to that run's record, among `found` or, unless a page tells of the run, to
-    where it lies; that run is among those returned, then.
+    where it lies; that run is among those returned, then. Where it is not at hand, a pipeline's own record tells of it.
     """
     known = _Known(found)
     runs = [_describe(one, known, defaults) for one in found]
@@ -181,7 +181,7 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
     warnings: list[str] = []
     seeds = {found.record["task"]: found.record.get("seed")}
     origin = None
-    passed = [found.record]
+    passed, last = [found.record], found
     while (link := next((key for key in _LINKS if isinstance(settings.get(key), str)), None)) is not None:
         named = str(settings[link])
         if not any(record["task"] == "pretrain" for record in passed[1:]):
@@ -191,22 +191,28 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
         earlier, doubt = known.find(named, _weights_taken(passed[-1]), here=found.folder is not None)
         if earlier is None or earlier.record in passed:
             problem = doubt or "has no record here"
+            if link == "init" and (whole := whole_of(last)) is not None and whole.record["task"] == "pipeline":
+                del settings[link]
+                seeds.setdefault("pretrain", _pretraining_seed(whole.record))
+                told = {k: v for k, v in _settings(whole, defaults).items() if k != "finetuning"}
+                _add_settings(settings, told, "pretrain")
+                warnings.append(f"{link} {problem}; its seed and settings are as the job's own record tells them")
+                break
             warnings.append(f"{link}={named} {problem}; its seed and settings are not known")
             break
         if doubt:
             warnings.append(f"{link}={named} {doubt}")
         del settings[link]
         passed.append(earlier.record)
+        last = earlier
         task = earlier.record["task"]
         seeds.setdefault(task, earlier.record.get("seed"))
         origin = _identity(earlier, named) if task == "pretrain" else origin
-        for key, value in _settings(earlier, defaults).items():
-            while key in settings:
-                key = f"{task}.{key}"
-            settings[key] = value
-    if found.record["task"] == "pipeline":  # on a page, without its stages
-        seed = found.record.get("config", {}).get("pretraining_seed")
-        seeds["pretrain"] = found.record.get("seed") if seed is None else seed
+        _add_settings(settings, _settings(earlier, defaults), task)
+    if found.record["task"] == "pipeline":  # without its stages
+        seeds["pretrain"] = _pretraining_seed(found.record)
+        made = found.record["results"].get("pretraining")
+        origin = _plain_name(str(made["run"])) if isinstance(made, dict) and "run" in made else None
     protocol, fold = recorded_protocol(found.record)
     task = "finetune_korquad" if "finetune_korquad" in seeds else found.record["task"]  # predicting draws nothing
     return Run(
@@ -221,6 +227,20 @@ def _describe(found: Found, known: _Known, defaults: Mapping[str, Mapping[str, A
         test_file=scored_file(found.record),
         warnings=warnings,
     )
+
+
+def _add_settings(settings: dict[str, Any], earlier: Mapping[str, Any], task: str) -> None:
+    """Add those of an earlier run; where they have the same key, it is that of `task`."""
+    for key, value in earlier.items():
+        while key in settings:
+            key = f"{task}.{key}"
+        settings[key] = value
+
+
+def _pretraining_seed(record: Mapping[str, Any]) -> int | None:
+    """The seed of a pipeline's pretraining."""
+    seed = record.get("config", {}).get("pretraining_seed")
+    return record.get("seed") if seed is None else seed
 
 
 def _plain_name(named: str) -> str:
