@@ -124,7 +124,7 @@ def test_the_table_is_by_fold_and_keeps_what_other_calls_have_made(repository: P
     }  # fmt: skip
     for (arm, fold, seed), score in scores.items():
         folder = tmp_path / f"{arm}-fold{fold}-seed{seed}"
-        results = {"exact_match": score, "f1": score + 1}
+        results = {"exact_match": score, "f1": score + 1, "protocol": f"five folds of dev.json, fold {fold}"}
         write_json_atomically(folder / "record.json", {"task": "finetune_korquad", "results": results})
     write_json_atomically(tmp_path / "other-fold0-seed1" / "record.json", {"task": "plan_run"})
     write_json_atomically(
@@ -139,6 +139,7 @@ def test_the_table_is_by_fold_and_keeps_what_other_calls_have_made(repository: P
         "| 1 | both | 1 | 31.00 | 32.00 |  |",
         "| 1 | none | 1 | 30.00 | 31.00 | 2.50 |",
     ]
+    assert "Protocol: five folds of dev.json. Mean" in (tmp_path / "study.md").read_text("utf-8")
 
 
 @pytest.mark.slow
