@@ -18,6 +18,7 @@ from studies import REPOSITORY, SAMPLE, asked, composed, finetuned, job, pretrai
 from web import Page
 
 from korbert.config import REPORT_SECTIONS, DataConfig
+from korbert.config.sweeping import note_failure
 from korbert.data.download import KORQUAD_DEV
 from korbert.data.korquad import read_korquad, read_predictions
 from korbert.errors import ConfigError, DataError
@@ -241,6 +242,24 @@ def test_a_job_is_one_run_however_it_is_named(tmp_path: Path) -> None:
     write_json_atomically(tmp_path / "answers" / "record.json", record)
     run = describe_runs(find_records([str(tmp_path / "answers")]), {})[0]
     assert (run.seed, run.pretraining_seed, run.settings["tokenizer.kind"]) == (1, 7, "character")
+
+
+def test_jobs_that_failed_are_told_with_their_reason(tmp_path: Path) -> None:
+    """A sweep's job leaves a note; one that was tried again and is finished has nothing to tell."""
+    for number in (1, 2):
+        finetuned(tmp_path / "sweep" / f"job{number}", 0.5, seed=number)
+    note_failure(tmp_path / "sweep" / "job2", "the first try")
+    for name in ("job3", "job4", "job40"):
+        (tmp_path / "sweep" / name / "finetune").mkdir(parents=True)
+        (tmp_path / "sweep" / name / "finetune" / "sessions.jsonl").write_text("{}\n", "utf-8")
+    note_failure(tmp_path / "sweep" / "job4", f"no\nsuch {'thing' * 99}")
+    note_failure(tmp_path / "sweep" / "job5", f"{'x' * 200}yz")
+    said = report(tmp_path / "report", tmp_path / "sweep")["md"].replace("\\", "")
+    assert f"- ⚠ failed, so not counted: job4 (no); job5 ({'x' * 200}…)\n" in said
+    assert "- ⚠ begun and not finished, so not counted: job3/finetune, job40/finetune\n" in said
+    (tmp_path / "sweep" / "job4" / "failure.json").write_text("{", "utf-8")
+    with pytest.raises(DataError, match=r"job4/failure\.json: line 1"):
+        report(tmp_path / "report", tmp_path / "sweep")
 
 
 def test_unknown_tasks_show_what_they_measured(tmp_path: Path) -> None:

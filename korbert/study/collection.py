@@ -15,6 +15,8 @@ from korbert.files import METRICS, RECORD, SESSIONS, read_json, read_text, under
 from korbert.lines import parse_json
 
 QUESTION_SCORES = "question_scores"
+_FAILURE = "failure.json"  # in the folder of a sweep's job that failed, see korbert.config.sweeping
+_SHOWN = 200  # characters of an error
 _ADDED = ("name", "curve", QUESTION_SCORES)  # to a record by its page
 
 
@@ -127,22 +129,43 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def unfinished_runs(places: Sequence[str]) -> list[str]:
-    """Names of the runs in folders that were begun and have no record."""
+    """Names of the runs in folders that were begun and have no record, without those of jobs that failed."""
+    failed = failed_jobs(places)
     return [
-        path.parent.name if path.parent == Path(place) else path.parent.relative_to(place).as_posix()
-        for place in places
-        if Path(place).is_dir()
-        for path in under(Path(place), SESSIONS)
-        if not (path.parent / RECORD).exists()
-    ]
+        name for name, path in _without_record(places, SESSIONS)
+        if not any(name == job or name.startswith(f"{job}/") for job in failed)
+    ]  # fmt: skip
+
+
+def failed_jobs(places: Sequence[str]) -> dict[str, str]:
+    """Why jobs of sweeps in folders have no record, by their names: what the first line of their error says.
+
+    Raises DataError where a job's note of it is damaged.
+    """
+    found = {}
+    for name, path in _without_record(places, _FAILURE):
+        lines = str(read_json(path).get("error", "")).splitlines() or ["?"]
+        found[name] = lines[0] if len(lines[0]) <= _SHOWN else f"{lines[0][:_SHOWN]}…"
+    return found
+
+
+def _without_record(places: Sequence[str], file: str) -> Iterator[tuple[str, Path]]:
+    """Names of the runs in folders that have this file and no record, and the file."""
+    for place in map(Path, places):
+        for path in under(place, file) if place.is_dir() else ():
+            if not (path.parent / RECORD).exists():
+                yield _name_below(place, path.parent), path
+
+
+def _name_below(place: Path, folder: Path) -> str:
+    """What a run is called that was found in a place."""
+    return folder.name if folder == place else folder.relative_to(place).as_posix()
 
 
 def _find(place: Path) -> Iterator[Found]:
     if place.is_dir():
         for path in under(place, RECORD):
-            folder = path.parent
-            name = folder.name if folder == place else folder.relative_to(place).as_posix()
-            yield Found(name, path, folder, read_json(path))
+            yield Found(_name_below(place, path.parent), path, path.parent, read_json(path))
         pages = (path for path in under(place, "*.jsonl") if path.with_suffix(".md").exists())
         for page in pages:
             yield from _of_page(page)

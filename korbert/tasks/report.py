@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, product
 from pathlib import Path
@@ -27,7 +27,7 @@ from korbert.study import report_runs as described
 from korbert.study import report_sheets as sheets
 from korbert.study.answers import Answers
 from korbert.study.breakdowns import Breakdowns
-from korbert.study.collection import find_records, unfinished_runs
+from korbert.study.collection import failed_jobs, find_records, unfinished_runs
 from korbert.study.contrasts import Contrast, check_baseline
 from korbert.study.errors import BREAKDOWNS, OF_ANSWERS, OF_ENTITIES
 from korbert.study.grouping import Table, make_tables, shown
@@ -107,7 +107,7 @@ def build_report(config: ReportConfig) -> Report:
     scored = [sheets.score_table(table, compared, answers, turned) for table in tables]
     broken_down = _broken_down(config, scored, answers)
     rows = _rows(config)
-    return _report(config, runs, tables, scored, broken_down, rows, list(answers.why_not), unfinished_runs(places))
+    return _report(config, runs, tables, scored, broken_down, rows, list(answers.why_not), [*_not_counted(places)])
 
 
 def _places(config: ReportConfig) -> list[str]:
@@ -117,6 +117,14 @@ def _places(config: ReportConfig) -> list[str]:
         found = [path for path in matching(place) if path == Path(place) or _may_have_runs(path)]
         places += found or [Path(place)]
     return [*map(str, places)]
+
+
+def _not_counted(places: Sequence[str]) -> Iterator[str]:
+    """What is to be said of runs without a record."""
+    if unfinished := unfinished_runs(places):
+        yield f"begun and not finished, so not counted: {', '.join(unfinished)}"
+    if failed := failed_jobs(places):
+        yield f"failed, so not counted: {'; '.join(f'{name} ({why})' for name, why in failed.items())}"
 
 
 def _may_have_runs(path: Path) -> bool:
@@ -150,16 +158,15 @@ def _report(
     scored: Sequence[sheets.Scored],
     broken_down: Sequence[Sheet],
     rows: Sequence[Row],
-    why_not: list[str],
-    unfinished: list[str],
+    why_not: Sequence[str],
+    not_counted: Sequence[str],
 ) -> Report:
     in_tables = {id(run) for table in tables for group in table.groups for run in group.runs}
     left_out = [run.name for run in runs if id(run) not in in_tables]
     remarks = [*described.remarks(tables, runs), *why_not]
     if config.compared():
         remarks += described.remarks_on_differences(scored)
-    if unfinished:
-        remarks.append(f"begun and not finished, so not counted: {', '.join(unfinished)}")
+    remarks += not_counted
     if left_out:
         remarks.append(f"without a score of their own, in no table: {', '.join(left_out)}")
     several = [table for table in tables if len(table.groups) > 1]
