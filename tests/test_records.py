@@ -230,6 +230,62 @@ def test_tables(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
         look_at_runs(RunsConfig("compare", str(store), where="seed=1"))
 
 
+def test_a_folder_that_was_used_again_is_the_last_run_s(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was run in it before is in the store still, and is shown to who asks for it."""
+    again = store.parent / "run1"
+    shutil.rmtree(again)
+    keep_record(str(store), again, run(again, seed=5, f1=77.0))
+    assert [(r.record["seed"], r.superseded) for r in RecordStore(store).runs()] == [
+        (1, True), (2, False), (3, False), (5, False)
+    ]  # fmt: skip
+
+    def listed(**values: Any) -> tuple[list[str], str]:
+        caplog.clear()
+        look_at_runs(RunsConfig("list", str(store), columns=values.pop("columns", ["seed"]), **values))
+        return [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]], caplog.text
+
+    seeds, said = listed()
+    assert seeds == ["2", "3", "5"]
+    assert "1 runs are left out, in whose folders later ones were run: where='superseded=true' shows them" in said
+    assert listed(where="folder~run1")[0] == ["5"]
+    assert listed(where="superseded=true") == (["1"], "")
+    assert listed(sort="superseded")[0] == ["2", "3", "5", "1"]
+    assert listed(columns=["seed", "superseded"])[0] == ["1", "2", "3", "5"]
+    look_at_runs(RunsConfig("list", str(store), sort="superseded"))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-2] for line in lines[:-1]] == ["superseded", "False", "False", "False", "True"]
+    look_at_runs(RunsConfig("export", str(store), output=str(tmp_path / "runs.csv")))
+    assert (tmp_path / "runs.csv").read_text("utf-8").count("\n") == 4
+    first = next(RecordStore(store).runs())
+    capsys.readouterr()
+    look_at_runs(RunsConfig("compare", str(store), runs=[str(again), first.id]))
+    cells = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.split()}
+    assert cells["results.f1"] == ["77", "20.5"]  # the folder's last run, and by its id the one before
+    assert scan(RecordStore(store), [store.parent]) == (3, [])  # nothing is lost, nor made the last again
+    assert [r.superseded for r in RecordStore(store).runs()] == [True, False, False, False]
+
+
+def test_the_beginning_of_several_ids_is_refused(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):  # of seventeen ids two have the same first digit
+        folder = tmp_path / "runs" / f"more{number}"
+        keep_record(str(store), folder, run(folder, seed=9, f1=float(number)))
+    ids = [r.id for r in RecordStore(store).runs()]
+    digit = next(one[0] for number, one in enumerate(ids) if one[0] in [other[0] for other in ids[:number]])
+    several = [one for one in ids if one.startswith(digit)]
+    with pytest.raises(
+        ConfigError, match=f"runs: {digit} is the beginning of {len(several)} ids, wanted that of one"
+    ) as e:
+        look_at_runs(RunsConfig("compare", str(store), runs=[digit, ids[0]]))
+    assert all(one[:8] in str(e.value) for one in several[:8])
+    look_at_runs(RunsConfig("compare", str(store), runs=[several[0][:12], several[1][:12]]))
+    monkeypatch.chdir(tmp_path / "runs")
+    (tmp_path / "runs" / digit).mkdir()
+    keep_record(str(store), Path(digit), run(Path(digit), seed=8))
+    look_at_runs(RunsConfig("compare", str(store), runs=[digit, "run1"]))  # a folder of that very name
+
+
 def test_small_numbers_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Learning rates, say."""
     store = tmp_path / "records.sqlite"

@@ -15,6 +15,7 @@ from korbert.study.records import StoredRun
 
 Row = dict[str, Any]  # dotted key → value
 _TOP = ("task", "date", "commit", "seed", "command")
+SUPERSEDED = "superseded"
 # A key may be given without the part of the record that it is in; the first part that has it counts.
 _PARTS = ("results", "config", "tokenizer", "cost", "hardware", "versions")
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -25,7 +26,7 @@ _CONDITION = re.compile(r"([\w./-]+?)(!=|<=|>=|=|<|>|~)(.*)", re.DOTALL)
 
 def as_row(run: StoredRun) -> Row:
     """A record as one row: what it is, then results.…, config.… and so on; lists as JSON."""
-    row: Row = {"id": run.id[:8], "folder": str(run.folder)}
+    row: Row = {"id": run.id[:8], "folder": str(run.folder), SUPERSEDED: run.superseded}
     row |= {key: run.record.get(key) for key in _TOP}
     for part in _PARTS:
         _flatten(run.record.get(part), part, row)

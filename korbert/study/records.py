@@ -24,16 +24,21 @@ _TABLE = """CREATE TABLE IF NOT EXISTS runs
     (id TEXT PRIMARY KEY, folder TEXT, task TEXT, date TEXT, record TEXT, folder_sum INTEGER)"""
 _INSERT = """INSERT INTO runs (id, folder, task, date, record, folder_sum) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET folder = excluded.folder, folder_sum = excluded.folder_sum"""
+_ORDER = "ORDER BY date, rowid"  # of one second, as they came
 _COLUMNS = "id, folder, task, date, record, folder_sum"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A record and the folder of its run. id: a digest of the record, which stays when the folder is moved."""
+    """A record and the folder of its run. id: a digest of the record, which stays when the folder is moved.
+
+    superseded: a later run has the same folder, in which this one's files are no more.
+    """
 
     id: str
     folder: Path
     record: dict[str, Any]
+    superseded: bool = False
 
 
 class RecordStore:
@@ -78,13 +83,16 @@ class RecordStore:
             (said,) = self._connection.execute("PRAGMA integrity_check").fetchone()
             if said != "ok":
                 raise ValueError(said)
-            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM runs ORDER BY date")
+            # Which is the last of its folder is asked first: rows that another process adds in between are later.
+            last = dict(self._connection.execute(f"SELECT folder, id FROM runs {_ORDER}").fetchall())
+            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM runs {_ORDER}")
             for identity, folder, task, date, record, folder_sum in rows:
                 found = json.loads(record)
                 written = (digest(found), found.get("task"), found.get("date"))
                 if written != (identity, task, date) or folder_sum not in (None, _sum(folder)):
                     raise ValueError(f"the row of {folder} is not what was written")
-                yield StoredRun(identity, self.path.parent / folder, found)
+                superseded = last.get(folder, identity) != identity
+                yield StoredRun(identity, self.path.parent / folder, found, superseded)
         except (sqlite3.Error, ValueError, TypeError, AttributeError) as error:
             raise self._unusable(error) from error
 

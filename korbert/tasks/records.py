@@ -15,12 +15,13 @@ from rich.table import Table
 
 from korbert.config import RunsConfig, as_override
 from korbert.errors import ConfigError, KorbertError
-from korbert.study.query import Row, as_row, check_keys, parse, value
+from korbert.study.query import SUPERSEDED, Row, as_row, check_keys, parse, value
 from korbert.study.records import RecordStore, StoredRun, scan
 from korbert.study.results import main_score
 
 log = logging.getLogger(__name__)
 _USUAL = ["id", "date", "task", "folder", "seed"]
+_SHOWN, _MOST = 8, 8  # digits of an id, and ids, in a message
 _QUOTED = re.compile(r"""(['"])(?:(?!\1).)*\1""", re.DOTALL)  # for Hydra already
 
 
@@ -69,7 +70,7 @@ def _scan(config: RunsConfig) -> None:
 
 def _list(config: RunsConfig) -> None:
     chosen = _chosen(config)
-    columns = config.columns or _USUAL
+    columns = config.columns or [*_USUAL, *([SUPERSEDED] if any(run.superseded for run, _ in chosen) else [])]
     shown = Table(*columns, *([] if config.columns else ["score"]), box=None)
     for run, row in chosen:
         cells = [_cell(value(row, key)) for key in columns]
@@ -140,7 +141,10 @@ def _rows(config: RunsConfig) -> list[tuple[StoredRun, Row]]:
 
 
 def _chosen(config: RunsConfig) -> list[tuple[StoredRun, Row]]:
-    """The runs that fulfil every condition, in order."""
+    """The runs that fulfil every condition, in order.
+
+    Those whose folder is another run's now are left out, unless they are asked for: by a condition, column or order.
+    """
     found = _rows(config)
     conditions, rows = parse(config.where), [row for _, row in found]
     check_keys(rows, [condition.key for condition in conditions], "where")
@@ -150,7 +154,15 @@ def _chosen(config: RunsConfig) -> list[tuple[StoredRun, Row]]:
         key = config.sort
         check_keys(rows, [key], "sort")
         found.sort(key=lambda pair: _order(value(pair[1], key)))
-    return found
+    if SUPERSEDED in (*(condition.key for condition in conditions), *config.columns, config.sort):
+        return found
+    kept = [(run, row) for run, row in found if not run.superseded]
+    if len(kept) < len(found):
+        log.warning(
+            "%d runs are left out, in whose folders later ones were run: where='superseded=true' shows them, "
+            "sort=superseded all", len(found) - len(kept),
+        )  # fmt: skip
+    return kept
 
 
 def _order(cell: Any) -> tuple[int, float, str]:
@@ -161,13 +173,21 @@ def _order(cell: Any) -> tuple[int, float, str]:
 
 
 def _named(config: RunsConfig) -> list[tuple[StoredRun, Row]]:
+    """Those of the folders and ids that are asked for. Raises ConfigError for what is none's, or the id of several."""
     found = _rows(config)
     named = []
     for name in config.runs:
-        fitting = [(run, row) for run, row in found if run.id.startswith(name)]
-        fitting = fitting or [(run, row) for run, row in found if run.folder.resolve() == Path(name).resolve()]
+        place = Path(name).resolve()
+        of_folder = [(run, row) for run, row in found if run.folder.resolve() == place]
+        fitting = of_folder or [(run, row) for run, row in found if run.id.startswith(name)]
         if not fitting:
             raise ConfigError(f"runs: {name} is neither the folder nor the id of a run in {config.records}")
+        if len(fitting) > 1 and not of_folder:
+            ids = [f"{run.id[: max(_SHOWN, len(name) + 4)]} ({run.folder})" for run, _ in fitting]
+            more = f", and {len(ids) - _MOST} more" if len(ids) > _MOST else ""
+            raise ConfigError(
+                f"runs: {name} is the beginning of {len(ids)} ids, wanted that of one: {', '.join(ids[:_MOST])}{more}"
+            )
         named.append(fitting[-1])  # a folder may have been used again; the last counts
     return named
 
