@@ -361,6 +361,34 @@ def test_folds_count_by_their_questions(tmp_path: Path) -> None:
     assert "seed 3 has no fold 1, 2, 3, 4" in said
 
 
+def test_seeds_on_other_folds_have_no_interval(tmp_path: Path) -> None:
+    """Two seeds, of which one has folds that are hard, the other one easy ones: chance is not all that moves them."""
+    for seed, fold in ((1, 0), (1, 1), (2, 2), (2, 3)):
+        finetuned(tmp_path / "runs" / f"{seed}-{fold}", 0.1 if seed == 1 else 0.9, seed=seed, fold=fold)
+    (table,) = tables_of(tmp_path / "runs")
+    means = []
+    for seed, folds in ((1, (0, 1)), (2, (2, 3))):
+        records = [read_json(tmp_path / "runs" / f"{seed}-{fold}" / "record.json") for fold in folds]
+        right = sum(record["results"]["exact_match"] * record["results"]["total"] for record in records)
+        means.append(right / sum(record["results"]["total"] for record in records))
+    for answers in (None, Answers(None)):
+        found = score(table.groups[0], table.measures[0], table.folds, answers)
+        assert found.mean == pytest.approx(statistics.mean(means))
+        assert (found.spread, found.low, found.high, found.units) == (None, None, None, 2)
+    said = report(tmp_path / "report", tmp_path / "runs")["md"]
+    (row,) = rows_of(said, "KorQuAD")
+    assert "EM (%), interval" not in row
+    assert "±" not in row["EM (%)"]
+    assert "all runs: no seed has all folds (1: 0, 1; 2: 2, 3), so that its mean is over scores on different" in said
+    assert "Student" not in said
+    assert "questions are drawn without" not in said
+    finetuned(tmp_path / "runs" / "1-2", 0.1, seed=1, fold=2)
+    finetuned(tmp_path / "runs" / "1-3", 0.1, seed=1, fold=3)
+    said = report(tmp_path / "report", tmp_path / "runs")["md"]
+    assert "all runs: seed 2 has no fold 0, 1; questions are drawn without this seed" in said
+    assert "no seed has all folds" not in said
+
+
 # ---- one seed ----
 
 

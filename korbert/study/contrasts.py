@@ -16,6 +16,7 @@ from korbert.study.significance import Difference, holm_of_tested, summarise, t_
 
 # What an interval was made from.
 BOTH, SEEDS, FOLDS, QUESTIONS, NOTHING = "seeds and questions", "seeds", "folds of one seed", "questions", "one run"
+OTHER_FOLDS = "seeds on other folds"  # of these, nothing
 ONE_SIDED = "questions, and seeds of one side"
 # What keeps a difference from being tested: chance could move it in ways that nothing here shows.
 ONE_SEED, ONE_PRETRAINING, NO_SPREAD = "one seed", "one pretraining seed", "no spread to test against"
@@ -101,11 +102,16 @@ def _over_folds(units: Mapping[Any, Mapping[int | None, float]], group: Group) -
 
 
 def score(group: Group, measure: Measure, folds: Sequence[int | None], answers: Answers | None) -> Score:
-    """Mean and spread over units, and the best interval that can be had; none of runs on different questions."""
+    """Mean and spread over units, and the best interval that can be had.
+
+    No score of runs on different questions; of units on different folds, none of which has all, the mean alone.
+    """
     units = _whole_units(group, measure, folds)
     by_unit = _over_folds(units, group)
     if not by_unit or (answers is not None and answers.differ([group], folds)):
         return Score(None, None, None, None, NOTHING, 0)
+    if len({frozenset(by_fold) for by_fold in units.values()}) > 1:  # no seed has all folds, and folds are not alike
+        return Score(sum(by_unit.values()) / len(by_unit), None, None, None, OTHER_FOLDS, len(by_unit))
     over, source = summarise(list(by_unit.values())), SEEDS
     if over.count == 1:
         by_fold = summarise(list(next(iter(units.values())).values()))

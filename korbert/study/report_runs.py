@@ -157,10 +157,17 @@ def _remarks(table: Table, group: Group) -> Iterator[str]:
         lacking = [run.name for run in group.runs if run.score(measure.key) is None]
         if lacking:
             yield f"no {measure.key} in {', '.join(lacking)}"
-    for unit, by_fold in group.units().items():
-        missing = [fold for fold in table.folds if fold not in by_fold]
-        if missing:
-            yield f"{group.name}: seed {unit} has no fold {listed(missing)}; questions are drawn without this seed"
+    units = group.units()
+    missing = {unit: [fold for fold in table.folds if fold not in by_fold] for unit, by_fold in units.items()}
+    if all(missing.values()):
+        has = "; ".join(f"{unit}: {listed(by_fold)}" for unit, by_fold in units.items())
+        yield (
+            f"{group.name}: no seed has all folds ({has}), so that its mean is over scores on different folds, without "
+            "an interval"
+        )
+    for unit, by_fold in units.items():
+        if folds := [] if all(missing.values()) else missing[unit]:
+            yield f"{group.name}: seed {unit} has no fold {listed(folds)}; questions are drawn without this seed"
         for fold, repeated in by_fold.items():
             where = f"seed {unit}" + ("" if fold is None else f", fold {fold}")
             if len({run.seed for run in repeated}) < len(repeated):

@@ -15,6 +15,7 @@ from korbert.study.contrasts import (
     ONE_PRETRAINING,
     ONE_SEED,
     ONE_SIDED,
+    OTHER_FOLDS,
     QUESTIONS,
     SAME_MODEL,
     SEEDS,
@@ -37,6 +38,7 @@ _SOURCES = {
     SEEDS: "Student's t over seeds; how other test data would move it is not known",
     FOLDS: "Student's t over the folds of one seed",
     NOTHING: "one run: no interval",
+    OTHER_FOLDS: "no interval: no seed has all folds",
 }
 _MOST_LISTED = 8  # settings in a note
 _SAID = {
@@ -90,7 +92,7 @@ def scores_sheet(scored: Scored) -> Sheet:
     head = [*first, *table.columns]
     rows = []
     sources = list(dict.fromkeys(scored.score(g, m).source for g in table.groups for m in table.measures))
-    letters = _letters([source for source in sources if source != NOTHING])
+    letters = _letters([source for source in sources if source not in (NOTHING, OTHER_FOLDS)])
     for group in table.groups:
         named = [Cell(group.cells[key], note=str(group.settings.get(key))) for key in table.columns]
         row = [*([Cell(group.name)] if first else []), *named]
