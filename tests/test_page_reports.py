@@ -171,6 +171,27 @@ def test_a_sweep_is_published_by_its_folder(tmp_path: Path, caplog: pytest.LogCa
     assert [(len(group.runs), group.runs[0].pretraining_seed) for group in answers.groups] == [(3, 1), (3, 1)]
 
 
+def test_sweeps_are_published_by_the_folder_around_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two sweeps, one of them a folder deeper, and a single run; what lies in a run's folder belongs to it."""
+    runs = tmp_path / "runs"
+    finetuned(runs / "single", 0.5, seed=9)
+    finetuned(runs / "single" / "inner", 0.5, seed=8)
+    sweep(runs / "a" / "b", seeds=(1, 2))
+    for seed in (3, 4):
+        finetuned(runs / "c" / f"job{seed}", 0.5, seed=seed)
+    finetuned(runs / "a" / "b" / "sweep" / "next" / "finetune", 0.5, seed=5)  # of a job that is not finished
+    for begun in (runs / "c" / "job5", runs / "a" / "b" / "sweep" / "next", runs / "single" / "kept"):
+        begun.mkdir(exist_ok=True)
+        (begun / "sessions.jsonl").write_text("{}\n", "utf-8")
+    with_part(tmp_path, runs, "")
+    jobs = [f"{mode}-seed{n}" for mode in ARMS for n in (1, 2)]
+    assert set(read_records(tmp_path / "study.jsonl")) == {*ARMS, *jobs, "single", "job3", "job4"}
+    told = [record.message for record in caplog.records if "begun and not finished" in record.message]
+    assert told == [
+        f"{run}: begun and not finished, so not published" for run in (runs / "a/b/sweep/next", runs / "c/job5")
+    ]
+
+
 def test_a_page_shows_the_report_it_asks_for(tmp_path: Path) -> None:
     text = with_part(tmp_path, sweep(tmp_path))
     assert "99.9" not in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from korbert.config import PublishConfig, ReportConfig, as_override
 from korbert.errors import ConfigError, DataError, KorbertError
-from korbert.files import PREDICTIONS, RECORD, SESSIONS, plain_name, read_json, read_text, write_text_atomically
+from korbert.files import PREDICTIONS, RECORD, SESSIONS, plain_name, read_json, read_text, under, write_text_atomically
 from korbert.lines import json_line
 from korbert.study.answers import QuestionScores, question_file, scored_dataset
 from korbert.study.collection import QUESTION_SCORES, read_metrics, read_record, read_records
@@ -30,11 +30,12 @@ def publish_results(config: PublishConfig) -> None:
 
     PAGE.svg, with all curves, is drawn for a page that links to it.
 
-    A folder of runs, such as a sweep's, stands for all finished ones in it; a run of several stages for those, the last
-    under its own name. Files that a run made for its readers are copied beside the page. Of answers the page keeps the
-    scores of each question, so that a report of it can draw questions, too, and their places; where the question file
-    is not at hand it says so. Raises ConfigError for two runs of one name, also where the page has one of other
-    settings, unless `replace` says that this one takes its place.
+    A folder of runs, such as a sweep's, or of sweeps, stands for all finished ones in it, however deep; a run of
+    several stages for those, the last under its own name; what else lies in a run's folder is a part of it. Files that
+    a run made for its readers are copied beside the page. Of answers the page keeps the scores of each question, so
+    that a report of it can draw questions, too, and their places; where the question file is not at hand it says so.
+    Raises ConfigError for two runs of one name, also where the page has one of other settings, unless `replace` says
+    that this one takes its place.
     """
     folder = Path(config.folder)
     page, store = folder / f"{config.page}.md", folder / f"{config.page}.jsonl"
@@ -99,17 +100,18 @@ def _report_part(
 
 
 def _runs(place: Path) -> Iterator[tuple[str, Path]]:
-    """Names and folders of the finished runs of a place."""
+    """Names and folders of the finished runs of a place, with a word on those that are not finished."""
     path = place / RECORD
     if not path.exists():
-        jobs = sorted(found.parent for found in place.glob(f"*/{RECORD}"))
-        if not jobs:
+        jobs = _outermost({found.parent for name in (RECORD, SESSIONS) for found in under(place, name)})
+        finished = [job for job in jobs if (job / RECORD).exists()]
+        if not finished:
             raise DataError(path, "file", "not found: only a finished run can be published")
-        for job in jobs:
+        for job in finished:
             yield from _runs(job)
-        for begun in sorted(place.glob(f"*/{SESSIONS}")):
-            if begun.parent not in jobs:
-                log.warning("%s: begun and not finished, so not published", begun.parent)
+        for job in jobs:
+            if job not in finished:
+                log.warning("%s: begun and not finished, so not published", job)
         return
     stages = read_json(path).get("stages") or ["."]
     for stage in stages:
@@ -118,6 +120,15 @@ def _runs(place: Path) -> Iterator[tuple[str, Path]]:
         if not (folder / RECORD).exists():
             raise DataError(path, "stages", f"{stage} has no record here: start this where the run was started")
         yield place.name if own else folder.name, folder
+
+
+def _outermost(folders: Iterable[Path]) -> list[Path]:
+    """Those that lie in no other one of them, in order."""
+    found: dict[Path, None] = {}
+    for folder in sorted(folders, key=lambda path: len(path.parts)):
+        if found.keys().isdisjoint(folder.parents):
+            found[folder] = None
+    return sorted(found)
 
 
 def _refuse_other_run(page: Path, kept: Mapping[str, Any], record: Mapping[str, Any]) -> None:
