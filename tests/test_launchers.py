@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
+from omegaconf import open_dict
 
 import korbert.config  # registers the schemas
 from korbert.files import read_json
+from korbert.study.searches import SearchCheck
 
 # See korbert.config.sweeping, whose filter pytest takes away.
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher")
@@ -138,3 +141,56 @@ def test_search_composes(conf: Path) -> None:
     made = compose("pretrain", ["hydra/sweeper=search", "run_dir=x"], return_hydra_config=True).hydra.sweeper
     assert made.sampler.seed == 1  # without it a search started again would go another way
     assert made.max_failure_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("door", "overrides", "code", "said"),
+    [
+        ("pretrain", [], 1, "hydra.sweeper.direction=maximize: a job of pretrain returns the held-out loss"),
+        ("pretrain", ["hydra.sweeper.direction=minimize"], 0, ""),
+        ("pipeline", ["until=pretraining"], 1, "the held-out loss, of which less is better"),
+        ("pipeline", ["hydra.sweeper.direction=minimize"], 1, "returns a score, of which more is better"),
+        ("pipeline", [], 0, "on the test questions, .* add 'task.validation_share=0.1' to finetuning"),
+        ("pipeline", ["finetuning=['task.validation_share=0.1']"], 0, ""),
+        ("finetune_korquad", [], 0, "on the test questions, .*: give task.validation_share=0.1"),
+        ("finetune_korquad", ["task.validation_share=0.1"], 0, ""),
+        ("finetune_korquad", ["hydra.sweeper.direction=[minimize,maximize]"], 0, ""),  # whoever asks for two knows
+        ("predict_korquad", [], 0, "on the test questions, .* no test of the settings any more$"),
+        ("train_tagger", [], 0, ""),
+    ],
+)
+def test_a_search_for_the_worst_is_refused(
+    conf: None, capsys: pytest.CaptureFixture[str], door: str, overrides: list[str], code: int, said: str
+) -> None:
+    made = compose(door, ["hydra/sweeper=search", "run_dir=x", *overrides], return_hydra_config=True)
+    with open_dict(made):
+        made.hydra.job.name = door  # as Hydra's own main has it
+    found = 0
+    try:
+        SearchCheck().on_multirun_start(made)
+    except SystemExit as error:
+        found = error.code
+    heard = capsys.readouterr().err
+    assert found == code
+    assert re.search(said, heard.strip()) if said else not heard
+
+
+def test_a_sweep_that_is_no_search_has_nothing_to_be_checked(conf: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor one that varies how many validation questions there are, on its command line or in its experiment."""
+    SearchCheck().on_multirun_start(compose("finetune_korquad", ["run_dir=x"], return_hydra_config=True))
+    made = compose("finetune_korquad", ["hydra/sweeper=search", "run_dir=x"], return_hydra_config=True)
+    for task, params in ((["task.validation_share=0.1,0.2"], None), ([], {"task.validation_share": "0.1,0.2"})):
+        with open_dict(made):
+            made.hydra.job.name, made.hydra.overrides.task, made.hydra.sweeper.params = "finetune_korquad", task, params
+        SearchCheck().on_multirun_start(made)
+    assert not capsys.readouterr().err
+
+
+def test_a_search_is_checked_before_its_first_job(repository: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "experiments/pretrain.py", "-m", *TINY, "hydra/sweeper=search", "train.steps=1,2"]
+    done = subprocess.run(
+        [*command, f"run_dir={tmp_path}/runs"], cwd=repository, capture_output=True, text=True, check=False, timeout=900
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: hydra.sweeper.direction=maximize: a job of pretrain")
+    assert not [*tmp_path.rglob("config.json")]
