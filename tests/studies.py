@@ -89,12 +89,20 @@ def finetuned(
     return folder
 
 
-def job(folder: Path, base: Path, right: float, *overrides: str, seed: int = 1, pretraining_seed: int = 1) -> Path:
+def job(
+    folder: Path,
+    base: Path,
+    right: float,
+    *overrides: str,
+    seed: int = 1,
+    pretraining_seed: int = 1,
+    fold: int | None = None,
+) -> Path:
     """A job of `experiments/pipeline.py`: a fine-tuning of `base` in its folder, and its own record; the folder."""
     entities = [one for one in overrides if one.startswith("entities")]
-    run = finetuned(folder / "finetune", right, *entities, seed=seed, init=base)
+    run = finetuned(folder / "finetune", right, *entities, seed=seed, fold=fold, init=base)
     config = copy.deepcopy(composed("pipeline", "corpus=sample", *overrides))
-    config.seed, config.pretraining_seed, config.run_dir = seed, pretraining_seed, str(folder)
+    config.seed, config.pretraining_seed, config.fold, config.run_dir = seed, pretraining_seed, fold, str(folder)
     config.pretraining = ["model=tiny", "train.steps=40", f"runtime.threads={seed}"]
     results = read_json(run / "record.json")["results"] | {"pretraining": {"run": str(base), "mlm_loss": 2.0}}
     write_run(folder, "pipeline", "pipeline", config, results)

@@ -230,6 +230,16 @@ def test_jobs_without_their_pretrainings_know_their_seeds(tmp_path: Path, stages
     assert said.count(told) == stages  # once for all
 
 
+def test_jobs_alone_are_one_row_over_folds(tmp_path: Path) -> None:
+    for seed, fold in itertools.product((1, 2), (0, 1)):
+        folder = tmp_path / "runs" / f"{seed}-{fold}"
+        job(folder, tmp_path / "base", 0.5, "tokenizer=syllable", seed=seed, pretraining_seed=seed, fold=fold)
+        shutil.rmtree(folder / "finetune")
+    (table,) = tables_of(tmp_path / "runs")
+    (group,) = table.groups
+    assert (table.folds, list(group.units())) == ((0, 1), [1, 2])
+
+
 def test_a_job_is_one_run_however_it_is_named(tmp_path: Path) -> None:
     """By its folder, its record, or both; what predicts with its model knows the job's pretraining, too."""
     folder = job(tmp_path / "runs" / "job", tmp_path / "elsewhere", 0.5, "tokenizer=syllable", pretraining_seed=7)
