@@ -16,7 +16,7 @@ from omegaconf import open_dict
 
 import korbert.config  # registers the schemas
 from korbert.files import read_json
-from korbert.study.searches import SearchCheck
+from korbert.config.searches import SearchCheck
 
 # See korbert.config.sweeping, whose filter pytest takes away.
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher")
