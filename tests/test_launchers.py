@@ -15,8 +15,8 @@ from hydra.utils import get_class
 from omegaconf import open_dict
 
 import korbert.config  # registers the schemas
-from korbert.files import read_json
 from korbert.config.searches import SearchCheck
+from korbert.files import read_json
 
 # See korbert.config.sweeping, whose filter pytest takes away.
 pytestmark = pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher")
