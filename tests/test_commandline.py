@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from doors import run_door
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException
+from hydra.errors import ConfigCompositionException, OverrideParseException
 from hypothesis import given
 from hypothesis import strategies as st
 
 from korbert.config.commandline import with_quotes
-from korbert.config.mistakes import without_hydra_s_words
+from korbert.config.mistakes import explained, without_hydra_s_words
 from korbert.data.korquad import read_korquad
 
 # Folders that people have: letters of any script, digits, and what stands between them.
@@ -83,7 +84,8 @@ def test_a_door_in_a_folder_with_hangul(repository: Path, tmp_path: Path) -> Non
         ("compare_tokenizers", "tokenizers='a b/c'", "tokenizers: wanted a list, e.g. tokenizers='[\"a b/c\"]'"),
         ("gpu_study", "prepar", "'prepar': wanted KEY=VALUE"),
         ("pretrain", "train.steps=[1", "train.steps=[1: "),
-        ("pretrain", "seed=${nope}", "Interpolation key 'nope' not found"),
+        ("report", "baseline=entities.mode=none", "baseline=entities.mode=none: wanted quotation marks"),
+        ("pretrain", "seed=${nope}", "seed: Interpolation key 'nope' not found\n"),
         (
             "pipeline",
             "finetuning=['train.epoch=1']",
@@ -98,6 +100,41 @@ def test_a_wrong_command_line_is_told_in_our_words(door: str, argument: str, mes
     assert f"error: {message}" in done.stderr
     assert "HYDRA_FULL_ERROR" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("override", ["run_dir=runs/실험/${seed}", "baseline=entities.mode=none", "x=[a=b,{root}/글]"])
+def test_quotation_marks_that_are_asked_for_are_enough(override: str) -> None:
+    with pytest.raises(OverrideParseException) as unread:
+        OverridesParser.create().parse_overrides([override])
+    said = explained(unread.value)
+    assert said.startswith(f"{override}: wanted quotation marks")
+    (typed,) = shlex.split(said.rpartition("shell: ")[2])
+    parsed = OverridesParser.create().parse_override(with_quotes(typed))
+    key, _, text = override.partition("=")
+    assert parsed.key_or_group == key
+    assert parsed.value() == (text[1:-1].split(",") if text.startswith("[") else text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "# @package _global_\nseed:\t3\n",
+            "own.yaml, line 2: found character '\\t' that cannot start any token; lines",
+        ),
+        ("# @package _global_\nseed: 3\n\nseed: 4\n", "own.yaml, line 4: found duplicate key seed"),
+        ("# @package _global_\nseed: [3\n", "own.yaml, line 3: expected ',' or ']'"),
+        ("seed: 3\n", "experiment/own: its settings are put below 'experiment', where this command has none; wanted a"),
+    ],
+    ids=["tab", "twice", "bracket", "package"],
+)
+def test_an_own_experiment_that_cannot_be_read_is_told_by_its_line(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text(content, "utf-8")
+    done = run_door("pretrain", "--config-dir", str(tmp_path), "experiment=own", f"run_dir={tmp_path}/x", ok=False)
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert not (tmp_path / "x").exists()
 
 
 def test_hydra_s_own_words_are_there_for_the_asking(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,9 @@ def test_search_through_joblib_goes_on_through_submitit(repository: Path, tmp_pa
     assert len(second) == 3
     assert {path: path.stat().st_mtime_ns for path in first} == times
     assert best(tmp_path) == min(second.values(), key=lambda run: run["score"])
+    # Whatever process a launcher starts: how the run is made once more.
+    commands = [read_json(path)["command"] for path in second]
+    assert all(command.partition(" ")[2].startswith("experiments/pretrain.py -m model=tiny") for command in commands)
     logs = "".join(path.read_text("utf-8") for path in tmp_path.glob("runs/.submitit/*/*log.out"))
     assert logs.count("finished before, skipped") == 2
     assert all(path.with_name("sessions.jsonl").read_text("utf-8").count('"date"') == 1 for path in second)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -19,11 +20,15 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from hydra._internal.callbacks import Callbacks
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
 from korbert.config import BaselineConfig, DataConfig, compose_config, composition, run_door
 from korbert.config.identity import job_folder
-from korbert.config.sweeping import SweepEnd, note_failure
+from korbert.config.mistakes import Guard
+from korbert.config.secrecy import NoSecrets
+from korbert.config.sweeping import SweepEnd, forget_failure, note_failure
 from korbert.errors import ConfigError, KorbertError
 from korbert.files import exclusive, read_json, write_json_atomically
 from korbert.study.records import RecordStore
@@ -114,6 +119,7 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(repository: Path, tmp_pa
     output = process.communicate(timeout=900)[0]
     assert process.returncode == 1
     end = output[output.index("error: 1 jobs of this sweep failed") :]
+    assert f"the same command with run_dir={tmp_path}/sweep tries them again" in end
     assert "num_heads3-" in end
     assert "model.hidden_size=32 is not a multiple of model.num_heads=3" in end
     assert [path.parent.name[:10] for path in tmp_path.glob("sweep/*/record.json")] == ["num_heads2"]
@@ -308,6 +314,159 @@ def test_a_failure_is_seen_whatever_the_clock_of_its_machine(
     with pytest.raises(SystemExit):
         end.on_multirun_end(config)
     assert f"tables of its jobs: python experiments/report.py runs='[{tmp_path}]'" in capsys.readouterr().err
+
+
+def sweep_config(folder: Path, *task: str, **more: Any) -> DictConfig:
+    hydra = {"sweep": {"dir": str(folder)}, "run": {"dir": str(folder)}, "overrides": {"task": task, "hydra": []}}
+    return OmegaConf.create({"hydra": {**hydra, "sweeper": {}}, **more})
+
+
+def test_a_sweep_names_its_own_failures_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two at once in one folder, as their processes see it; a job of both is a failure of both."""
+    config = sweep_config(tmp_path)
+    ends = [SweepEnd(), SweepEnd()]
+    for end in ends:
+        end.on_multirun_start(config)
+
+    def fail(end: SweepEnd, job: str) -> None:
+        end.on_job_start(config)  # as in a process of its own, which has a copy
+        (tmp_path / job).mkdir(exist_ok=True)
+        note_failure(tmp_path / job, f"{job} failed")
+
+    fail(ends[0], "first")
+    fail(ends[0], "shared")
+    fail(ends[1], "shared")
+    fail(ends[1], "second")
+    said = []
+    for end in ends:
+        with pytest.raises(SystemExit) as ended:
+            end.on_multirun_end(config)
+        assert ended.value.code == 1
+        said.append(capsys.readouterr().err)
+    assert [[job for job in ("first", "second", "shared") if f"{job} failed" in text] for text in said] == [
+        ["first", "shared"], ["second", "shared"],
+    ]  # fmt: skip
+    for job in ("first", "shared"):
+        forget_failure(tmp_path / job)  # it was finished after all
+    ends[0].on_multirun_end(config)
+
+
+def test_a_note_that_cannot_be_read_hides_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty one, of a disk that was full."""
+    config, end = sweep_config(tmp_path), SweepEnd()
+    for job in ("old", "x"):
+        (tmp_path / job).mkdir()
+        (tmp_path / job / "failure.json").touch()
+    end.on_multirun_start(config)
+    note_failure(tmp_path / "x", "failed again")
+    with pytest.raises(SystemExit):
+        end.on_multirun_end(config)
+    said = capsys.readouterr().err
+    assert "error: 1 jobs of this sweep failed" in said
+    assert "failed again" in said
+
+
+@pytest.mark.parametrize(
+    ("task", "params", "run_dir", "message"),
+    [
+        (["run_dir=a,b"], None, "a", r"run_dir: wanted one name: a sweep has one folder"),
+        (
+            ["seed=1,2"],
+            None,
+            "runs/x_${seed}",
+            r"x_\$\{seed\}: wanted the same for all jobs, but seed varies",
+        ),
+        (["tokenizer=a,b"], None, "x_${tokenizer.kind}", r"but tokenizer\.kind varies"),
+        ([], {"seed": "1,2"}, "runs/x_${seed}", "seed varies"),
+        (["runtime.precision=fp32,bf16", "seed=1,2"], None, "x", r"runtime\.precision: wanted one value"),
+        (["runtime=cpu,gpu"], None, "x", "runtime: wanted one value"),
+        (["train.log_every=1,2", "tracker=jsonl,wandb"], None, "x", r"train\.log_every, tracker: wanted one value"),
+    ],
+)
+def test_jobs_that_are_one_run_or_have_no_folder_in_common_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], task: list[str], params: Any, run_dir: str, message: str
+) -> None:
+    config = sweep_config(tmp_path / "x", *task, run_dir=run_dir)
+    config.hydra.sweeper.params = params
+    with pytest.raises(SystemExit) as ended:
+        SweepEnd().on_multirun_start(config)
+    assert ended.value.code == 1
+    assert re.search(f"error: .*{message}", capsys.readouterr().err)
+    assert not (tmp_path / "x").exists()
+
+
+def test_sweeps_as_they_should_be_are_let_through(tmp_path: Path) -> None:
+    given = [
+        "seed=1,2",
+        "train.steps=5,6",
+        "runtime.precision=fp32",
+        "data.root=x",
+        "tracker.name='j-${hydra:job.name}'",
+    ]
+    config = sweep_config(tmp_path, *given, run_dir="runs/x_${fold}", fold=1)
+    config.hydra.sweeper.params = {"runtime.precision": "fp32,bf16", "arm": "none,both"}  # the command's counts
+    SweepEnd().on_multirun_start(config)
+    end = SweepEnd()
+    end.on_multirun_start(config)
+    end.on_job_start(config)
+    config.hydra.sweep.dir = "elsewhere"
+    with pytest.raises(SystemExit):  # whatever it was that let it vary
+        end.on_job_start(config)
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [([], "arm=… fold=… seed=…"), (["arm=both", "seed=3"], "fold=…"), (["arm=both", "seed=3", "fold=0"], None)],
+)
+def test_a_study_without_m_is_refused(
+    conf: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], missing: str | None
+) -> None:
+    """It would be one job, of no arm."""
+    asked = ["experiment=study_main", f"run_dir={tmp_path}/x", "data.root=x", *given]
+    config = compose("pipeline", asked, return_hydra_config=True)
+    config.hydra.mode = RunMode.RUN
+    if missing is None:
+        SweepEnd().on_run_start(config)
+        return
+    with pytest.raises(SystemExit):
+        SweepEnd().on_run_start(config)
+    said = capsys.readouterr().err
+    assert "a sweep over arm, fold, seed: give -m" in said
+    assert said.rstrip().endswith(f"for one run {missing}")
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_error_in_a_callback_ends_the_door(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Hydra's own way is a warning; what was to be checked is then not checked."""
+
+    class Broken(Guard):
+        def on_run_start(self, config: DictConfig, **_: Any) -> None:
+            raise RuntimeError("no such thing")
+
+    callbacks = Callbacks()
+    callbacks.callbacks.append(Broken())
+    with pytest.raises(SystemExit) as ended:
+        callbacks.on_run_start(OmegaConf.create({}))
+    assert ended.value.code == 1
+    assert "on_run_start: RuntimeError: no such thing" in capsys.readouterr().err
+    named = OmegaConf.load(repository / "conf" / "hydra_run.yaml").callbacks
+    assert {str(entry._target_).rpartition(".")[2] for entry in named.values()} == {
+        made.__name__ for made in (NoSecrets, SweepEnd) if issubclass(made, Guard)
+    }
+
+
+def test_what_wandb_kept_is_found_with_the_pretrainings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep, pretrained = tmp_path / "my sweep", tmp_path / "pretrained"
+    kept = [sweep / "job" / "wandb" / "offline-run-1", pretrained / "a" / "wandb" / "offline-run-2"]
+    for folder in kept:
+        folder.mkdir(parents=True)
+    config = sweep_config(sweep, pretrained=str(pretrained))
+    end = SweepEnd()
+    end.on_multirun_start(config)
+    end.on_multirun_end(config)
+    (hint,) = re.findall(r"upload with: (.*)", capsys.readouterr().err)
+    shown = subprocess.run(hint.replace("wandb sync", "ls -d"), shell=True, capture_output=True, text=True, check=True)
+    assert sorted(shown.stdout.splitlines()) == sorted(map(str, kept))
 
 
 def test_files_are_known_by_names_with_brackets_too(tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def test_wandb_runs_of_a_sweep_are_separate_grouped_and_complete(repository: Pat
     assert done.returncode == 1  # two of the jobs cannot be
     files = sorted(sweep.glob("*/wandb/offline-run-*/*.wandb"))
     assert len(files) == 2
-    (hint,) = re.findall(r"upload with: wandb sync \$\((.*)\)", done.stderr)
+    (hint,) = re.findall(r"upload with: (find .*) -exec wandb sync \{\} \+", done.stderr)
     found = subprocess.run(shlex.split(hint), capture_output=True, text=True, check=True).stdout.split()
     assert sorted(found) == [str(path.parent) for path in files]
     identities = set()

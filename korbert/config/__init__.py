@@ -3,7 +3,7 @@
 from korbert.config.base import BaseConfig, RunConfig
 from korbert.config.commandline import start
 from korbert.config.comparisons import AnnotatorsConfig, BenchmarkCase, BenchmarkConfig, CompareConfig, DownstreamConfig
-from korbert.config.composition import as_override, as_overrides, compose_config, run_door, typed
+from korbert.config.composition import compose_config, run_door, typed
 from korbert.config.corpora import BuildCorpusConfig
 from korbert.config.demo import DemoConfig, DemoLimits
 from korbert.config.doors import (
@@ -23,7 +23,8 @@ from korbert.config.doors import (
     TrainTokenizerConfig,
     WikiConfig,
 )
-from korbert.config.identity import decisive
+from korbert.config.identity import decisive, is_free
+from korbert.config.overrides import as_override, as_overrides, key_of
 from korbert.config.parts import (
     CorpusConfig,
     DataConfig,
@@ -96,6 +97,8 @@ __all__ = [
     "decisive",
     "expand_root",
     "expand_roots",
+    "is_free",
+    "key_of",
     "path_in_settings",
     "refuse_place_of_init",
     "run_door",

@@ -6,8 +6,8 @@ import re
 import sys
 from collections.abc import Callable
 
-from korbert.config.composition import quoted
 from korbert.config.mistakes import without_hydra_s_words
+from korbert.config.overrides import quoted
 
 _WORD = re.compile(r"[^\s,\[\]][^,\[\]]*(?<!\s)")
 # What is quoted already, dictionaries and what stands for other values, functions.

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from korbert.config.identity import outdone_lengths
-from korbert.config.mistakes import explained, no_such_key
+from korbert.config.mistakes import EXPLAINED, explained, no_such_key
+from korbert.config.overrides import as_typed, for_the_shell
 from korbert.config.places import refuse_place_of_init
 from korbert.config.sweeping import forget_failure, in_sweep, note_failure
 from korbert.errors import ConfigError, DataError, KorbertError, WriteError
@@ -28,10 +26,6 @@ from korbert.files import raise_unwritable
 from korbert.redaction import redacted
 from korbert.study.results import main_score
 from korbert.training.interrupt import Interrupted
-
-# Text that Hydra takes for nothing but text.
-_PLAIN = re.compile(r"(?:[A-Za-z]|\.{0,2}/)[A-Za-z0-9_/.-]*")
-_WORDS = ("null", "true", "false", "nan", "inf")
 
 
 def run_door(task: Callable[[Any], object], config: DictConfig) -> float | None:
@@ -47,11 +41,13 @@ def run_door(task: Callable[[Any], object], config: DictConfig) -> float | None:
             raise ConfigError("torchrun starts several processes, but this is done by one: start it with python")
         if HydraConfig.initialized() and "run_dir" in config:
             _set_place(config)
-            _let_named_length_win(config, HydraConfig.get().overrides.task)
-        return main_score(_told(task, typed(config)))
+            _let_named_length_win(config, as_typed(HydraConfig.get().overrides.task))
+        score = main_score(_told(task, typed(config)))
+        if noted:
+            forget_failure(Path(config.run_dir))
+        return score
     except Interrupted as error:  # ends the sweep, too
-        place = f" with run_dir={config.run_dir}" if "run_dir" in config and not in_sweep() else ""
-        print(f"error: {redacted(str(error))}; the same command{place} goes on", file=sys.stderr)
+        print(f"error: {redacted(str(error))}; {_again(config)} goes on", file=sys.stderr)
         sys.exit(1)
     except WriteError as error:  # ends the sweep: other jobs would fail alike
         print(f"error: {redacted(str(error))}", file=sys.stderr)
@@ -67,9 +63,17 @@ def run_door(task: Callable[[Any], object], config: DictConfig) -> float | None:
         traceback.print_exc()
         _note(config, repr(error))
     except KeyboardInterrupt:  # outside the training loop, which stops at a step's end
-        print("interrupted; the same command begins this part anew", file=sys.stderr)
+        print(f"interrupted; {_again(config)} begins this part anew", file=sys.stderr)
         sys.exit(130)
     return None
+
+
+def _again(config: DictConfig) -> str:
+    """How the command is given once more: where its folder is named after the time, another one would begin anew."""
+    if "run_dir" not in config:
+        return "the same command"
+    folder = _relative(HydraConfig.get().sweep.dir) if in_sweep() else config.run_dir
+    return f"the same command with {for_the_shell('run_dir', folder)}"
 
 
 def _told(task: Callable[[Any], object], config: Any) -> object:
@@ -98,10 +102,8 @@ def _note(config: DictConfig, error: str) -> None:
 def _set_place(config: DictConfig) -> None:
     """The run's folder as Hydra has it; jobs of one sweep are a group of their tracker."""
     config.run_dir = _relative(HydraConfig.get().runtime.output_dir)
-    if in_sweep():
-        forget_failure(Path(config.run_dir))
-        if "tracker" in config and config.tracker.group is None:
-            config.tracker.group = Path(HydraConfig.get().sweep.dir).name
+    if in_sweep() and "tracker" in config and config.tracker.group is None:
+        config.tracker.group = Path(HydraConfig.get().sweep.dir).name
     refuse_place_of_init(config.run_dir, config.get("init"))  # of a sweep's job, nobody has looked yet
 
 
@@ -114,32 +116,9 @@ def compose_config(name: str, overrides: Sequence[str]) -> Any:
         config = compose(config_name=name, overrides=list(overrides))
         _let_named_length_win(config, overrides)
     except Exception as error:  # for some overrides Hydra has bare assertions and errors of Python's own
-        problem = explained(error) if isinstance(error, CompactHydraException) else error or type(error).__name__
+        problem = explained(error) if isinstance(error, EXPLAINED) else error or type(error).__name__
         raise ConfigError(f"{name}: {problem}; overrides: {' '.join(overrides)}") from error
     return typed(config)
-
-
-def as_overrides(group: str, values: Any) -> list[str]:
-    """A part of a configuration as overrides, to be passed on to another door."""
-    return [as_override(f"{group}.{key}", value) for key, value in asdict(values).items()]
-
-
-def as_override(key: str, value: Any) -> str:
-    """`key=value` for text, numbers or a list of them; text that could be more to Hydra than text is quoted."""
-    return f"{key}={quoted(value)}"
-
-
-def quoted(value: Any) -> str:
-    """A value as Hydra reads it; text that could be more than text is in quotation marks."""
-    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
-        return value
-    if isinstance(value, str):
-        # Hydra takes a backslash as it is, but before a quotation mark.
-        inside = re.sub(r"(\\*)('|\Z)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value)
-        return f"'{inside}'"
-    if isinstance(value, list):
-        return f"[{','.join(map(quoted, value))}]"
-    return json.dumps(value)
 
 
 def _let_named_length_win(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -186,7 +165,8 @@ def typed(config: DictConfig) -> Any:
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, KorbertError):
             raise error.__cause__ from None
-        raise ConfigError(f"{error.full_key}: {error.msg}" if error.full_key else str(error)) from error
+        problem = str(error.msg).splitlines()[0]
+        raise ConfigError(f"{error.full_key}: {problem}" if error.full_key else str(error)) from error
     except Exception as error:
         if isinstance(error.__cause__, KorbertError):
             raise error.__cause__ from None

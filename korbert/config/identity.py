@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from korbert.config.overrides import as_typed, key_of
 from korbert.files import digest
 from korbert.training.settings import LENGTHS
 
@@ -27,9 +28,15 @@ def decisive(values: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def is_free(key: str) -> bool:
+    """Whether a setting, or a group of them, decides no result."""
+    part, _, rest = key.partition(".")
+    return part in FREE or (part == "train" and rest in _FREE_TRAIN)
+
+
 def outdone_lengths(train: Mapping[str, Any], overrides: Iterable[str]) -> list[str]:
     """Lengths of `train` that do not count: `train.budget=20m` on the command line is enough."""
-    keys = {override.lstrip("+").partition("=")[0] for override in overrides}
+    keys = {key_of(override) for override in overrides}
     named = [key for key in LENGTHS if f"train.{key}" in keys and train.get(key) is not None]
     return [key for key in LENGTHS if named and f"train.{key}" not in keys]
 
@@ -43,7 +50,7 @@ def job_folder(*, _root_: DictConfig) -> str:
     for folder in sorted(Path(str(_root_.hydra.sweep.dir)).glob(f"*-{identity}")):
         return folder.name
     job = _root_.hydra.job.config.override_dirname
-    return f"{_readable(_root_.hydra.overrides.task, job.exclude_keys)}-{identity}"
+    return f"{_readable(as_typed(_root_.hydra.overrides.task), job.exclude_keys)}-{identity}"
 
 
 def _decisive_of(config: DictConfig) -> dict[str, Any]:
@@ -53,7 +60,7 @@ def _decisive_of(config: DictConfig) -> dict[str, Any]:
         if key not in ("hydra", *FREE)
     }
     if "train" in values:
-        values["train"] |= dict.fromkeys(outdone_lengths(values["train"], config.hydra.overrides.task))
+        values["train"] |= dict.fromkeys(outdone_lengths(values["train"], as_typed(config.hydra.overrides.task)))
     return decisive(values)
 
 

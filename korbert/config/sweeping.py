@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 import tempfile
 import time
+import uuid
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
 
+from korbert.config.identity import is_free
+from korbert.config.mistakes import Guard
+from korbert.config.overrides import as_typed, for_the_shell
 from korbert.config.parts import check_given
 from korbert.config.places import refuse_place_of_init
-from korbert.errors import ConfigError
+from korbert.errors import ConfigError, DataError
 from korbert.files import RECORD, read_json, write_json_atomically
 from korbert.redaction import redacted
 
 _NOTE = "failure.json"
+_OFFLINE = "offline-run-*"  # what wandb kept of a run, in its folder's wandb/
 _ROOM = 1 << 16  # bytes; Hydra writes less
+_current = ""  # the sweep that this process does jobs of
 # The presets in conf/hydra have the names of what they are presets of, whose schemas they are checked by. That Hydra
 # 1.2 would end this, as it says, is not so.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema")
@@ -34,8 +45,12 @@ def in_sweep() -> bool:
 
 
 def note_failure(folder: Path, error: str) -> None:
-    """Leave word in the job's folder: with some launchers the sweep itself is another process, or machine."""
-    write_json_atomically(folder / _NOTE, {"time": time.time(), "error": redacted(error)})
+    """Leave word in the job's folder: with some launchers the sweep itself is another process, or machine.
+
+    Two sweeps at once may both have the job; the word is for both.
+    """
+    sweeps = [*dict.fromkeys([*_note(folder).get("sweeps", ()), _current])]
+    write_json_atomically(folder / _NOTE, {"time": time.time(), "error": redacted(error), "sweeps": sweeps})
 
 
 def forget_failure(folder: Path) -> None:
@@ -43,37 +58,62 @@ def forget_failure(folder: Path) -> None:
     (folder / _NOTE).unlink(missing_ok=True)
 
 
-class SweepEnd(Callback):
+class SweepEnd(Guard):
     """Names the jobs that failed, which makes the exit status 1, and says how to upload what wandb kept offline.
 
-    Hydra's own way is to run all jobs and then to show the first error alone.
+    Hydra's own way is to run all jobs and then to show the first error alone. Launchers that start other processes give
+    them a copy of this object, by which they know what sweep they belong to.
     """
 
     def __init__(self) -> None:
-        self._earlier: dict[Path, Any] = {}
+        self._sweep = self._folder = ""
+        self._command: list[str] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember what is noted already, and let the jobs' folders be named after what varies.
+        """Refuse what would be no sweep, and let the jobs' folders be named after what varies.
 
         Hydra has a setting for such names. What the experiment varies and the command does not is in them, too:
         `arm=none` of a study is a part of it.
         """
-        folder = str(config.hydra.sweep.dir)
-        _check_place(folder)
-        _check_writable(Path(folder))
-        self._earlier = _notes(Path(folder))
-        parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        varied = config.hydra.sweeper.get("params") or {}
-        keys = [override.key_or_group for override in parsed if not override.is_sweep_override()]
-        fixed = ",".join(f"'{key}'" for key in keys if key not in varied)
+        global _current
+        given = as_typed(config.hydra.overrides.task)
+        params = _params(config)
+        _refuse_varied([*(f"{key}={value}" for key, value in params.items()), *given], config)
+        self._folder = _folder(config, "sweep")
+        _check_place(self._folder)
+        _check_writable(Path(self._folder))
+        self._sweep = _current = uuid.uuid4().hex
+        self._command = list(sys.argv)
+        keys = [override.key_or_group for override in _parsed(given) if not override.is_sweep_override()]
+        fixed = ",".join(f"'{key}'" for key in keys if key not in params)
         with read_write(config):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]")
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Stop before Hydra writes its own files where that cannot be, or must not."""
-        folder = str(config.hydra.run.dir)
+        """Stop before Hydra writes its own files where that cannot be, or must not; or what is a sweep is run once."""
+        params = _params(config)
+        keys = {override.key_or_group for override in _parsed(as_typed(config.hydra.overrides.task))}
+        if missing := [key for key in params if key not in keys]:
+            raise ConfigError(
+                f"without -m this is one run, but the experiment is a sweep over {', '.join(params)}: give -m for the "
+                f"sweep, or for one run {' '.join(f'{key}=…' for key in missing)}"
+            )
+        folder = _folder(config, "run")
         _check_place(folder, config.get("init"))
         _check_writable(Path(folder))
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Know the sweep in a process that a launcher has started, too."""
+        global _current
+        if not self._sweep:
+            return
+        if str(config.hydra.sweep.dir) != self._folder:
+            raise ConfigError(
+                f"run_dir={config.hydra.sweep.dir}: wanted the same for all jobs of a sweep, here {self._folder}; each "
+                "job has a folder of its own in it"
+            )
+        _current = self._sweep
+        sys.argv[:] = self._command  # a launcher's process has its own, and a record shall say how to make the run
 
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
         """Stop before the next job, whose folder Hydra would have to make."""
@@ -82,46 +122,110 @@ class SweepEnd(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print what there is to say."""
-        folder = Path(str(config.hydra.sweep.dir))
-        if next(folder.glob("**/wandb/offline-run-*"), None) is not None:
-            print(f"upload with: wandb sync $(find {folder} -name 'offline-run-*' -prune)", file=sys.stderr)
+        folder = Path(self._folder)
+        # A pipeline's pretrainings lie elsewhere, where its sweeps share them.
+        places = [folder, *([Path(config.pretrained)] if config.get("pretrained") else [])]
+        if offline := [place for place in places if next(place.glob(f"**/wandb/{_OFFLINE}"), None) is not None]:
+            found = f"find {shlex.join(map(str, offline))} -name '{_OFFLINE}' -prune"
+            print(f"upload with: {found} -exec wandb sync {{}} +", file=sys.stderr)
         if next(folder.glob(f"*/**/{RECORD}"), None) is not None:
-            print(f"tables of its jobs: python experiments/report.py runs='[{folder}]'", file=sys.stderr)
-        # Not by the time in a note: the clock of the machine that wrote it may be another one.
-        failures = {job: note["error"] for job, note in _notes(folder).items() if note != self._earlier.get(job)}
+            print(
+                f"tables of its jobs: python experiments/report.py {for_the_shell('runs', [str(folder)])}",
+                file=sys.stderr,
+            )
+        notes = {path.parent: _note(path.parent) for path in sorted(folder.glob(f"*/{_NOTE}"))}
+        failures = {job: note["error"] for job, note in notes.items() if self._sweep in note.get("sweeps", ())}
         if failures:
             print(f"error: {len(failures)} jobs of this sweep failed:", file=sys.stderr)
             for job, error in failures.items():
                 print(f"  {job}: {error}", file=sys.stderr)
-            print("the same command tries them again, and leaves alone what is finished", file=sys.stderr)
+            again = for_the_shell("run_dir", str(folder))
+            print(f"the same command with {again} tries them again, and leaves alone what is finished", file=sys.stderr)
             sys.exit(1)
 
 
-def _notes(sweep: Path) -> dict[Path, Any]:
-    """What the failed jobs of a sweep have left, by the job's folder."""
-    return {path.parent: read_json(path) for path in sorted(sweep.glob(f"*/{_NOTE}"))}
+def _params(config: DictConfig) -> dict[str, Any]:
+    """What the experiment varies."""
+    params = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
+    assert isinstance(params, dict)
+    return {str(key): value for key, value in (params.get("params") or {}).items()}
+
+
+def _parsed(overrides: list[str]) -> list[Override]:
+    return OverridesParser.create().parse_overrides(overrides)
+
+
+def _note(job: Path) -> dict[str, Any]:
+    """What the job has left when it failed; {} where it did not, or where that cannot be read."""
+    try:
+        return read_json(job / _NOTE)
+    except DataError:
+        return {}
+
+
+def _refuse_varied(overrides: list[str], config: DictConfig) -> None:
+    """Raise ConfigError where jobs would differ in nothing that decides results, and so would be one and the same run.
+
+    Or where each would have the folder of a sweep of its own.
+    """
+    varied = [key for key, override in _last(overrides).items() if override.is_sweep_override()]
+    own = "a sweep has one folder, and each of its jobs one of its own in it"
+    if "run_dir" in varied:
+        raise ConfigError(f"run_dir: wanted one name: {own}")
+    if free := [key for key in varied if is_free(key)]:
+        raise ConfigError(
+            f"{', '.join(free)}: wanted one value: it does not count among what decides results, so that jobs which "
+            "differ in it alone would be the same run; for several, give a command for each, with a run_dir of its own"
+        )
+    place = str(config._get_node("run_dir")._value()) if "run_dir" in config else ""  # type: ignore[union-attr]
+    for name in re.findall(r"\$\{([\w.]+)\}", place):
+        if any(key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.") for key in varied):
+            raise ConfigError(f"run_dir={place}: wanted the same for all jobs, but {name} varies: {own}")
+
+
+def _last(overrides: list[str]) -> Mapping[str, Override]:
+    """Key → the last override of it, which counts."""
+    return {override.key_or_group: override for override in _parsed(overrides)}
+
+
+def _folder(config: DictConfig, kind: str) -> str:
+    """The folder of the run, or the sweep. Raises ConfigError where it has in its name what nothing says yet."""
+    try:
+        try:
+            return str(config.hydra[kind].dir)
+        except OmegaConfBaseException:
+            if kind != "run":
+                raise
+            with _as_hydra_s(config):
+                return str(config.hydra[kind].dir)
+    except OmegaConfBaseException as error:
+        wanted = "wanted a name" if kind == "run" else "wanted one name for the sweep, without what only its jobs know"
+        raise ConfigError(f"run_dir: {wanted} ({str(error).splitlines()[0]})") from error
+
+
+@contextmanager
+def _as_hydra_s(config: DictConfig) -> Iterator[None]:
+    """Let `${hydra:…}` be resolved before Hydra itself lets it, which is as the run begins."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = before
+        OmegaConf.set_readonly(config.hydra, None)
 
 
 def _check_place(folder: str, init: str | None = None) -> None:
-    """End with a message for a folder in which no run must be made."""
-    try:
-        check_given("run_dir", folder, "a folder")
-        refuse_place_of_init(folder, init)
-    except ConfigError as error:
-        _end(str(error))
+    """Raise ConfigError for a folder in which no run must be made."""
+    check_given("run_dir", folder, "a folder")
+    refuse_place_of_init(folder, init)
 
 
 def _check_writable(folder: Path) -> None:
-    """End with a message where `folder` cannot be made or has no room for what Hydra writes into it."""
+    """Raise ConfigError where `folder` cannot be made or has no room for what Hydra writes into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_ROOM))
     except OSError as error:
-        _end(f"{folder}: cannot be written ({error.strerror})")
-
-
-def _end(message: str) -> NoReturn:
-    """Stop Hydra, which makes warnings of a callback's errors."""
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(1)
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from error
