@@ -12,7 +12,7 @@ from hydra import initialize_config_dir
 from korbert.config import compose_config
 from korbert.errors import ConfigError, KorbertError
 from korbert.files import read_json
-from korbert.tasks.pipeline import run_pipeline
+from korbert.tasks.pipeline import run_pipeline, stages
 from korbert.tasks.prepare import prepare_tokenizer
 from korbert.tasks.stages import shared_folder, stage
 from korbert.tokenizers import load_tokenizer
@@ -102,12 +102,45 @@ def test_what_the_pipeline_decides_cannot_be_overridden(tmp_path: Path) -> None:
         ("pretraining=['seed=3']", "seed=3, for pretrain"),
         ("finetuning=['init=runs/x']", "init=runs/x, for finetune_korquad"),
         ("finetuning=['runtime.threads=1']", "runtime.threads=1, for finetune_korquad"),
+        ("pretraining=['model=tiny','arm=none']", "model=tiny arm=none, for pretrain: .*entities.mode=none: entities"),
+        ("pretraining=['entities=none']", "entities=none, for pretrain: entities is"),
+        (
+            "pretraining=['experiment=pretrain_mini_cpu']",
+            r"_cpu, for pretrain: corpus.files=\[.*: corpus is",
+        ),
+        (
+            "pretraining=['experiment=pretrain_mini_bpe32k','train.steps=1']",
+            "tokenizer.vocab_size=32000; .*: token",
+        ),
+        ("finetuning=['experiment=korquad_klue_bert_base']", "for finetune_korquad: init=hf:klue/bert-base: init is"),
     ):
         config = compose_config("pipeline", [change, f"run_dir={tmp_path}/run", f"data.cache={tmp_path}/cache"])
         with pytest.raises(ConfigError, match=named):
             run_pipeline(config)
     with pytest.raises(ConfigError, match="lerning"):
         run_pipeline(compose_config("pipeline", ["pretraining=['train.lerning_rate=1']", f"run_dir={tmp_path}/run"]))
+
+
+@pytest.mark.slow
+def test_what_agrees_with_the_pipeline_or_is_for_itself_alone_may_stand_in_its_lists(tmp_path: Path) -> None:
+    """An experiment of a study brings no text of its own into a pipeline, but has one where it stands alone."""
+    lists = [
+        "pretraining=['experiment=study_pretrain','arm=none','train.steps=1']",
+        "finetuning=['experiment=full_finetune']",
+    ]
+    given = ["arm=none", "tokenizer=syllable", f"run_dir={tmp_path}/run"]
+    pretraining, finetuning = stages(compose_config("pipeline", [*given, *lists]))
+    assert pretraining.corpus.files == ["data/sample/corpus.txt"]
+    assert (pretraining.tokenizer.kind, pretraining.tokenizer.vocab_size) == ("character", 1500)
+    assert pretraining.entities.mode == "none"
+    assert finetuning.runtime.precision == "auto"  # the pipeline's, whatever the experiment has
+    for experiment, files, size in (("study", "{root}/kowiki/", 8000), ("full", "runs/kowiki/", 32000)):
+        asked = [f"experiment={experiment}_pretrain", "train.steps=1"]
+        alone = compose_config("pretrain", asked)
+        assert alone.corpus.files[0].startswith(files)
+        assert alone.tokenizer.vocab_size == size
+        inside = stage("pretrain", asked, corpus=alone.corpus, tokenizer=alone.tokenizer)
+        assert (inside.task, inside.train, inside.model) == (alone.task, alone.train, alone.model)
 
 
 def test_parts_are_the_stage_s_own(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from korbert.config import PretrainConfig, compose_config, expand_root
+from korbert.config import PretrainConfig, compose_config, expand_root, is_free, key_of
 from korbert.data.shardfiles import MANIFEST
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError
@@ -18,20 +19,45 @@ from korbert.tasks.runs import fixed_pretraining
 from korbert.text import NORMALISATION
 from korbert.tokenizers import Tokenizer
 
+# What an experiment has where it stands alone is left out: conf/experiment/alone.
+_INSIDE = {"pretrain": ["experiment/alone=none"]}
+
 
 def stage(name: str, overrides: Sequence[str], **parts: Any) -> Any:
     """The configuration of the door `name` with overrides, and with parts that the run outside decides.
 
-    Raises ConfigError for an override of such a part.
+    Raises ConfigError for an override of such a part, by its own name, or by that of a group or experiment which
+    changes it to something else. How results are computed may differ in an experiment: it is for all stages alike.
     """
+    inside = _INSIDE.get(name, [])
     for override in overrides:
-        key = override.lstrip("+~").partition("=")[0].partition(".")[0]
+        key = key_of(override).partition(".")[0]
         if key in parts:
             raise ConfigError(f"{override}, for {name}: {key} is decided outside of it")
-    made = compose_config(name, overrides)
+    made = compose_config(name, [*overrides, *inside])
+    if groups := [override for override in overrides if "." not in key_of(override)]:
+        plain = compose_config(name, inside)
+        for key, part in parts.items():
+            if not is_free(key):
+                set_in_vain = _changed(key, getattr(plain, key), getattr(made, key), part)
+                if set_in_vain:
+                    raise ConfigError(
+                        f"{' '.join(groups)}, for {name}: {'; '.join(set_in_vain)}: {key} is decided outside of it"
+                    )
     for key, part in parts.items():
         setattr(made, key, copy.deepcopy(part))
     return made
+
+
+def _changed(key: str, plain: Any, made: Any, part: Any) -> list[str]:
+    """Settings that are not as they would be by themselves, nor as they are in the part."""
+    if is_dataclass(made):
+        return [
+            change
+            for field in fields(made)
+            for change in _changed(f"{key}.{field.name}", *(getattr(one, field.name) for one in (plain, made, part)))
+        ]
+    return [] if made in (plain, part) else [f"{key}={made}"]
 
 
 def shared_folder(config: PretrainConfig, tokenizer: Tokenizer, root: Path) -> Path:
