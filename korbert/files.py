@@ -308,6 +308,22 @@ def text_checksum(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def plain_paths(value: Any) -> Any:
+    """A JSON-able value with the same text for paths that mean the same: `runs/x/`, `./runs/x` and `$PWD/runs/x`.
+
+    Whether they are there makes no difference, or one and the same value would have another text later. All other text
+    stays as it is.
+    """
+    if isinstance(value, Mapping):
+        return {key: plain_paths(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain_paths(inner) for inner in value]
+    here = f"{Path.cwd()}/"
+    if isinstance(value, str) and (value.startswith((here, "./")) or value.endswith("/")) and value.strip("/"):
+        return str(Path(value.removeprefix(here)))
+    return value
+
+
 def digest(value: object) -> str:
     """Sixteen hexadecimal digits of a JSON-able value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -24,19 +24,20 @@ from hydra._internal.callbacks import Callbacks
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from korbert.config import BaselineConfig, DataConfig, compose_config, composition, run_door
-from korbert.config.identity import job_folder
+from korbert.config import BaselineConfig, DataConfig, compose_config, composition, decisive, run_door
+from korbert.config.identity import FREE, job_folder
 from korbert.config.mistakes import Guard
 from korbert.config.secrecy import NoSecrets
 from korbert.config.sweeping import SweepEnd, forget_failure, note_failure
 from korbert.errors import ConfigError, KorbertError
-from korbert.files import exclusive, read_json, write_json_atomically
+from korbert.files import digest, exclusive, read_json, write_json_atomically
 from korbert.study.records import RecordStore
 from korbert.tasks.baseline import lexical_baseline
 from korbert.tasks.inputs import changed_files, input_files
 from korbert.tasks.pretrain import pretrain
-from korbert.tasks.runs import finish_run, kept, run_once, start_run
+from korbert.tasks.runs import finish_run, kept, run_once, start_run, warn_of_another_runtime
 from korbert.tokenizers import CharacterTokenizer
+from korbert.training.settings import RuntimeConfig
 
 TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "train.batch_size=4")
 ONE = ("runtime.threads=1", "runtime.workers=1")
@@ -543,6 +544,94 @@ def test_folders_are_the_same_for_the_same_results(conf: None, tmp_path: Path) -
     assert len(digests | {first.rpartition("-")[2]}) == len(other) + 1
     (tmp_path / first).mkdir()  # however it is asked for: what is there is found
     assert name(*shuffled, "model=mini") == first
+
+
+def digest_in(folder: str) -> str:
+    return folder.rpartition("-")[2]
+
+
+def test_a_path_is_one_however_it_is_written(conf: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of before stay: of plain texts the digest is that of the texts."""
+    monkeypatch.chdir(tmp_path)
+    place = f"run_dir={tmp_path}"
+    texts = ("init=runs/x", "init=runs/x/", "init=./runs/x", f"init={tmp_path}/runs/x", f"init={tmp_path}/runs/x/")
+    names = [name(text, place, door="finetune_korquad") for text in texts]
+    assert len(set(map(digest_in, names))) == 1
+    assert (
+        len({digest_in(name(f"init={other}", place, door="finetune_korquad")) for other in ("runs/y", "/runs/x")}) == 2
+    )
+
+    def by_text(*overrides: str) -> str:
+        config = compose("finetune_korquad", [*overrides, place], return_hydra_config=True)
+        values = {key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+                  for key, node in config.items() if key not in ("hydra", *FREE)}  # fmt: skip
+        for key in ("log_every", "checkpoint_every"):
+            del values["train"][key]
+        return digest(values)
+
+    assert digest_in(names[0]) == by_text("init=runs/x")
+    (tmp_path / f"made-before-{by_text(texts[-1])}").mkdir()
+    assert name(texts[-1], place, door="finetune_korquad").startswith("made-before-")
+    (tmp_path / names[0]).mkdir()
+    assert name(texts[-1], place, door="finetune_korquad") == names[0]
+
+
+def test_what_decides_nothing_in_a_stage_is_in_no_name(conf: None, tmp_path: Path) -> None:
+    def made(*pretraining: str) -> str:
+        return digest_in(name(f"pretraining={listed(*pretraining)}", f"run_dir={tmp_path}", door="pipeline"))
+
+    plain = made("model=tiny", "train.steps=3")
+    assert made("model=tiny", "train.log_every=1", "train.steps=3", "++train.checkpoint_every=2") == plain
+    assert made("model=tiny", "train.steps=4") != plain
+    assert decisive({"pretraining": ["model=tiny", "train.log_every=1"]}) == {"pretraining": ["model=tiny"]}
+
+
+@pytest.mark.parametrize(
+    ("made", "cost", "asked", "said"),
+    [
+        ({"precision": "fp32", "layout": "auto"}, {}, {"precision": "bf16"}, ["precision=fp32, not with bf16"]),
+        ({"precision": "auto", "layout": "auto"}, {}, {"precision": "fp32", "layout": "padded"}, []),
+        ({"precision": "auto", "layout": "auto"}, {"gpu_seconds": 1.0}, {"precision": "bf16", "layout": "packed"}, []),
+        (
+            {"precision": "auto", "layout": "auto"}, {"gpu_seconds": 1.0}, {"precision": "fp32", "layout": "padded"},
+            ["precision=bf16, not with fp32", "layout=packed, not with padded"],
+        ),
+        ({"precision": "bf16", "layout": "packed"}, {}, {}, []),
+        ({}, {}, {"precision": "bf16"}, []),  # of before this was kept
+    ],
+)  # fmt: skip
+def test_a_finished_run_that_was_computed_in_another_way_is_not_taken_for_it_in_silence(
+    caplog: pytest.LogCaptureFixture, made: Any, cost: Any, asked: Any, said: list[str]
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        record = {"config": {"runtime": made}, "cost": cost}
+        warn_of_another_runtime(Path("runs/x"), record, RuntimeConfig(**asked))
+    assert [text in record.message for text, record in zip(said, caplog.records, strict=True)] == [True] * len(said)
+
+
+def test_a_run_is_known_by_another_name_of_its_files(
+    conf: None, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Finished, and with a name in which * stands for others."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "root").mkdir()
+    shutil.copy(repository / "data" / "sample" / "KorQuAD_sample_dev.json", tmp_path / "root" / "dev.json")
+
+    def run(test: str, *more: str) -> dict[str, Any]:
+        given = [f"run_dir={tmp_path}/run", f"data.cache={tmp_path}/cache", f"task.test='{test}'", *more]
+        return lexical_baseline(compose_config("lexical_baseline", given))
+
+    first = run("root/dev.json")
+    assert run("./root/dev.json") == run(f"{tmp_path}/root/dev.json") == first
+    assert "not with" not in caplog.text
+    assert run("root/dev.json", "runtime.precision=bf16") == first
+    assert "runtime.precision=fp32, not with bf16" in caplog.text
+    files = {"files": ["root/*.json"]}
+    before = input_files(files, DataConfig(cache=str(tmp_path / "cache")))
+    again = {"files": [f"{tmp_path}/root/*.json"]}
+    assert changed_files(before, again, DataConfig(cache=str(tmp_path / "cache"))) == []
+    (tmp_path / "root" / "new.json").write_text("{}", "utf-8")
+    assert changed_files(before, again, DataConfig(cache=str(tmp_path / "cache"))) != []
 
 
 @pytest.mark.parametrize(

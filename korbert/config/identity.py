@@ -10,18 +10,27 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from korbert.config.overrides import as_typed, key_of
-from korbert.files import digest
+from korbert.files import digest, plain_paths
 from korbert.training.settings import LENGTHS
 
 # May differ when a run goes on: where things lie, how they are computed and shown, not what is computed.
 FREE = ("run_dir", "runtime", "tracker", "data", "pretrained", "until")
 _FREE_TRAIN = ("log_every", "checkpoint_every")
+_LISTS = ("pretraining", "finetuning")  # overrides for the stages of a pipeline
 _STAGE = "/finetune"  # of a job of pipeline.py: the job says more
 _LONGEST_WORD, _LONGEST_NAME = 24, 70  # of a job's folder, in characters
 
 
 def decisive(values: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration, as JSON-able values, that decides results."""
+    kept = _without_free(values)
+    for key in _LISTS:
+        if isinstance(kept.get(key), list):
+            kept[key] = [override for override in kept[key] if not is_free(key_of(str(override)))]
+    return kept
+
+
+def _without_free(values: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in values.items() if key not in FREE}
     if "train" in kept:
         kept["train"] = {key: value for key, value in kept["train"].items() if key not in _FREE_TRAIN}
@@ -44,16 +53,19 @@ def outdone_lengths(train: Mapping[str, Any], overrides: Iterable[str]) -> list[
 def job_folder(*, _root_: DictConfig) -> str:
     """The name of a job's folder in its sweep's: what was varied, to be read, and a digest of what decides results.
 
-    The same configuration has the same folder, however it was asked for: one that is there is found by its digest.
+    The same configuration has the same folder, however it was asked for: one that is there is found by its digest, or
+    by that of the very texts, which was the name before paths that mean the same counted as one.
     """
-    identity = digest(_decisive_of(_root_))
-    for folder in sorted(Path(str(_root_.hydra.sweep.dir)).glob(f"*-{identity}")):
-        return folder.name
+    values = _values(_root_)
+    identity = digest(plain_paths(decisive(values)))
+    for known in (identity, digest(_without_free(values))):
+        for folder in sorted(Path(str(_root_.hydra.sweep.dir)).glob(f"*-{known}")):
+            return folder.name
     job = _root_.hydra.job.config.override_dirname
     return f"{_readable(as_typed(_root_.hydra.overrides.task), job.exclude_keys)}-{identity}"
 
 
-def _decisive_of(config: DictConfig) -> dict[str, Any]:
+def _values(config: DictConfig) -> dict[str, Any]:
     values: dict[str, Any] = {
         str(key): "???" if OmegaConf.is_missing(config, key) else _plain(config[key])
         for key in config
@@ -61,7 +73,7 @@ def _decisive_of(config: DictConfig) -> dict[str, Any]:
     }
     if "train" in values:
         values["train"] |= dict.fromkeys(outdone_lengths(values["train"], as_typed(config.hydra.overrides.task)))
-    return decisive(values)
+    return values
 
 
 def _plain(node: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from korbert.config import DataConfig, decisive
 from korbert.data.shardfiles import MANIFEST
 from korbert.entities import annotator_files
-from korbert.files import CONFIG, HUGGING_FACE, SESSIONS, matching
+from korbert.files import CONFIG, HUGGING_FACE, SESSIONS, matching, plain_paths
 from korbert.tasks.prepare import corpus_identity
 
 _ROOT = "{root}"
@@ -47,12 +47,13 @@ def changed_files(
     there = {name: path for name in before if (path := Path(_expanded(name, data) or "")).is_file()}
     now = dict(zip(there, _checksums(list(there.values()), data), strict=True))
     changed = [name for name in before if now.get(name, None if must_exist else before[name]) != before[name]]
+    known = plain_paths([*before])
     for text in _strings(decisive(config)):
         if glob.has_magic(text):
             meant = [_portable(path, data) for path in _files(text, data, config.get("run_dir"))]
             # Of a name without a slash, runs of before these counted have noted nothing.
-            is_noted = not text.startswith("./") or any(name in before for name in meant)
-            changed += [name for name in meant if is_noted and name not in before]
+            is_noted = not text.startswith("./") or any(plain_paths(name) in known for name in meant)
+            changed += [name for name in meant if is_noted and plain_paths(name) not in known]
     return changed
 
 

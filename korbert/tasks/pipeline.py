@@ -17,7 +17,7 @@ from korbert.parallel import own_place
 from korbert.tasks.finetune import finetune_korquad, korquad_data
 from korbert.tasks.prepare import check_annotator, prepare_tokenizer
 from korbert.tasks.pretrain import pretrain
-from korbert.tasks.runs import by_ranks, finish_run, run_once, start_run
+from korbert.tasks.runs import by_ranks, finish_run, run_once, start_run, warn_of_another_runtime
 from korbert.tasks.stages import shared_folder, stage
 from korbert.tokenizers import load_tokenizer
 
@@ -77,6 +77,7 @@ def _to_the_score(config: PipelineConfig) -> dict[str, Any]:
     if first.get("task") != "pretrain" or not isinstance(first.get("results"), dict):
         raise DataError(made, "task, results", "wanted those of a finished pretraining")
     log.info("pretraining: %s", pretrained)
+    warn_of_another_runtime(pretrained, first, config.runtime)
     last = finetune_korquad(finetuning)
     results = {**last["results"], "pretraining": {"run": str(pretrained), **first["results"]}}
     inputs = first.get("inputs", {}) | last.get("inputs", {})  # older records have none

@@ -37,7 +37,7 @@ from korbert.study.records import keep_record
 from korbert.study.results import Meter, add_costs, make_record, make_stamp
 from korbert.tasks.inputs import changed_files, input_files
 from korbert.tokenizers import Tokenizer
-from korbert.training.settings import CHECKPOINT, differences
+from korbert.training.settings import CHECKPOINT, RuntimeConfig, differences
 
 log = logging.getLogger(__name__)
 C = TypeVar("C", bound=RunConfig)
@@ -70,6 +70,7 @@ def run_once(task: Callable[[C], dict[str, Any]]) -> Callable[[C], dict[str, Any
             record = finished(folder, asked, config.data)
             if record is not None:
                 log.info("%s: finished before, skipped", folder)
+                warn_of_another_runtime(folder, record, config.runtime)
                 keep_record(config.data.records, folder, record)  # if the store does not have it yet
                 return record
             for place in (folder, folder / "model"):
@@ -113,6 +114,23 @@ def finished(folder: Path, asked: Mapping[str, Any], data: DataConfig) -> dict[s
     if record.get("results", {}).get("missing"):  # packages that may be there now
         return None
     return record
+
+
+def warn_of_another_runtime(folder: Path, record: Mapping[str, Any], runtime: RuntimeConfig) -> None:
+    """Say so where a finished run is not made anew, although it was computed in another way than is asked for now.
+
+    "auto" asks for none; of a run made with it, its cost says what it was on.
+    """
+    made = record.get("config", {}).get("runtime", {})
+    on_gpu = "gpu_seconds" in record.get("cost", {})
+    for key, by_itself in (("precision", ("fp32", "bf16")), ("layout", ("padded", "packed"))):
+        asked, then = getattr(runtime, key), made.get(key)
+        then = by_itself[on_gpu] if then == "auto" else then
+        if asked != "auto" and then not in (None, asked):
+            log.warning(
+                "%s: it was made with runtime.%s=%s, not with %s, and is not made again for that; another folder makes "
+                "another run", folder, key, then, asked,
+            )  # fmt: skip
 
 
 def _refuse_other_configuration(folder: Path, asked: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from korbert.errors import ConfigError, check_known, check_range
+from korbert.files import plain_paths
 
 CHECKPOINT = "checkpoint.safetensors"  # what a training goes on from, in its run's folder
 _HIGHEST = 100  # of rates and decay, far above what any model learns with
@@ -138,10 +139,13 @@ class RuntimeConfig:
 
 
 def differences(old: Any, new: Any, key: str = "", shared: bool = False) -> list[str]:
-    """Dotted keys in which two configurations differ, with both values; shared: of the keys that both have alone."""
+    """Dotted keys in which two configurations differ, with both values; shared: of the keys that both have alone.
+
+    Paths that mean the same do not differ, see `plain_paths`.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for name in sorted(old.keys() & new.keys() if shared else old.keys() | new.keys()):
             found += differences(old.get(name), new.get(name), f"{key}.{name}" if key else name, shared)
         return found
-    return [] if old == new else [f"{key} was {old!r}, is {new!r}"]
+    return [] if plain_paths(old) == plain_paths(new) else [f"{key} was {old!r}, is {new!r}"]
