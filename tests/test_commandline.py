@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 from doors import run_door
+from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, OverrideParseException
 from hypothesis import given
 from hypothesis import strategies as st
 
+from korbert.config import compose_config
 from korbert.config.commandline import with_quotes
 from korbert.config.mistakes import explained, without_hydra_s_words
 from korbert.data.korquad import read_korquad
+from korbert.errors import ConfigError
 
 # Folders that people have: letters of any script, digits, and what stands between them.
 _LETTERS = "가-힣ㄱ-ㅎ一-龥éa-z0-9"
@@ -135,6 +138,19 @@ def test_an_own_experiment_that_cannot_be_read_is_told_by_its_line(tmp_path: Pat
     assert message in done.stderr
     assert done.stderr.startswith("error: ")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("given", "store"), [("null", None), ("", None), ("null.sqlite", "null.sqlite")])
+def test_no_store_of_records_can_be_asked_for_by_the_environment(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, given: str, store: str | None
+) -> None:
+    """Which knows text alone: it must not be the name of a file."""
+    monkeypatch.setenv("KORBERT_RECORDS", given)
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        assert compose_config("pretrain", ["run_dir=x"]).data.records == store
+        if store is None:
+            with pytest.raises(ConfigError, match="records: wanted the file of a store"):
+                compose_config("runs", [])
 
 
 def test_hydra_s_own_words_are_there_for_the_asking(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,17 +12,24 @@ from korbert.encoding import EntityInput, EntityMode
 from korbert.errors import ConfigError, check_range
 from korbert.model.config import ModelConfig
 
+NO_STORE = ("null", "")  # in the place of the name of a file, as an environment variable may have it
+
 
 @dataclass
 class DataConfig:
     """root: folder of real data, for `{root}` in file names. cache: where tokenizers and shards are kept and reused.
 
-    records: the store that every finished run is added to, see `korbert.study.records`; null: none.
+    records: the store that every finished run is added to, see `korbert.study.records`; null: none. KORBERT_RECORDS
+    is text, so that "null", or nothing, is none, too.
     """
 
     root: str | None = None
     cache: str = "data/cache"
     records: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.records in NO_STORE:
+            self.records = None
 
 
 @dataclass

@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from korbert.config.base import RunConfig, check_seed
-from korbert.config.parts import CorpusConfig, EntitiesConfig, TokenizerConfig
+from korbert.config.parts import NO_STORE, CorpusConfig, EntitiesConfig, TokenizerConfig
 from korbert.errors import ConfigError
 from korbert.training.tracking import TrackerConfig
 
@@ -58,6 +58,10 @@ class RunsConfig:
     columns: list[str] = field(default_factory=list)
     sort: str | None = None
     output: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.records in NO_STORE:
+            raise ConfigError("records: wanted the file of a store; KORBERT_RECORDS says that there is none")
 
 
 for _name, _schema in {"pipeline_schema": PipelineConfig, "runs_schema": RunsConfig}.items():
