@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from korbert.config import compose_config
 from korbert.config.commandline import with_quotes
 from korbert.config.mistakes import explained, without_hydra_s_words
+from korbert.config.overrides import for_the_shell
 from korbert.data.korquad import read_korquad
 from korbert.errors import ConfigError
 
@@ -36,6 +37,12 @@ def parsed(argument: str) -> object:
 def test_a_path_is_what_was_typed(path: str) -> None:
     assert parsed(f"data.root={path}").value() == path  # type: ignore[attr-defined]
     assert with_quotes(with_quotes(f"data.root={path}")) == with_quotes(f"data.root={path}")
+
+
+@given(st.one_of(PATHS, st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), min_size=1)))
+def test_what_a_message_says_to_type_is_read_as_it_was_meant(path: str) -> None:
+    (word,) = shlex.split(for_the_shell("run_dir", path))
+    assert parsed(word).value() == path  # type: ignore[attr-defined]
 
 
 @given(st.lists(PATHS, min_size=2, max_size=4))

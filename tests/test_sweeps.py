@@ -37,6 +37,7 @@ from korbert.tasks.inputs import changed_files, input_files
 from korbert.tasks.pretrain import pretrain
 from korbert.tasks.runs import finish_run, kept, run_once, start_run, warn_of_another_runtime
 from korbert.tokenizers import CharacterTokenizer
+from korbert.training.interrupt import Interrupted
 from korbert.training.settings import RuntimeConfig
 
 TINY = ("model=tiny", "model.hidden_size=32", "model.num_layers=1", "train.batch_size=4")
@@ -139,6 +140,31 @@ def test_an_unexpected_error_in_a_job_is_noted(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(composition, "in_sweep", lambda: False)
     with pytest.raises(RuntimeError):
         run_door(fail, config)
+
+
+@pytest.mark.parametrize("sweep", [False, True], ids=["run", "sweep"])
+@pytest.mark.parametrize("stop", [Interrupted("stopped"), KeyboardInterrupt()], ids=["training", "other"])
+def test_how_an_interrupted_command_goes_on_names_its_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    sweep: bool,
+    stop: BaseException,
+) -> None:
+    """The default one is named after the time: the same command alone would begin anew."""
+
+    def task(_: Any) -> None:
+        raise stop
+
+    monkeypatch.chdir(tmp_path)
+    if sweep:
+        given = OmegaConf.create({"sweep": {"dir": "runs/2026"}})
+        monkeypatch.setattr(composition, "in_sweep", lambda: True)
+        monkeypatch.setattr(composition.HydraConfig, "get", lambda: given)
+    with pytest.raises(SystemExit) as ended:
+        run_door(task, OmegaConf.create({"run_dir": "runs/2026/job" if sweep else "runs/2026"}))
+    assert ended.value.code in (1, 130)
+    assert re.search(r"the same command with run_dir=runs/2026 (goes on|begins)", capsys.readouterr().err)
 
 
 def test_a_finished_run_is_what_was_asked_for_and_made_from_the_same_files(
