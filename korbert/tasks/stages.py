@@ -19,6 +19,7 @@ from korbert.tasks.runs import fixed_pretraining
 from korbert.text import NORMALISATION
 from korbert.tokenizers import Tokenizer
 
+_GROUPS = {"arm": "entities"}  # what is set by a group of another name
 # What an experiment has where it stands alone is left out: conf/experiment/alone.
 _INSIDE = {"pretrain": ["experiment/alone=none"]}
 
@@ -26,24 +27,25 @@ _INSIDE = {"pretrain": ["experiment/alone=none"]}
 def stage(name: str, overrides: Sequence[str], **parts: Any) -> Any:
     """The configuration of the door `name` with overrides, and with parts that the run outside decides.
 
-    Raises ConfigError for an override of such a part, by its own name, or by that of a group or experiment which
-    changes it to something else. How results are computed may differ in an experiment: it is for all stages alike.
+    Raises ConfigError for an override of such a part, by its own name or by an experiment that makes something else of
+    it. What decides no results, such as the runtime, may be another in an experiment: it is the same for all stages.
     """
     inside = _INSIDE.get(name, [])
     for override in overrides:
         key = key_of(override).partition(".")[0]
+        key = _GROUPS.get(key, key)
         if key in parts:
             raise ConfigError(f"{override}, for {name}: {key} is decided outside of it")
     made = compose_config(name, [*overrides, *inside])
     if groups := [override for override in overrides if "." not in key_of(override)]:
         plain = compose_config(name, inside)
         for key, part in parts.items():
-            if not is_free(key):
-                set_in_vain = _changed(key, getattr(plain, key), getattr(made, key), part)
-                if set_in_vain:
-                    raise ConfigError(
-                        f"{' '.join(groups)}, for {name}: {'; '.join(set_in_vain)}: {key} is decided outside of it"
-                    )
+            if is_free(key):
+                continue
+            if in_vain := _changed(key, getattr(plain, key), getattr(made, key), part):
+                raise ConfigError(
+                    f"{' '.join(groups)}, for {name}: {'; '.join(in_vain)}: {key} is decided outside of it"
+                )
     for key, part in parts.items():
         setattr(made, key, copy.deepcopy(part))
     return made
