@@ -124,7 +124,8 @@ class SweepEnd(Guard):
         """Print what there is to say."""
         folder = Path(self._folder)
         # A pipeline's pretrainings lie elsewhere, where its sweeps share them.
-        places = [folder, *([Path(config.pretrained)] if config.get("pretrained") else [])]
+        shared = [Path(config.pretrained)] if config.get("pretrained") else []
+        places = [folder, *(place for place in shared if not place.is_relative_to(folder))]
         if offline := [place for place in places if next(place.glob(f"**/wandb/{_OFFLINE}"), None) is not None]:
             found = f"find {shlex.join(map(str, offline))} -name '{_OFFLINE}' -prune"
             print(f"upload with: {found} -exec wandb sync {{}} +", file=sys.stderr)
