@@ -5,19 +5,22 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+
+from korbert.config.mistakes import Guard
+from korbert.config.overrides import as_typed, key_of
+from korbert.errors import ConfigError
 
 _SHARE = "task.validation_share"
 # Commands whose jobs return a score on questions, see `korbert.study.results.main_score`.
 _ANSWERING = ("finetune_korquad", "pipeline", "predict_korquad", "lexical_baseline")
 
 
-class SearchCheck(Callback):
+class SearchCheck(Guard):
     """Looks at a sweep that has a direction, such as Optuna's, before its first job."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """End the sweep, or print a word; Hydra would make warnings of errors."""
+        """Raise ConfigError for the wrong direction, and print a word where the test questions would choose."""
         direction = OmegaConf.select(config, "hydra.sweeper.direction")
         if direction is None or OmegaConf.is_list(direction):
             return
@@ -27,11 +30,10 @@ class SearchCheck(Callback):
         given = str(getattr(direction, "name", direction)).lower()
         if given != wanted:
             what = "the held-out loss, of which less is better" if is_loss else "a score, of which more is better"
-            print(
-                f"error: hydra.sweeper.direction={given}: a job of {command} returns {what}; this search would look "
-                f"for the worst settings: give hydra.sweeper.direction={wanted}", file=sys.stderr,
-            )  # fmt: skip
-            sys.exit(1)
+            raise ConfigError(
+                f"hydra.sweeper.direction={given}: a job of {command} returns {what}; this search would look for the "
+                f"worst settings: give hydra.sweeper.direction={wanted}"
+            )
         if not is_loss and command in _ANSWERING and not _holds_out(config, command):
             remedy = {"finetune_korquad": f": give {_SHARE}=0.1", "pipeline": f": add '{_SHARE}=0.1' to finetuning"}
             print(
@@ -43,6 +45,8 @@ class SearchCheck(Callback):
 def _holds_out(config: DictConfig, command: str) -> bool:
     """Whether the jobs are told how many validation questions to keep apart, by which they are scored then."""
     varied = config.hydra.sweeper.get("params") or ()
-    told = config.get("finetuning") or () if command == "pipeline" else [*config.hydra.overrides.task, *varied]
-    is_told = any(str(one).lstrip("+").partition("=")[0] == _SHARE for one in told)
+    told = (
+        config.get("finetuning") or () if command == "pipeline" else [*as_typed(config.hydra.overrides.task), *varied]
+    )
+    is_told = any(key_of(str(one)) == _SHARE for one in told)
     return is_told or bool(OmegaConf.select(config, _SHARE))
