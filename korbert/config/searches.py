@@ -44,9 +44,7 @@ class SearchCheck(Guard):
 
 def _holds_out(config: DictConfig, command: str) -> bool:
     """Whether the jobs are told how many validation questions to keep apart, by which they are scored then."""
-    varied = config.hydra.sweeper.get("params") or ()
-    told = (
-        config.get("finetuning") or () if command == "pipeline" else [*as_typed(config.hydra.overrides.task), *varied]
-    )
+    given = [*as_typed(config.hydra.overrides.task), *(config.hydra.sweeper.get("params") or ())]
+    told = config.get("finetuning") or () if command == "pipeline" else given
     is_told = any(key_of(str(one)) == _SHARE for one in told)
     return is_told or bool(OmegaConf.select(config, _SHARE))
