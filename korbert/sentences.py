@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
-from korbert.text import AnnotatedText
+from korbert.text import AnnotatedText, composed_places
 
 # A full stop, question or exclamation mark, closing quotes or brackets behind it, then white space.
 _END = re.compile(r"[.!?。…][\"'”’」』)\]》〉]*\s+")
-_SHORTEST = 10  # characters; shorter ones ("1. ", "Mr. ") stay with what follows
+_SHORTEST = 10  # characters in NFC; shorter ones ("1. ", "Mr. ") stay with what follows
 
 
 def split_sentences(annotated: AnnotatedText) -> list[AnnotatedText]:
@@ -27,8 +28,13 @@ def split_sentences(annotated: AnnotatedText) -> list[AnnotatedText]:
 
 
 def sentence_starts(annotated: AnnotatedText) -> list[int]:
-    """Where the sentences of a paragraph begin, in characters; the first one at 0."""
+    """Where the sentences of a paragraph begin, in characters; the first one at 0; in NFD where they do in NFC."""
     text = annotated.text
+    composed = None if unicodedata.is_normalized("NFC", text) else composed_places(text)
+
+    def is_short(start: int, end: int) -> bool:
+        return (end - start if composed is None else composed[end] - composed[start]) < _SHORTEST
+
     starts = [0]
     entities = iter(annotated.entities)
     entity = next(entities, None)
@@ -37,8 +43,8 @@ def sentence_starts(annotated: AnnotatedText) -> list[int]:
         while entity is not None and entity.end <= position:
             entity = next(entities, None)
         inside = entity is not None and entity.start < position
-        if position - starts[-1] >= _SHORTEST and not inside:
+        if not inside and not is_short(starts[-1], position):
             starts.append(position)
-    if len(text) - starts[-1] < _SHORTEST and len(starts) > 1:
+    if len(starts) > 1 and is_short(starts[-1], len(text)):
         starts.pop()
     return starts

@@ -7,6 +7,7 @@ import gzip
 import json
 import lzma
 import sys
+import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
@@ -192,6 +193,13 @@ def test_sentences_by_hand() -> None:
         "원주율은 3.14이고 korbert.py는 파일이다."
     ]
     assert texts(AnnotatedText("")) == texts(AnnotatedText(" \n")) == []
+
+
+def test_sentences_do_not_depend_on_how_the_text_is_composed() -> None:
+    """What is too short for a sentence is counted in characters that are seen."""
+    text = "그는 갔다. 그날 저녁 그녀는 서울에서 왔다. 눈이 왔다."
+    decomposed = texts(AnnotatedText(unicodedata.normalize("NFD", text)))
+    assert [unicodedata.normalize("NFC", part) for part in decomposed] == texts(AnnotatedText(text)) == [text]
 
 
 def test_no_sentence_ends_inside_an_entity() -> None:

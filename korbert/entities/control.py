@@ -66,10 +66,10 @@ class _DrawnAnnotator(EntityAnnotator):
 
 
 class RandomSpanAnnotator(_DrawnAnnotator):
-    """For each entity of another annotator a span of as many visible characters anywhere in the text, none overlapping.
+    """For each entity of another annotator a span of as many visible characters of one sentence, none overlapping.
 
-    They are drawn as `_DrawnAnnotator` says, and are of one type. As entities do, they lie inside of sentences: what is
-    cut at sentences is cut alike, unless one of the other annotator's entities has a sentence's end in it.
+    They are drawn as `_DrawnAnnotator` says, anywhere in the text, and are of one type. As no entity goes on behind a
+    sentence's end, what is cut at sentences is cut alike, unless one of the other annotator's has such an end in it.
     """
 
     @property
@@ -82,10 +82,7 @@ class RandomSpanAnnotator(_DrawnAnnotator):
         taken = np.zeros(len(places.visible), dtype=np.bool_)
         first, last = places.of_spans(annotated.entities)
         wanted = [(length, _LABEL) for length in (last - first).tolist()]
-        there = last > first  # the others have invisible characters alone
-        edges = np.stack([places.visible[first[there]], places.visible[last[there] - 1] + 1], axis=1).tolist()
-        starts = sentence_starts(AnnotatedText(normal.text, tuple(Span(start, end) for start, end in edges)))
-        sentences = np.searchsorted(starts, places.visible, side="right")
+        sentences = np.searchsorted(sentence_starts(annotated), places.starts, side="right")
         spans = _draw(places, wanted, taken, np.random.default_rng(seed), sentences)
         return mapped_back(normal, spans)
 
