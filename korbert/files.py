@@ -35,6 +35,7 @@ _SEAL = "checksum"
 # In a run's folder: what was asked for, what marks it as begun, and as finished; how training went; what it answered.
 CONFIG, SESSIONS, RECORD, METRICS = "config.json", "sessions.jsonl", "record.json", "metrics.jsonl"
 PREDICTIONS, NBEST = "predictions.json", "nbest.json"
+FAILURE = "failure.json"  # in the folder of a sweep's job that failed
 HUGGING_FACE = "hf:"  # before the name or folder of a model of Hugging Face's, where a run would be named
 _TEMPORARY = ".korbert-tmp"  # at the end of the names of files that are being written, and of no user's files
 _LEFTOVER = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_TEMPORARY)}")  # mkstemp puts eight letters in between

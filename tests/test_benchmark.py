@@ -93,9 +93,9 @@ def test_all_ways_to_make_batches_hold_the_same(lengths: list[int], size: int, c
     every = [[number] * length for number, length in enumerate(lengths)]
     if len(every) < size:
         with pytest.raises(ConfigError, match=rf"cases: batch_size={size} is more than the {len(every)} lists there"):
-            sample(every, size, count, 1, "cases lists")
+            sample(every, size, count, 1, "cases", "lists")
         return
-    some = sample(every, size, count, 1, "cases lists")
+    some = sample(every, size, count, 1, "cases", "lists")
     assert len(some) == size * min(count, len(every) // size)
     assert len({one[0] for one in some}) == len(some)
     mixed, alike = (batches_of(some, size, 1, bucketed) for bucketed in (False, True))

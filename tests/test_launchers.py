@@ -157,6 +157,8 @@ def test_search_composes(conf: Path) -> None:
         ("pipeline", ["finetuning=['task.validation_share=0.1']"], 0, ""),
         ("finetune_korquad", [], 0, "on the test questions, .*: give task.validation_share=0.1"),
         ("finetune_korquad", ["task.validation_share=0.1"], 0, ""),
+        ("finetune_korquad", ["task.validation_share=0.0"], 0, "on the test questions"),
+        ("pipeline", ["finetuning=['task.validation_share=0']"], 0, "on the test questions"),
         ("finetune_korquad", ["hydra.sweeper.direction=[minimize,maximize]"], 0, ""),  # whoever asks for two knows
         ("predict_korquad", [], 0, "on the test questions, .* no test of the settings any more$"),
         ("train_tagger", [], 0, ""),
@@ -182,9 +184,15 @@ def test_a_sweep_that_is_no_search_has_nothing_to_be_checked(conf: None, capsys:
     """Nor one that varies how many validation questions there are, on its command line or in its experiment."""
     SearchCheck().on_multirun_start(compose("finetune_korquad", ["run_dir=x"], return_hydra_config=True))
     made = compose("finetune_korquad", ["hydra/sweeper=search", "run_dir=x"], return_hydra_config=True)
-    for task, params in ((["task.validation_share=0.1,0.2"], None), ([], {"task.validation_share": "0.1,0.2"})):
+    shares = "['task.validation_share=0.1'],['task.validation_share=0.2']"
+    for door, task, params in (
+        ("finetune_korquad", ["task.validation_share=0.1,0.2"], None),
+        ("finetune_korquad", [], {"task.validation_share": "0.1,0.2"}),
+        ("pipeline", [f"finetuning={shares}"], None),
+        ("pipeline", [], {"finetuning": shares}),
+    ):
         with open_dict(made):
-            made.hydra.job.name, made.hydra.overrides.task, made.hydra.sweeper.params = "finetune_korquad", task, params
+            made.hydra.job.name, made.hydra.overrides.task, made.hydra.sweeper.params = door, task, params
         SearchCheck().on_multirun_start(made)
     assert not capsys.readouterr().err
 

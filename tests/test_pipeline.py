@@ -10,12 +10,13 @@ import pytest
 from hydra import initialize_config_dir
 
 from korbert.config import compose_config
+from korbert.data import wikidump
 from korbert.errors import ConfigError, KorbertError
 from korbert.files import read_json
 from korbert.tasks.pipeline import run_pipeline, stages
 from korbert.tasks.prepare import prepare_tokenizer
 from korbert.tasks.stages import shared_folder, stage
-from korbert.tokenizers import load_tokenizer
+from korbert.tokenizers import CharacterTokenizer, load_tokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,17 @@ def test_pretrainings_are_shared_by_what_decides_them(repository: Path, tmp_path
         file.write("\n새 문서의 문장이다.\n")
     different.add(folder(tmp_path, f"corpus.files=[{copy}]"))
     assert len(different | {first}) == len(other) + 2
+
+
+def test_a_dump_that_is_read_in_another_way_is_another_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dump.xml").write_text("<mediawiki/>", "utf-8")
+    given = ["run_dir=x", f"data.cache={tmp_path}/cache", f"corpus.files=[{tmp_path}/dump.xml]"]
+    config = compose_config("pretrain", given)
+    tokenizer = CharacterTokenizer.train(["가 나"], 20)
+    before = shared_folder(config, tokenizer, tmp_path)
+    assert shared_folder(config, tokenizer, tmp_path) == before
+    monkeypatch.setattr(wikidump, "RULES", "another")
+    assert shared_folder(config, tokenizer, tmp_path) != before
 
 
 def test_shards_count_by_what_is_in_them(tmp_path: Path) -> None:
@@ -105,6 +117,10 @@ def test_what_the_pipeline_decides_cannot_be_overridden(tmp_path: Path) -> None:
         ("pretraining=['model=tiny','arm=none']", "arm=none, for pretrain: entities is decided"),
         ("pretraining=['arm=mecab']", "arm=mecab, for pretrain: entities is"),  # what it would be by itself
         ("pretraining=['entities=none']", "entities=none, for pretrain: entities is"),
+        (
+            "pretraining=['experiment/alone=full_text']",
+            "experiment/alone=full_text, for pretrain: .*is decided outside",
+        ),
         (
             "pretraining=['experiment=pretrain_mini_cpu']",
             r"_cpu, for pretrain: corpus.files=\[.*: corpus is",

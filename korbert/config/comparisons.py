@@ -31,7 +31,7 @@ class BenchmarkCase:
 
 @dataclass
 class KorquadBenchmark:
-    """What is measured on the questions of `file`, each in every round.
+    """What is measured on the questions of `file`.
 
     work: of features, postprocessing, training, inference, the last two in every case; a case's length is that of
     windows. doc_stride, max_question_length: see `korbert.data.windows.WindowConfig`. steps: batches in a round.

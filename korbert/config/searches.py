@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -9,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from korbert.config.mistakes import Guard
 from korbert.config.overrides import as_typed, key_of
+from korbert.config.sweeping import swept_params
 from korbert.errors import ConfigError
 
 _SHARE = "task.validation_share"
@@ -44,7 +46,8 @@ class SearchCheck(Guard):
 
 def _holds_out(config: DictConfig, command: str) -> bool:
     """Whether the jobs are told how many validation questions to keep apart, by which they are scored then."""
-    given = [*as_typed(config.hydra.overrides.task), *(config.hydra.sweeper.get("params") or ())]
-    told = config.get("finetuning") or () if command == "pipeline" else given
-    is_told = any(key_of(str(one)) == _SHARE for one in told)
-    return is_told or bool(OmegaConf.select(config, _SHARE))
+    told = [*as_typed(config.hydra.overrides.task), *(f"{key}={value}" for key, value in swept_params(config).items())]
+    if command == "pipeline":
+        told = [*map(str, config.get("finetuning") or ()), *(one for one in told if key_of(one) == "finetuning")]
+    shares = re.findall(rf"{re.escape(_SHARE)}=([^\s,'\"\]]+)", " ".join(told))
+    return any(share.strip("0.") for share in shares) or bool(OmegaConf.select(config, _SHARE))

@@ -27,10 +27,10 @@ from korbert.config.overrides import as_typed, for_the_shell
 from korbert.config.parts import check_given
 from korbert.config.places import refuse_place_of_init
 from korbert.errors import ConfigError, DataError
-from korbert.files import RECORD, read_json, write_json_atomically
+from korbert.files import FAILURE, RECORD, read_json, write_json_atomically
+from korbert.parallel import own_place
 from korbert.redaction import redacted
 
-_NOTE = "failure.json"
 _OFFLINE = "offline-run-*"  # what wandb kept of a run, in its folder's wandb/
 _ROOM = 1 << 16  # bytes; Hydra writes less
 _current = ""  # the sweep that this process does jobs of
@@ -50,12 +50,13 @@ def note_failure(folder: Path, error: str) -> None:
     Two sweeps at once may both have the job; the word is for both.
     """
     sweeps = [*dict.fromkeys([*_note(folder).get("sweeps", ()), _current])]
-    write_json_atomically(folder / _NOTE, {"time": time.time(), "error": redacted(error), "sweeps": sweeps})
+    write_json_atomically(folder / FAILURE, {"time": time.time(), "error": redacted(error), "sweeps": sweeps})
 
 
 def forget_failure(folder: Path) -> None:
-    """Take the word back that an earlier start of the job has left."""
-    (folder / _NOTE).unlink(missing_ok=True)
+    """Take the word back that an earlier start of the job has left; of torchrun's processes the first one does."""
+    if own_place()[0] == 0:
+        (folder / FAILURE).unlink(missing_ok=True)
 
 
 class SweepEnd(Guard):
@@ -77,7 +78,7 @@ class SweepEnd(Guard):
         """
         global _current
         given = as_typed(config.hydra.overrides.task)
-        params = _params(config)
+        params = swept_params(config)
         _refuse_varied([*(f"{key}={value}" for key, value in params.items()), *given], config)
         self._folder = _folder(config, "sweep")
         _check_place(self._folder)
@@ -91,7 +92,7 @@ class SweepEnd(Guard):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Stop before Hydra writes its own files where that cannot be, or must not; or what is a sweep is run once."""
-        params = _params(config)
+        params = swept_params(config)
         keys = {override.key_or_group for override in _parsed(as_typed(config.hydra.overrides.task))}
         if missing := [key for key in params if key not in keys]:
             raise ConfigError(
@@ -134,7 +135,7 @@ class SweepEnd(Guard):
                 f"tables of its jobs: python experiments/report.py {for_the_shell('runs', [str(folder)])}",
                 file=sys.stderr,
             )
-        notes = {path.parent: _note(path.parent) for path in sorted(folder.glob(f"*/{_NOTE}"))}
+        notes = {path.parent: _note(path.parent) for path in sorted(folder.glob(f"*/{FAILURE}"))}
         failures = {job: note["error"] for job, note in notes.items() if self._sweep in note.get("sweeps", ())}
         if failures:
             print(f"error: {len(failures)} jobs of this sweep failed:", file=sys.stderr)
@@ -145,7 +146,7 @@ class SweepEnd(Guard):
             sys.exit(1)
 
 
-def _params(config: DictConfig) -> dict[str, Any]:
+def swept_params(config: DictConfig) -> dict[str, Any]:
     """What the experiment varies."""
     params = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
     assert isinstance(params, dict)
@@ -159,7 +160,7 @@ def _parsed(overrides: list[str]) -> list[Override]:
 def _note(job: Path) -> dict[str, Any]:
     """What the job has left when it failed; {} where it did not, or where that cannot be read."""
     try:
-        return read_json(job / _NOTE)
+        return read_json(job / FAILURE)
     except DataError:
         return {}
 
@@ -200,8 +201,10 @@ def _folder(config: DictConfig, kind: str) -> str:
             with _as_hydra_s(config):
                 return str(config.hydra[kind].dir)
     except OmegaConfBaseException as error:
-        wanted = "wanted a name" if kind == "run" else "wanted one name for the sweep, without what only its jobs know"
-        raise ConfigError(f"run_dir: {wanted} ({str(error).splitlines()[0]})") from error
+        wanted = f"wanted a name ({str(error).splitlines()[0]})"
+        if kind == "sweep":
+            wanted = "wanted one name for the sweep, without what only its jobs know"
+        raise ConfigError(f"run_dir: {wanted}") from error
 
 
 @contextmanager

@@ -170,17 +170,23 @@ class Answers:
         return None if dataset is None else (digest_of(dataset), dataset)
 
     def _of_group(self, group: Group, folds: Sequence[int | None]) -> Answered | None:
-        units = {unit: by_fold for unit, by_fold in group.units().items() if set(folds) <= by_fold.keys()}
+        every = {
+            unit: {fold: [self._scores(run, fold) for run in by_fold[fold]] for fold in folds if fold in by_fold}
+            for unit, by_fold in group.units().items()
+        }
+        questions = self._questions.setdefault(id(group), {})
+        for found in every.values():
+            for fold, scores in found.items():
+                questions.setdefault(fold, set()).update(one.questions for one in scores if one is not None)
+        units = {unit: by_fold for unit, by_fold in every.items() if set(folds) <= by_fold.keys()}
         rows: dict[str, list[list[float]]] = {"exact_match": [], "f1": []}
         of_folds: dict[int | None, QuestionScores] = {}
-        questions = self._questions.setdefault(id(group), {})
         runs: list[list[list[QuestionScores]]] = []
         for by_fold in units.values():
             row: dict[str, list[float]] = {key: [] for key in rows}
             runs.append([])
             for fold in folds:
-                scored = [scores for run in by_fold[fold] if (scores := self._scores(run, fold)) is not None]
-                questions.setdefault(fold, set()).update(one.questions for one in scored)
+                scored = [scores for scores in by_fold[fold] if scores is not None]
                 if len(scored) < len(by_fold[fold]) or len(questions[fold]) > 1:
                     return None
                 of_folds.setdefault(fold, scored[0])

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from korbert.errors import DataError
-from korbert.files import METRICS, RECORD, SESSIONS, read_json, read_text, under
+from korbert.files import FAILURE, METRICS, RECORD, SESSIONS, read_json, read_text, under
 from korbert.lines import parse_json
 
 QUESTION_SCORES = "question_scores"
-_FAILURE = "failure.json"  # in the folder of a sweep's job that failed, see korbert.config.sweeping
 _SHOWN = 200  # characters of an error
 _ADDED = ("name", "curve", QUESTION_SCORES)  # to a record by its page
 
@@ -130,21 +129,21 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def unfinished_runs(places: Sequence[str]) -> list[str]:
     """Names of the runs in folders that were begun and have no record, without those of jobs that failed."""
-    failed = failed_jobs(places)
+    failed = [path.parent for _, path in _without_record(places, FAILURE)]
     return [
         name for name, path in _without_record(places, SESSIONS)
-        if not any(name == job or name.startswith(f"{job}/") for job in failed)
+        if not any(path.is_relative_to(job) for job in failed)
     ]  # fmt: skip
 
 
 def failed_jobs(places: Sequence[str]) -> dict[str, str]:
-    """Why jobs of sweeps in folders have no record, by their names: what the first line of their error says.
-
-    Raises DataError where a job's note of it is damaged.
-    """
+    """Why jobs of sweeps in folders have no record, by their names: what the first line of their error says."""
     found = {}
-    for name, path in _without_record(places, _FAILURE):
-        lines = str(read_json(path).get("error", "")).splitlines() or ["?"]
+    for name, path in _without_record(places, FAILURE):
+        try:
+            lines = str(read_json(path).get("error", "")).splitlines() or ["?"]
+        except DataError as error:  # of a disk that was full, say
+            lines = [f"what it says of that cannot be read: {error}"]
         found[name] = lines[0] if len(lines[0]) <= _SHOWN else f"{lines[0][:_SHOWN]}…"
     return found
 

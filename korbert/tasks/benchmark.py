@@ -125,7 +125,7 @@ def make_contenders(
 ) -> list[Contender]:
     """Hugging Face in three ways to batch the text (without blocks where it does not fill one), and korbert."""
     special = tokenizer.special
-    some = sample(texts, case.batch_size, config.steps * config.rounds, config.seed, "cases paragraphs")
+    some = sample(texts, case.batch_size, config.steps * config.rounds, config.seed, "cases", "paragraphs")
     rng = np.random.default_rng(config.seed)
     lines = [make_example(ids[: case.length - 2], tokenizer, rng) for ids in some]
     mixed, alike = (batches_of(lines, case.batch_size, config.seed, bucketed) for bucketed in (False, True))

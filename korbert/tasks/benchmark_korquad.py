@@ -139,7 +139,7 @@ def measure_case(
     """Training steps and inference, in batches of the same windows."""
     sizes = sizes_of(case, len(tokenizer))
     count, pad_id = config.korquad.steps * config.rounds, tokenizer.special.pad
-    some = sample(windows, case.batch_size, count, config.seed, "korquad.cases windows")
+    some = sample(windows, case.batch_size, count, config.seed, "korquad.cases", "windows")
     mixed, alike = (batches_of(some, case.batch_size, config.seed, bucketed) for bucketed in (False, True))
     collate = functools.partial(collate_windows, pad_id=pad_id, packed=runtime.packed)
     inputs: dict[str, list[Any]] = {

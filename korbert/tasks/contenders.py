@@ -43,14 +43,13 @@ class Share:
     flops: float = 0.0
 
 
-def sample(examples: Sequence[E], batch_size: int, batches: int, seed: int, what: str) -> list[E]:
+def sample(examples: Sequence[E], batch_size: int, batches: int, seed: int, key: str, name: str) -> list[E]:
     """So many full batches' examples, drawn by `seed`; of fewer examples as many as fill batches.
 
-    what: the key of the cases and what the examples are, for the ConfigError where they do not fill one.
+    key, name: of the cases, and what the examples are, for the ConfigError where they do not fill one.
     """
     count = min(batches, len(examples) // batch_size) * batch_size
     if not count:
-        key, _, name = what.partition(" ")
         raise ConfigError(f"{key}: batch_size={batch_size} is more than the {len(examples)} {name} there are")
     return [examples[i] for i in np.random.default_rng(seed).permutation(len(examples))[:count]]
 

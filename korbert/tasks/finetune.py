@@ -192,12 +192,12 @@ def score_results(dataset: KorquadDataset, predictions: Mapping[str, str], task:
 def protocol(task: KorquadTask, test: Path, trained: bool = True) -> str:
     """What the score was measured on, to be said beside it. test: the file that `task.test` names."""
     if task.fold is not None:
-        return f"{folds_of(test)}, fold {task.fold}"
+        return f"{folds_name(test)}, fold {task.fold}"
     scored = f"scored on {Path(task.test).name}"
     return f"trained on {', '.join(Path(p).name for p in task.train)}, {scored}" if trained else scored
 
 
-def folds_of(path: Path) -> str:
+def folds_name(path: Path) -> str:
     """What the five folds of a file are called, see `korbert.study.protocols.folds_of`."""
     return protocols.folds_of(path.name, checksum(path))
 

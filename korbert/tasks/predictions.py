@@ -25,7 +25,7 @@ from korbert.study.error_report import as_html, as_markdown
 from korbert.study.errors import breakdown, cases, kinds
 from korbert.study.significance import bootstrap_interval, paired_difference, within_percent
 from korbert.tasks.evaluate import remarks, say
-from korbert.tasks.finetune import folds_of
+from korbert.tasks.finetune import folds_name
 from korbert.training.bundle import load_bundle
 
 _MEASURES = ("exact_match", "f1")
@@ -123,7 +123,7 @@ def _protocol(config: ErrorsConfig) -> str:
     if config.run is not None:
         return str(read_json(_answering(Path(config.run)) / RECORD)["results"]["protocol"])
     path = Path(str(config.dataset))
-    return f"scored on {path.name}" if config.fold is None else f"{folds_of(path)}, fold {config.fold}"
+    return f"scored on {path.name}" if config.fold is None else f"{folds_name(path)}, fold {config.fold}"
 
 
 def _answering(run: Path) -> Path:

@@ -164,7 +164,7 @@ def _question_scores(run: Path, record: dict[str, Any], root: str | None) -> dic
     """What a page keeps of a run's answers; {} of a run without answers, or without their questions."""
     config = record.get("config", {})
     path, named = run / PREDICTIONS, config.get("task", {}).get("test")
-    if not path.exists() or named is None:
+    if not path.exists() or named is None or not record["results"].get("scored", True):
         return {}
     try:
         dataset = scored_dataset(question_file(named, config, root), config["task"].get("fold"))

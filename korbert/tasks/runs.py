@@ -39,6 +39,7 @@ from korbert.tasks.inputs import changed_files, input_files
 from korbert.tokenizers import Tokenizer
 from korbert.training.settings import CHECKPOINT, RuntimeConfig, differences
 
+_WITH_A_MODEL = {"train", "pretraining", "decoding"}  # keys of a configuration whose task computes with one
 log = logging.getLogger(__name__)
 C = TypeVar("C", bound=RunConfig)
 R = TypeVar("R")
@@ -117,11 +118,12 @@ def finished(folder: Path, asked: Mapping[str, Any], data: DataConfig) -> dict[s
 
 
 def warn_of_another_runtime(folder: Path, record: Mapping[str, Any], runtime: RuntimeConfig) -> None:
-    """Say so where a finished run is not made anew, although it was computed in another way than is asked for now.
+    """Say so where a finished run is not made anew, although its model computed in another way than is asked for now.
 
     "auto" asks for none; of a run made with it, its cost says what it was on.
     """
-    made = record.get("config", {}).get("runtime", {})
+    config = record.get("config", {})
+    made = config.get("runtime", {}) if _WITH_A_MODEL & config.keys() else {}
     on_gpu = "gpu_seconds" in record.get("cost", {})
     for key, by_itself in (("precision", ("fp32", "bf16")), ("layout", ("padded", "packed"))):
         asked, then = getattr(runtime, key), made.get(key)

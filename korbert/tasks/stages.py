@@ -10,6 +10,7 @@ from typing import Any
 
 from korbert.config import PretrainConfig, compose_config, expand_root, is_free, key_of
 from korbert.data.shardfiles import MANIFEST
+from korbert.data.wikidump import reading_rules
 from korbert.entities import make_annotator
 from korbert.errors import ConfigError, DataError
 from korbert.files import checksum, digest
@@ -31,10 +32,11 @@ def stage(name: str, overrides: Sequence[str], **parts: Any) -> Any:
     it. What decides no results, such as the runtime, may be another in an experiment: it is the same for all stages.
     """
     inside = _INSIDE.get(name, [])
+    outside = {*parts, *map(key_of, inside)}
     for override in overrides:
         key = key_of(override).partition(".")[0]
         key = _GROUPS.get(key, key)
-        if key in parts:
+        if key in outside:
             raise ConfigError(f"{override}, for {name}: {key} is decided outside of it")
     made = compose_config(name, [*overrides, *inside])
     if groups := [override for override in overrides if "." not in key_of(override)]:
@@ -76,7 +78,9 @@ def shared_folder(config: PretrainConfig, tokenizer: Tokenizer, root: Path) -> P
             raise DataError(manifest, "corpus.shards", "not found; experiments/build_corpus.py makes it")
         fixed["corpus"]["shards"] = checksum(manifest)
     else:
-        fixed["corpus"]["files"] = corpus_identity(corpus_files(config.corpus, config.data), Path(config.data.cache))
+        files = corpus_files(config.corpus, config.data)
+        fixed["corpus"]["files"] = corpus_identity(files, Path(config.data.cache))
+        fixed["corpus"] |= reading_rules(files)
     annotator = make_annotator(expand_root(config.entities.annotator, config.data), cache=config.data.cache)
     fixed["entities"]["annotator"] = annotator.fingerprint
     return root / f"{tokenizer.kind}-{config.entities.mode}-seed{config.seed}-{digest(fixed)}"
