@@ -181,11 +181,12 @@ class Encoder(nn.Module):
             size = self.config.hidden_size // self.config.num_heads
             powers = torch.arange(0, size, 2, dtype=torch.float64, device=x.device) / size
             angles = (position_ids[..., None].float() * (10_000.0**-powers).float())[:, None]
+        seen = mask.bool()[:, None, None, :]
         before: list[Tensor] = []
         for layer in self.layers:
             if keeps_all:
                 before.append(x)
-            x = layer(x, mask.bool()[:, None, None, :], angles)
+            x = layer(x, seen, angles)
         return (*before, x if self.norm is None else self.norm(x))
 
 

@@ -18,7 +18,7 @@ from korbert.errors import ConfigError
 from korbert.files import checksum
 from korbert.model import SpanModel
 from korbert.prediction import predict
-from korbert.tasks.finetune import make_windows, protocol, read_test, score_results, write_answers
+from korbert.tasks.finetune import make_windows, read_test, score_results, write_answers
 from korbert.tasks.runs import finish_run, run_once, start_run
 from korbert.training.bundle import Bundle, Description, load_bundle, task_of, warn_of_other_annotator
 from korbert.training.runtime import make_runtime
@@ -69,9 +69,7 @@ def _results(config: PredictConfig, dataset: KorquadDataset, best: dict[str, str
     if not dataset.has_answers:
         log.info("%d questions are answered, and not scored: %s has no gold answers", len(best), dataset.path)
         return {"protocol": f"not scored: {dataset.path.name} has no gold answers", "scored": False, "total": len(best)}
-    results = score_results(dataset, best, config.task) | {
-        "protocol": protocol(config.task, dataset.path, trained=False)
-    }
+    results = score_results(dataset, best, config.task, trained=False)
     log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", results)
     return results
 

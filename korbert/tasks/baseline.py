@@ -10,7 +10,7 @@ from korbert.config import BaselineConfig, expand_root
 from korbert.data.korquad import fold_split, read_korquad, write_predictions
 from korbert.data.lexical import LexicalBaseline
 from korbert.files import PREDICTIONS
-from korbert.tasks.finetune import protocol, score_results
+from korbert.tasks.finetune import score_results
 from korbert.tasks.prepare import progress_bar
 from korbert.tasks.runs import finish_run, run_once, start_run
 
@@ -31,8 +31,6 @@ def lexical_baseline(config: BaselineConfig) -> dict[str, Any]:
             predictions[question.id] = baseline.answer(question.text, paragraph.context)
             bar.update()
     write_predictions(folder / PREDICTIONS, predictions)
-    results = score_results(dataset, predictions, config.task) | {
-        "protocol": protocol(config.task, dataset.path, trained=False)
-    }
+    results = score_results(dataset, predictions, config.task, trained=False)
     log.info("EM %(exact_match).2f  F1 %(f1).2f  on %(total)d questions (%(protocol)s)", results)
     return finish_run(folder, "lexical_baseline", config, results)

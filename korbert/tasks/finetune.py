@@ -174,8 +174,13 @@ def _score_test(reader: _Reader, test: KorquadDataset, temperature: float | None
     return {**score_results(test, best, reader.config.task), "calibration": _calibration(test, answers, temperature)}
 
 
-def score_results(dataset: KorquadDataset, predictions: Mapping[str, str], task: KorquadTask) -> dict[str, Any]:
-    """EM and F1 with 95 % intervals (articles drawn with replacement; none of a single one), as a record has them."""
+def score_results(
+    dataset: KorquadDataset, predictions: Mapping[str, str], task: KorquadTask, trained: bool = True
+) -> dict[str, Any]:
+    """EM and F1 with 95 % intervals (articles drawn with replacement; none of a single one), as a record has them.
+
+    trained: see `protocol`.
+    """
     score = score_predictions(dataset.gold(), predictions)
     single = score_per_question(dataset.gold(), predictions).values()
     articles = dataset.article_numbers()
@@ -183,14 +188,17 @@ def score_results(dataset: KorquadDataset, predictions: Mapping[str, str], task:
         name: bootstrap_interval([100 * getattr(s, name) for s in single], articles) for name in ("exact_match", "f1")
     }
     return {
-        "protocol": protocol(task, dataset.path), "exact_match": score.exact_match, "f1": score.f1,
+        "protocol": protocol(task, dataset.path, trained), "exact_match": score.exact_match, "f1": score.f1,
         "exact_match_interval": intervals["exact_match"], "f1_interval": intervals["f1"], "total": score.total,
         "unanswered": score.unanswered, "unknown": score.unknown,
     }  # fmt: skip
 
 
 def protocol(task: KorquadTask, test: Path, trained: bool = True) -> str:
-    """What the score was measured on, to be said beside it. test: the file that `task.test` names."""
+    """What the score was measured on, to be said beside it.
+
+    test: the file that `task.test` names. trained: whether what is scored was trained on `task.train`.
+    """
     if task.fold is not None:
         return f"{folds_name(test)}, fold {task.fold}"
     scored = f"scored on {Path(task.test).name}"
