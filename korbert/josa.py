@@ -20,16 +20,21 @@ _CASE = (
 _CASE_AFTER_CONSONANT, _CASE_AFTER_VOWEL = "과 이나 이랑", "와 나 랑"
 _EURO, _RO = "으로서 으로써 으로부터 으로", "로서 로써 로부터 로"
 _LAST_OF_ALL = "의 도"
+# With 는 drawn in. Of 로 only where it has more: behind 론 stands a noun as often, 진화론 is a theory.
+_TOPICS = "에선 에게선 에겐 엔 께선 한텐 부턴 까진 보단 에서부턴"
+_TOPICS_EURO, _TOPICS_RO = "으론 으로선 으로썬", "로선 로썬"
 _LAST_AFTER_CONSONANT = (
     "은 이 을 은커녕 이야말로 이나마 이며 이고 이든지 이든 이란 이라도 이라는 이라고 이라 이여 이야 아"
 )
 _LAST_AFTER_VOWEL = "는 가 를 는커녕 야말로 나마 며 고 든지 든 란 라도 라는 라고 라 여 야"
 _FURTHER = "만 까지 부터 조차 마저 처럼 보다 밖에"
 _COPULA = (
-    "이다 이었다 이었던 이었으며 이었고 이었습니다 이며 이고 이지만 이자 인 인데 일 임 입니다 이에요 이므로 이어서 "
-    "이면 이라면 이라서 이던 이거나 이면서 이라는 이라고"
+    "이다 이었다 이었던 이었으며 이었고 이었으나 이었지만 이었는데 이었습니다 이며 이고 이지만 이자 인 인데 일 임 임을 "
+    "입니다 이에요 이므로 이어서 이면 이라면 이라서 이라던 이라며 이던 이거나 이면서 이라는 이라고 이라고도 이라곤"
 )
-_COPULA_AFTER_VOWEL = "다 였다 였던 였으며 였고 였습니다 예요 지만 자 므로 여서 라서"
+_COPULA_AFTER_VOWEL = (
+    "다 였다 였던 였으며 였고 였으나 였지만 였는데 였습니다 예요 지만 자 므로 여서 면 라면 라서 라던 라며 라고도 라곤"
+)
 _CLOSED = "만뿐큼랑"  # last syllables of particles that end with a consonant
 
 
@@ -51,12 +56,20 @@ def _pattern(case: str, last: str, copula: str) -> re.Pattern[str]:
     return re.compile(f"(?:{_one_of(case)}{more}{{0,2}}{end}?|{_one_of(f'{_LAST_OF_ALL} {last} {copula}')})")
 
 
-_CONSONANT = _pattern(f"{_CASE} {_CASE_AFTER_CONSONANT} {_EURO}", _LAST_AFTER_CONSONANT, _COPULA)
-_AFTER_RIEUL = _pattern(f"{_CASE} {_CASE_AFTER_CONSONANT} {_RO}", _LAST_AFTER_CONSONANT, _COPULA)
-_VOWEL = _pattern(f"{_CASE} {_CASE_AFTER_VOWEL} {_RO}", _LAST_AFTER_VOWEL, f"{_COPULA} {_COPULA_AFTER_VOWEL}")
+_CONSONANT = _pattern(
+    f"{_CASE} {_CASE_AFTER_CONSONANT} {_EURO}", f"{_LAST_AFTER_CONSONANT} {_TOPICS} {_TOPICS_EURO}", _COPULA
+)
+_AFTER_RIEUL = _pattern(
+    f"{_CASE} {_CASE_AFTER_CONSONANT} {_RO}", f"{_LAST_AFTER_CONSONANT} {_TOPICS} {_TOPICS_RO}", _COPULA
+)
+_VOWEL = _pattern(
+    f"{_CASE} {_CASE_AFTER_VOWEL} {_RO}",
+    f"{_LAST_AFTER_VOWEL} {_TOPICS} {_TOPICS_RO}",
+    f"{_COPULA} {_COPULA_AFTER_VOWEL}",
+)
 _UNKNOWN = _pattern(
     f"{_CASE} {_CASE_AFTER_CONSONANT} {_CASE_AFTER_VOWEL} {_EURO} {_RO}",
-    f"{_LAST_AFTER_CONSONANT} {_LAST_AFTER_VOWEL}",
+    f"{_LAST_AFTER_CONSONANT} {_LAST_AFTER_VOWEL} {_TOPICS} {_TOPICS_EURO} {_TOPICS_RO}",
     f"{_COPULA} {_COPULA_AFTER_VOWEL}",
 )
 _PLURAL = "들"
