@@ -178,7 +178,7 @@ def test_bad_shapes() -> None:
         bootstrap_mean(np.zeros((2, 3)), [0, 1, 2, 3])
     with pytest.raises(ValueError, match="two articles"):
         bootstrap_mean(np.zeros((2, 3)), [0, 0, 0])
-    with pytest.raises(ValueError, match="paired seeds: wanted as many in both, got 2 and 3"):
+    with pytest.raises(ValueError, match="paired seeds: wanted as many in all, got 2 and 3"):
         bootstrap_difference(np.zeros((2, 3)), np.zeros((3, 3)), [0, 1, 2], paired=True)
 
 

@@ -21,7 +21,8 @@ class ReportConfig:
     the group that is compared with every other one: its score less theirs. comparison: the folder of a comparison of
     tokenizers, for scores against fertility and ceiling. data.root: where question files lie, else where the runs had
     them. breakdowns: kinds of questions to look at each difference by, see `korbert.study.errors.BREAKDOWNS`;
-    annotator: says which answers are entities, and of what type; null: that of the runs. sections: of REPORT_SECTIONS,
+    annotator: says which answers are entities, and of what type; null: that of the runs. trends: settings with numbers,
+    such as model.hidden_size: does each difference grow or fade along them? sections: of REPORT_SECTIONS,
     those to show beside the list of runs: a page of several baselines needs the same scores and curves once.
     """
 
@@ -34,6 +35,7 @@ class ReportConfig:
     comparison: str | None = None
     breakdowns: list[str] = field(default_factory=list)
     annotator: str | None = None
+    trends: list[str] = field(default_factory=list)
     sections: list[str] = field(default_factory=lambda: list(REPORT_SECTIONS))
     data: DataConfig = field(default_factory=DataConfig)
 

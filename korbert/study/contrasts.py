@@ -67,6 +67,11 @@ class Contrast:
         return significance_marks(self.corrected)
 
 
+def is_testable(warnings: Iterable[str]) -> bool:
+    """Whether none of a difference's warnings keeps it from being tested."""
+    return _UNTESTED.isdisjoint(warnings)
+
+
 def significance_marks(corrected: float | None) -> str:
     """Stars for a corrected p-value below 0.05, 0.01 and 0.001."""
     return next((marks for limit, marks in _MARKS if corrected is not None and corrected < limit), "")
@@ -252,7 +257,7 @@ def _contrast(
         if tested.low == tested.high and tested.difference:  # two seeds of the same score prove nothing
             return replace(found, warnings=(*warnings, NO_SPREAD))
         bounds, p = (tested.low, tested.high), tested.p
-    testable = p if _UNTESTED.isdisjoint(warnings) else None
+    testable = p if is_testable(warnings) else None
     low, high = within_percent(*bounds) if measure.is_percentage else bounds
     return replace(found, low=low, high=high, p=testable, source=source)
 

@@ -83,12 +83,29 @@ def bootstrap_difference(
     paired: row s of both has the same seed (began with the same weights, say), and seeds are drawn for both at once;
     else for each. groups: the article of each question. Raises ValueError as `bootstrap_mean` does.
     """
-    first, second = _sums(a, groups), _sums(b, groups)
-    if not paired:
-        return _estimate([-first, second], groups, level, resamples, paired)
-    if len(first) != len(second):
-        raise ValueError(f"paired seeds: wanted as many in both, got {len(first)} and {len(second)}")
-    return _estimate([second - first], groups, level, resamples, paired)
+    less, more = (-1.0, a), (1.0, b)
+    return bootstrap_contrast([[less, more]] if paired else [[less], [more]], groups, level, resamples)
+
+
+def bootstrap_contrast(
+    arms: Sequence[Sequence[tuple[float, npt.ArrayLike]]],
+    groups: Sequence[object],
+    level: float = 0.95,
+    resamples: int = _RESAMPLES,
+) -> Estimate:
+    """The sum of weighted mean scores, each (seeds, questions) on the same questions; the seed is fixed.
+
+    arms: each a list of weights and scores whose seeds are drawn together, row s of all of them having the same seed;
+    those of other arms are drawn on their own. groups: the article of each question. Raises ValueError as
+    `bootstrap_mean` does, and for an arm whose parts differ in how many seeds they have.
+    """
+    summed = []
+    for arm in arms:
+        parts = [weight * _sums(scores, groups) for weight, scores in arm]
+        if len({len(part) for part in parts}) > 1:
+            raise ValueError(f"paired seeds: wanted as many in all, got {' and '.join(str(len(p)) for p in parts)}")
+        summed.append(np.sum(parts, axis=0))
+    return _estimate(summed, groups, level, resamples, paired=len(arms) == 1)
 
 
 def _sums(scores: npt.ArrayLike, groups: Sequence[object]) -> Floats:

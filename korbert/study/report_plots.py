@@ -15,6 +15,7 @@ from korbert.study.page import clock_threads
 from korbert.study.report_sheets import Scored, title_of
 from korbert.study.report_tokenizers import row_of
 from korbert.study.svg import as_svg, color, make_figure, marker, plain
+from korbert.study.trends import Trend
 
 _WIDTH = 5.6  # inches
 _LINE = 0.2  # inches, of a name below a plot
@@ -156,6 +157,35 @@ def forest_picture(scored: Scored, name: str) -> Picture | None:
         + f"{title_of(scored.table)}."
     )
     return Picture("Differences from the baseline", as_svg(figure, name, title), caption)
+
+
+def trend_pictures(table: Table, key: str, trends: Sequence[Trend], name: str) -> list[Picture]:
+    """Differences along a setting with their intervals, a picture for each measure and a line for each trend."""
+    drawn: list[Picture] = []
+    for measure in dict.fromkeys(one.measure for one in trends):
+        lines = [one for one in trends if one.measure == measure]
+        figure, axes = make_figure(_WIDTH, 3.4 + _LINE * len(lines))
+        for number, one in enumerate(lines):
+            beside = 1 + _BESIDE * (number - (len(lines) - 1) / 2)  # on an axis of logarithms
+            for level, found in one.levels:
+                if found.low is not None and found.high is not None:
+                    axes.plot(
+                        [level * beside] * 2, [found.low, found.high], color=color(number), linewidth=1.2, alpha=0.7
+                    )
+            axes.plot(
+                [level * beside for level, _ in one.levels], [found.difference for _, found in one.levels],
+                color=color(number), marker=marker(number), linewidth=1.2, label=plain(f"{one.label} − {one.baseline}"),
+            )  # fmt: skip
+        axes.axhline(0, color="#000000", linewidth=0.8)
+        levels = sorted({level for one in lines for level, _ in one.levels})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(levels, [f"{level:g}" for level in levels])
+        axes.set(xlabel=key, ylabel=f"difference, {measure.title}")
+        _legend(figure)
+        title = f"{measure.title.partition(' (')[0]}: differences along {key}"
+        svg = as_svg(figure, f"{name}{len(drawn)}", f"{title}: {title_of(table)}")
+        drawn.append(Picture(title, svg, f"Lines up and down are 95 % intervals. {title_of(table)}."))
+    return drawn
 
 
 # ---- scores against tokenizers ----

@@ -30,6 +30,7 @@ from korbert.study.contrasts import (
 from korbert.study.errors import BREAKDOWNS, OF_ENTITIES
 from korbert.study.grouping import EXACT, Group, Measure, Table
 from korbert.study.sheets import Cell, Sheet, without_empty_columns
+from korbert.study.trends import Trend, goes_along
 
 _SOURCES = {
     BOTH: "drawn are seeds and whole articles of questions together (multi-bootstrap)",
@@ -197,6 +198,47 @@ def contrasts_sheet(scored: Scored) -> Sheet | None:
 def named_by(table: Table) -> list[str]:
     """What labels of groups are made of, as a note; [] where each is the name of a run."""
     return [] if table.of_single_runs() else [f"Named by {' · '.join(table.columns)}."]
+
+
+def trends_sheet(table: Table, key: str, trends: Sequence[Trend]) -> Sheet | None:
+    """A row for each difference along a setting; None without one."""
+    if not trends:
+        return None
+    rows = []
+    for one in trends:
+        low, high = (None, None) if one.found is None else (one.found.low, one.found.high)
+        levels = "; ".join(f"{level:g}: {one.measure.shown(found.difference, '+')}" for level, found in one.levels)
+        rows.append(
+            [
+                Cell(one.label), Cell(one.measure.title), Cell(levels),
+                Cell(one.measure.shown(one.slope, "+") + significance_marks(one.corrected), one.slope),
+                Cell(_interval(low, high, one.measure, "+")),
+                *(Cell(p_value(p), p) for p in (one.p, one.corrected)),
+                Cell("; ".join(_SAID[warning] for warning in one.warnings)), Cell(one.baseline),
+            ]
+        )  # fmt: skip
+    along = [name for name in goes_along(table, key) if name != key]
+    tested = sum(one.p is not None for one in trends)
+    notes = [
+        "A doubling adds: the slope of a straight line through the differences, each as much as the others, over the "
+        "setting's logarithm; drawn as differences are, with the same articles at all levels.",
+        *([f"Along with it goes {listed(along)}."] if along else []),
+        *([f"Holm: corrected for all {tested} trends of this table, and for no other one."] if tested else []),
+        *(text for why, text in _EXPLAINED.items() if any(why in one.warnings for one in trends)),
+    ]
+    head = [
+        "runs",
+        "measure",
+        "differences",
+        "a doubling adds",
+        "95 % interval",
+        "p",
+        "p (Holm)",
+        "to mind",
+        "baseline",
+    ]
+    title = f"Differences along {key}, {title_of(table)}"
+    return without_empty_columns(Sheet(title, head, rows, notes=notes, texts=3))
 
 
 def breakdown_sheet(table: Table, key: str, parts: Sequence[Part], annotator: str) -> Sheet | None:

@@ -37,6 +37,7 @@ from korbert.study.query import check_keys, parse
 from korbert.study.report_tokenizers import tokenizer_sheets
 from korbert.study.sheets import Sheet, markdown_text, sheet_as_latex, sheet_as_markdown
 from korbert.study.svg import as_file
+from korbert.study.trends import Trend, check_trends, trends
 from korbert.tasks.compare import read_rows
 
 _TEMPLATE = Path(sheets.__file__).with_name("report.html")
@@ -100,14 +101,17 @@ def build_report(config: ReportConfig) -> Report:
     turned = config.focus is not None
     if compared := config.compared():
         check_baseline(tables, compared, "focus" if turned else "baseline")
-    elif config.breakdowns:
-        raise ConfigError("breakdowns are of differences: give a baseline, or a focus")
+    elif config.breakdowns or config.trends:
+        raise ConfigError("breakdowns and trends are of differences: give a baseline, or a focus")
     check_all_known("breakdowns", config.breakdowns, BREAKDOWNS)
+    check_trends(tables, config.trends)
     answers = Answers(config.data.root)
     scored = [sheets.score_table(table, compared, answers, turned) for table in tables]
+    along = _along(config.trends, scored, answers)
     broken_down = _broken_down(config, scored, answers)
     rows = _rows(config)
-    return _report(config, runs, tables, scored, broken_down, rows, list(answers.why_not), [*_not_counted(places)])
+    told = list(answers.why_not)
+    return _report(config, runs, tables, scored, along, broken_down, rows, told, [*_not_counted(places)])
 
 
 def _places(config: ReportConfig) -> list[str]:
@@ -156,6 +160,7 @@ def _report(
     runs: Sequence[Run],
     tables: Sequence[Table],
     scored: Sequence[sheets.Scored],
+    along: Sequence[tuple[Table, str, Sequence[Trend]]],
     broken_down: Sequence[Sheet],
     rows: Sequence[Row],
     why_not: Sequence[str],
@@ -178,7 +183,7 @@ def _report(
         )
     made: dict[str, list[Sheet | None]] = {
         "scores": [sheets.scores_sheet(one) for one in scored],
-        "differences": [*contrasts, *broken_down],
+        "differences": [*contrasts, *(sheets.trends_sheet(*one) for one in along), *broken_down],
         "tokenizers": [sheet for one in scored for sheet in tokenizer_sheets(one, rows)],
         "cost": [described.cost_sheet([(table, group) for table in tables for group in table.groups])],
     }
@@ -188,7 +193,9 @@ def _report(
         summary=_summary(runs),
         remarks=remarks,
         tables={key: [one for one in made.get(key, ()) if one] for key in REPORT_SECTIONS if key in config.sections},
-        pictures={key: drawn for key, drawn in _pictures(tables, scored, rows).items() if key in config.sections},
+        pictures={
+            key: drawn for key, drawn in _pictures(tables, scored, along, rows).items() if key in config.sections
+        },
         runs=[described.runs_sheet(table, Path(config.folder)) for table in tables],
         settings=[sheet for table in tables if (sheet := described.settings_sheet(table)) is not None],
         hint=hint,
@@ -204,6 +211,18 @@ def _chosen(runs: Sequence[Run], where: str | None) -> list[Run]:
     if not found:
         raise ConfigError(f"where={where}: of {len(runs)} runs none is so")
     return found
+
+
+def _along(
+    keys: Sequence[str], scored: Sequence[sheets.Scored], answers: Answers
+) -> list[tuple[Table, str, Sequence[Trend]]]:
+    """Trends by table and key, of tables that have some. Raises ConfigError for a key along which there is none."""
+    asked = [one for one in scored if one.table.has_answers()]
+    found = [(one.table, key, trends(one.table, one.contrasts, key, answers)) for one, key in product(asked, keys)]
+    for key in keys:
+        if not any(of_key for _, named, of_key in found if named == key):
+            raise ConfigError(f"trends: no difference is there at two values of {key}, all else alike")
+    return [one for one in found if one[2]]
 
 
 def _broken_down(config: ReportConfig, scored: Sequence[sheets.Scored], answers: Answers) -> list[Sheet]:
@@ -273,11 +292,15 @@ def _rows(config: ReportConfig) -> list[Row]:
 
 
 def _pictures(
-    tables: Sequence[Table], scored: Sequence[sheets.Scored], rows: Sequence[Row]
+    tables: Sequence[Table],
+    scored: Sequence[sheets.Scored],
+    along: Sequence[tuple[Table, str, Sequence[Trend]]],
+    rows: Sequence[Row],
 ) -> dict[str, list[plots.Picture]]:
     forests = [plots.forest_picture(one, f"forest{number}") for number, one in enumerate(scored)]
+    lines = [plots.trend_pictures(*one, f"trend{number}") for number, one in enumerate(along)]
     return {
-        "differences": [picture for picture in forests if picture is not None],
+        "differences": [*(picture for picture in forests if picture is not None), *chain.from_iterable(lines)],
         "tokenizers": plots.tokenizer_pictures(scored, rows),
         "curves": plots.curve_pictures(tables),
     }
