@@ -14,8 +14,12 @@ import numpy as np
 from hydra import initialize_config_dir
 
 from korbert.config import ReportConfig, compose_config
-from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, write_predictions
+from korbert.data.korquad import KorquadDataset, fold_split, read_korquad, read_predictions, write_predictions
 from korbert.files import read_json, write_json_atomically
+from korbert.metrics import score_per_question
+from korbert.study.collection import find_records
+from korbert.study.grouping import Table, make_tables
+from korbert.study.lineage import describe_runs
 from korbert.study.results import make_record
 from korbert.tasks.finetune import score_results
 from korbert.tasks.report import make_report
@@ -140,3 +144,29 @@ def rows_of(markdown: str, title: str) -> list[dict[str, str]]:
         for i, name in enumerate(head)
     ]
     return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def tables_of(*places: Path) -> list[Table]:
+    """The report's tables of the runs in these places."""
+    return make_tables(describe_runs(find_records([str(place) for place in places]), {}))
+
+
+def set_results(run: Path, **values: Any) -> None:
+    """Change numbers of a run's results."""
+    record = read_json(run / "record.json")
+    for key, value in values.items():
+        record["results"][key] = value
+    write_json_atomically(run / "record.json", record)
+
+
+def set_record(run: Path, **changes: Any) -> None:
+    """Change parts of a run's record."""
+    write_json_atomically(run / "record.json", read_json(run / "record.json") | changes)
+
+
+def scores_by_hand(run: Path, key: str) -> list[float]:
+    """Of each question of the sample, in percent: `exact_match` or `f1`."""
+    gold = asked(None).gold()
+    return [
+        100 * getattr(s, key) for s in score_per_question(gold, read_predictions(run / "predictions.json")).values()
+    ]

@@ -8,21 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from studies import SAMPLE, finetuned, pretrained, report, rows_of
+from studies import SAMPLE, finetuned, pretrained, report, rows_of, scores_by_hand
 
-from korbert.data.korquad import read_korquad, read_predictions
+from korbert.data.korquad import read_korquad
 from korbert.errors import ConfigError
-from korbert.metrics import score_per_question
 from korbert.study.multibootstrap import bootstrap_contrast, bootstrap_difference, bootstrap_mean
 
 INTERVAL = "a doubling adds, interval"
 WIDE = ("model.hidden_size=256", "model.intermediate_size=1024")
 WIDER = ("model.hidden_size=512", "model.intermediate_size=2048")
-
-
-def scores_by_hand(run: Path) -> list[float]:
-    found = score_per_question(read_korquad(SAMPLE).gold(), read_predictions(run / "predictions.json"))
-    return [100 * one.exact_match for one in found.values()]
 
 
 def articles() -> list[int]:
@@ -57,7 +51,9 @@ def test_a_slope_is_that_of_the_differences_by_hand(tmp_path: Path) -> None:
     exact, f1 = rows_of(said["md"], "Differences along model.hidden")
     assert (exact["measure"], f1["measure"]) == ("EM (%)", "F1 (%)")
     scores = {
-        (name, mode): np.array([scores_by_hand(runs / f"{name}-{mode}-{seed}" / "finetune") for seed in (1, 2, 3)])
+        (name, mode): np.array(
+            [scores_by_hand(runs / f"{name}-{mode}-{seed}" / "finetune", "exact_match") for seed in (1, 2, 3)]
+        )
         for name in SIZES
         for mode in ("none", "both")
     }
@@ -106,7 +102,12 @@ def test_other_seeds_at_one_level_are_not_paired(tmp_path: Path) -> None:
     assert [row["to mind"] for row in rows] == ["⚠ seeds are not paired"] * 2
     assert all(row["p"] for row in rows)
     parts = [
-        [(sign * weight, [scores_by_hand(runs / f"{name}-{mode}-{seed}" / "finetune") for seed in seeds])]
+        [
+            (
+                sign * weight,
+                [scores_by_hand(runs / f"{name}-{mode}-{seed}" / "finetune", "exact_match") for seed in seeds],
+            )
+        ]
         for name, seeds, sign in (("small", (1, 2, 3), -1), ("wide", (2, 3, 4), 1))
         for mode, weight in (("none", -1), ("both", 1))
     ]
