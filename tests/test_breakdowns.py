@@ -107,7 +107,7 @@ def test_a_models_report_has_the_same_parts() -> None:
 def test_what_cannot_be(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="breakdowns: 'colour' is unknown, wanted type, entities, length"):
         report(tmp_path, runs, baseline="entities.mode:none", breakdowns=["type", "colour"])
-    with pytest.raises(ConfigError, match="breakdowns are of differences: give a baseline"):
+    with pytest.raises(ConfigError, match="breakdowns and trends are of differences: give a baseline"):
         report(tmp_path, runs, breakdowns=["type"])
 
 
