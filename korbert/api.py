@@ -77,6 +77,7 @@ class Reader:
                 f"{self.bundle.folder}: wanted a model that was fine-tuned to answer (span), found {description.kind}"
             )
         for name, text in (("question", question), ("context", context)):
+            _check_text(name, text)
             if not any(map(str.isalnum, text)):
                 raise KorbertError(f"{name}: wanted text with letters or digits, got {text!r}")
         decoding = description.decoding or DecodingConfig()
@@ -106,8 +107,10 @@ class Reader:
                 f"{self.bundle.folder}: fill_mask needs a pretraining whose encoder has a masked-LM head; this "
                 "model was fine-tuned, or told replaced tokens"
             )
-        if top < 1:
-            raise KorbertError(f"fill_mask: top={top}: wanted 1 or more")
+        _check_text("text", text)
+        _check_text("mask", mask)
+        if not isinstance(top, int) or top < 1:
+            raise KorbertError(f"fill_mask: top={top!r}: wanted a whole number, 1 or more")
         if blank_mask(mask).all():  # of no characters, too
             raise KorbertError(f"fill_mask: mask={mask!r}: wanted a marker that can be seen")
         if mask not in text:
@@ -159,6 +162,21 @@ class Reader:
         return replace(encoding, token_ids=token_ids).take(np.flatnonzero(keep).astype(np.int32))
 
 
+def _check_text(name: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise KorbertError(f"{name}: wanted text, got {text!r}")
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise KorbertError(f"device: {name!r} is unknown, wanted cpu, cuda, or cuda:NUMBER") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise KorbertError(f"device: {name} is not here: torch sees {torch.cuda.device_count()} GPUs")
+    return device
+
+
 def _occurrences(text: str, part: str) -> list[Span]:
     return [Span(match.start(), match.end()) for match in re.finditer(re.escape(part), text)]
 
@@ -167,14 +185,15 @@ def load(run: Path | str, device: str = "cpu", data_root: Path | str | None = No
     """Load a run folder for use; of a job of `experiments/pipeline.py`, the model that it ended with.
 
     data_root: the data folder of an annotator that needs one; None for KORBERT_DATA. Raises ConfigError where it is
-    needed and not known, DataError where the run's folder is not a finished run, is damaged, its tokenizer is not the
-    model's, or a file of the annotator is missing.
+    needed and not known, KorbertError for a device that is not there, DataError where the run's folder is not a
+    finished run, is damaged, its tokenizer is not the model's, or a file of the annotator is missing.
     """
+    place = _device(device)
     bundle = load_bundle(run)
-    bundle.model.to(device)
+    bundle.model.to(place)
     root = os.environ.get("KORBERT_DATA") if data_root is None else str(data_root)
     data = DataConfig(root=root)
     cache = data.cache if Path(data.cache).is_dir() else None  # in a checkout; no folder is made in other places
     annotator = make_annotator(expand_root(bundle.description.annotator, data), cache=cache)
     warn_of_other_annotator(bundle, annotator)
-    return Reader(bundle, annotator, torch.device(device))
+    return Reader(bundle, annotator, place)

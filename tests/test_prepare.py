@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
+from studies import composed
 
 from korbert.config import CorpusConfig, DataConfig, EntitiesConfig, TokenizerConfig
 from korbert.errors import ConfigError
 from korbert.tasks import prepare
 from korbert.tasks.prepare import corpus_identity, prepare_shards, prepare_tokenizer
+from korbert.tokenizers import KINDS, CharacterTokenizer, load_tokenizer
 
 
 def test_identity_is_name_and_content(tmp_path: Path) -> None:
@@ -46,6 +48,27 @@ def test_a_kind_that_is_unknown(tmp_path: Path) -> None:
     """Of a tokenizer to be made; where one is given, nobody asks what kind it is."""
     with pytest.raises(ConfigError, match=r"tokenizer\.kind: 'publishd' is unknown, wanted .*; is published meant"):
         prepare_tokenizer(TokenizerConfig(kind="publishd"), CorpusConfig(), DataConfig(cache=str(tmp_path / "cache")))
+
+
+def test_a_kind_of_one_s_own_needs_no_other_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As README says it: a class in KINDS, and a file in conf/tokenizer."""
+
+    class Mine(CharacterTokenizer):
+        kind = "mine"
+
+    monkeypatch.setitem(KINDS, "mine", Mine)
+    (tmp_path / "a.txt").write_text("가나다 라마\n", encoding="utf-8")
+    data, corpus = DataConfig(cache=str(tmp_path / "cache")), CorpusConfig(files=[str(tmp_path / "a.txt")])
+    folder = prepare_tokenizer(TokenizerConfig(kind="mine", vocab_size=50), corpus, data)
+    assert isinstance(load_tokenizer(folder), Mine)
+
+
+def test_the_sample_s_size_is_the_sample_s_alone() -> None:
+    size = TokenizerConfig().vocab_size
+    for door in ("pretrain", "pipeline"):
+        assert composed(door).tokenizer.vocab_size < size
+        assert composed(door, "corpus=kowiki_small").tokenizer.vocab_size == size
+        assert composed(door, "tokenizer.vocab_size=77").tokenizer.vocab_size == 77
 
 
 def test_tokenizer_of_a_moved_corpus_is_found(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from korbert.entities import (
@@ -141,6 +142,68 @@ def test_an_annotator_that_gives_back_other_texts_is_named(tmp_path: Path) -> No
     few.annotate_all = lambda texts: [AnnotatedText(text) for text in texts[1:]]  # type: ignore[method-assign]
     with pytest.raises(KorbertError, match="gave 1 texts for 2"):
         with_cache(few, tmp_path / "few").annotate_all(["서울", "세종"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "gave None, wanted an AnnotatedText for each text"),
+        (AnnotatedText("서울은", (Span(0, 2, None),)), "wanted a span of whole numbers with a label that is text"),  # type: ignore[arg-type]
+        (AnnotatedText("서울은", (Span(0, 1.5, "PS"),)), "wanted a span of whole numbers"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_annotator_that_gives_something_else_is_named(given: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(KorbertError, match=f"annotator careless: gave .*{message.removeprefix('gave ')}"):
+        write_store(tmp_path / "store.sqlite", "careless", Careless(lambda _: given), ["서울은"])
+    assert not (tmp_path / "store.sqlite").exists()
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    annotator = Careless(lambda text: AnnotatedText(text, (Span(*np.array([0, 2]), "PS"),)))
+    write_store(str(tmp_path / "store.sqlite"), "careless", annotator, ["서울은"])
+    stored = StoredAnnotator(tmp_path / "store.sqlite", "careless", None)
+    assert stored.annotate("서울은").entities == (Span(0, 2, "PS"),)
+
+
+def test_a_store_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> None:
+    path, texts = tmp_path / "store.sqlite", [f"{number}번 글" for number in range(1200)]
+    write_store(path, "counting", Counting(), texts[:1])
+
+    class Dying(Counting):
+        def annotate(self, text: str) -> AnnotatedText:
+            if text == texts[1100]:
+                raise KeyboardInterrupt
+            return super().annotate(text)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_store(path, "counting", Dying(), texts)
+    assert StoredAnnotator(path, "counting", None).annotate_all(texts[:2]) == [
+        AnnotatedText(texts[0], (Span(0, 2, "X"),)), AnnotatedText(texts[1]),
+    ]  # fmt: skip
+    assert write_store(path, "counting", Counting(), texts) == len(texts)
+    assert StoredAnnotator(path, "counting", None).annotate(texts[-1]).entities == (Span(0, 2, "X"),)
+    assert {file.name for file in tmp_path.iterdir()} == {"store.sqlite", "store.sqlite.sha256"}
+
+
+def test_labels_without_a_type_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spans = (Span(0, 1, "PS"), Span(1, 2, "LABEL_3"), Span(2, 3, ""), Span(3, 4, "PERSON"))
+    write_store(tmp_path / "store.sqlite", "careless", Careless(lambda text: AnnotatedText(text, spans)), ["서울한강"])
+    (record,) = caplog.records
+    assert "labels LABEL_3, PERSON are none of PER, PS, LOC," in record.getMessage()
+
+
+def test_texts_that_nobody_has_annotated_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_store(tmp_path / "store.sqlite", "counting", Counting(), ["서울은", "한강은"])
+    stored = StoredAnnotator(tmp_path / "store.sqlite", "counting", None)
+    stored.annotate_all(["서울은", "한강은"])
+    caplog.clear()
+    stored.annotate("한강은")
+    assert not caplog.records
+    for number in range(25):
+        stored.annotate_all(["서울은", f"{number}번"])
+    shown = [record.getMessage().partition("store.sqlite: ")[2] for record in caplog.records]
+    assert [text.partition(" so far")[0] for text in shown] == ["1 of 5 texts", "10 of 23 texts"]
+    assert shown[0].endswith("are taken to have no entity, e.g. '0번'")
 
 
 def test_a_large_store_is_written_in_parts(tmp_path: Path) -> None:

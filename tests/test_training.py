@@ -243,7 +243,11 @@ def end(*arguments):
         if sys.argv[3] == "error":
             raise ValueError("as it happens")
         worker = trainer.loader._batches._workers[0].pid
-        os.kill(*((worker, signal.SIGKILL) if sys.argv[3] == "killed" else (os.getpid(), signal.SIGTERM)))
+        if sys.argv[3] == "lost":  # its end is noticed by what it does not send, before this process is told
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        os.kill(*((os.getpid(), signal.SIGTERM) if sys.argv[3] == "signal" else (worker, signal.SIGKILL)))
+        if sys.argv[3] == "lost":
+            raise ConnectionResetError("by peer")
     return backward(*arguments)
 trainer._backward = end
 trainer.run()
@@ -252,7 +256,12 @@ trainer.run()
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("error", "as it happens"), ("signal", "stopped at step 3/13"), ("killed", "KorbertError: a worker process was")],
+    [
+        ("error", "as it happens"),
+        ("signal", "stopped at step 3/13"),
+        ("killed", "KorbertError: a worker process was killed"),
+        ("lost", "KorbertError: a worker process was killed"),
+    ],
 )
 def test_a_run_with_workers_ends_whatever_happens(kind: str, message: str, tmp_path: Path) -> None:
     """They do not listen to signals, and Python waits for them before it exits."""

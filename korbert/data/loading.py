@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -102,23 +103,31 @@ class BatchLoader(Generic[E]):
         """Let the workers go at the end, however it comes. Raises KorbertError where one of them is killed."""
         try:
             yield
-        except RuntimeError as error:  # torch raises it wherever this process is at the time
-            if not str(error).startswith("DataLoader worker"):
+        except (RuntimeError, OSError, EOFError) as error:
+            # torch says it wherever this process is at the time, which may have lost the connection before.
+            was_killed = self.close() and not isinstance(error, RuntimeError)
+            if not was_killed and not _is_of_worker(error):
                 raise
             problem = "a worker process was killed, maybe because memory ran out: try with fewer"
             raise KorbertError(f"{problem} (runtime.loader_workers={self.workers})") from error
         finally:
             self.close()
 
-    def close(self) -> None:
-        """Let the workers go."""
+    def close(self) -> bool:
+        """Let the workers go; whether one of them had been killed."""
         # Not left to the garbage: an error keeps the frames that know of it, and Python, before it exits, waits for
         # ever for workers that do not listen to signals.
         shut_down = getattr(self._batches, "_shutdown_workers", None)
+        workers = getattr(self._batches, "_workers", ())
         self._batches = None
         self._ahead.clear()
         if shut_down is not None:
-            shut_down()
+            try:
+                shut_down()
+            except RuntimeError as error:
+                if not _is_of_worker(error):
+                    raise
+        return any(worker.exitcode not in (None, 0, -signal.SIGTERM) for worker in workers)
 
     def _open(self) -> Iterator[Batch]:
         maker = _Maker(self.stream.source, self.collate)
@@ -143,10 +152,12 @@ class BatchLoader(Generic[E]):
         return [planned[number] for number in self._mine]
 
 
+def _is_of_worker(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
+
+
 def _quiet_worker(number: int) -> None:
     """One thread a worker; Ctrl-C, and a signal to stop that all processes get, are for the main process alone."""
-    import signal
-
     torch.set_num_threads(1)
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.SIG_IGN)

@@ -57,6 +57,8 @@ def make_annotator(name: str, store: Path | str | None = None, cache: Path | str
         return StoredAnnotator(Path(store), name, lambda: make_annotator(name, cache=cache))
     if name.startswith(RANDOM):
         return RandomSpanAnnotator(make_annotator(name.removeprefix(RANDOM), cache=cache))
+    if not isinstance(name, str):
+        raise ConfigError(f"entities.annotator: wanted a name, got {name!r}")
     if "+" in name:
         return UnionAnnotator([make_annotator(part, cache=cache) for part in name.split("+")])
     for prefix, rules in _GAZETTEERS.items():

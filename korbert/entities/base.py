@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 from korbert.errors import KorbertError
 from korbert.text import AnnotatedText, NormalizedText, Span, trim
@@ -31,9 +33,14 @@ class EntityAnnotator(ABC):
 def annotated_by(annotator: EntityAnnotator, texts: Sequence[str]) -> list[AnnotatedText]:
     """What an annotator finds in several texts, held to what `annotate` promises, whoever wrote it.
 
-    White space at an entity's ends is left out. Raises KorbertError where it gives back other texts, or not as many.
+    White space at an entity's ends is left out. Raises KorbertError where it gives back other texts, not as many, or
+    something else than texts with spans of whole numbers and labels that are text.
     """
     found = annotator.annotate_all(texts)
+    if strange := [annotated for annotated in found if not isinstance(annotated, AnnotatedText)]:
+        raise KorbertError(
+            f"annotator {annotator.fingerprint}: gave {strange[0]!r}, wanted an AnnotatedText for each text"
+        )
     given = [annotated.text for annotated in found]
     if given != list(texts):
         wrong = next((text for text, own in zip(texts, given, strict=False) if text != own), "")
@@ -41,13 +48,20 @@ def annotated_by(annotator: EntityAnnotator, texts: Sequence[str]) -> list[Annot
             f"annotator {annotator.fingerprint}: gave {len(given)} texts for {len(texts)}, and not the same ones, e.g. "
             f"for {wrong[:_SHOWN]!r}: wanted each text as it was given, with spans of its own characters"
         )
+    for entity in itertools.chain.from_iterable(annotated.entities for annotated in found):
+        if not isinstance(entity.label, str) or not all(isinstance(at, Integral) for at in (entity.start, entity.end)):
+            raise KorbertError(
+                f"annotator {annotator.fingerprint}: gave {entity}, wanted a span of whole numbers with a label that "
+                'is text, "" where it has no type'
+            )
     return [_trimmed(annotated) for annotated in found]
 
 
 def _trimmed(annotated: AnnotatedText) -> AnnotatedText:
     text = annotated.text
     spans = [(trim(text, entity.start, entity.end), entity.label) for entity in annotated.entities]
-    return AnnotatedText(text, tuple(Span(start, end, label) for (start, end), label in spans if start < end))
+    # Numbers of numpy, too, are kept as Python's.
+    return AnnotatedText(text, tuple(Span(int(start), int(end), label) for (start, end), label in spans if start < end))
 
 
 class NoEntities(EntityAnnotator):

@@ -20,8 +20,10 @@ from functools import cached_property
 from pathlib import Path
 
 from korbert.entities.base import EntityAnnotator, NoEntities, annotated_by
+from korbert.entities.morphology import COMPOUND, NOUN, PROPER
+from korbert.entities.types import COMMON_TYPES
 from korbert.entities.union import merged
-from korbert.errors import DataError, WriteError
+from korbert.errors import DataError, KorbertError, WriteError
 from korbert.files import checksum, raise_unwritable, read_text, text_checksum, write_text_atomically
 from korbert.text import AnnotatedText, Span
 
@@ -30,6 +32,10 @@ _MOST_AT_ONCE = 500  # keys in one question to the data base
 _PATIENCE = 60.0  # seconds to wait for another process that writes
 _GLANCE = 0.01  # seconds until looking again
 _DIGITS = 8  # of an entry's checksum
+_MAKING = ".making"  # behind the name of a store that is not whole yet
+_SHOWN = 40  # characters of a text in a message
+_MOST_LABELS = 10  # in a message
+_UNTYPED = ("", PROPER, NOUN, COMPOUND)  # that promise no type
 # In SQLite's messages.
 _READ_ONLY = ("readonly database", "unable to open")
 _UNWRITABLE = ("disk is full", "disk I/O error", *_READ_ONLY)
@@ -139,7 +145,7 @@ class AnnotationFile:
         except sqlite3.Error as error:
             raise self._unusable(error) from error
         self.close()
-        write_text_atomically(_seal(self.path), f"{checksum(self.path)}  {self.path.name}\n")
+        _write_seal(self.path)
 
     def _unusable(self, error: Exception) -> DataError:
         if any(reason in str(error) for reason in _UNWRITABLE):
@@ -241,6 +247,7 @@ class StoredAnnotator(EntityAnnotator):
             raise DataError(path, "annotator", f"these are annotations of {self._file.name!r}, wanted {name!r}")
         self._contents = "" if make is not None else f"/{_sealed(path)[:16]}"  # verified above
         self._other: EntityAnnotator | None = None
+        self._asked = self._missing = 0  # texts
 
     @property
     def fingerprint(self) -> str:
@@ -258,7 +265,19 @@ class StoredAnnotator(EntityAnnotator):
         if new and self._make is not None:
             made = annotated_by(self._annotator(self._make), new)
             known.update((annotated.text, annotated.entities) for annotated in made)
+        elif self._make is None:
+            self._count(len(texts), new)
         return [AnnotatedText(text, known.get(text, ())) for text in texts]
+
+    def _count(self, asked: int, missing: list[str]) -> None:
+        """Warn of texts that nobody has annotated: of the first one, and whenever there are ten times as many."""
+        before = self._missing
+        self._asked, self._missing = self._asked + asked, self._missing + len(missing)
+        if len(str(self._missing)) > len(str(before)) or (missing and not before):
+            log.warning(
+                "%s: %d of %d texts so far are not in it, to the letter, and are taken to have no entity, e.g. %r",
+                self._file.path, self._missing, self._asked, missing[0][:_SHOWN],
+            )  # fmt: skip
 
     def _annotator(self, make: Callable[[], EntityAnnotator]) -> EntityAnnotator:
         if self._other is None:
@@ -270,18 +289,36 @@ class StoredAnnotator(EntityAnnotator):
         return self._other
 
 
-def write_store(path: Path, name: str, annotator: EntityAnnotator, texts: Iterable[str]) -> int:
+def write_store(path: Path | str, name: str, annotator: EntityAnnotator, texts: Iterable[str]) -> int:
     """Annotate every text and write a file for `StoredAnnotator`; the number of different texts.
 
-    Memory grows by sixteen bytes or so a text.
+    A file of before stays as it is until the new one is whole. A warning where labels are no types that
+    `entities.typed=true` tells apart. Memory grows by sixteen bytes or so a text. Raises KorbertError for what an
+    annotator must not give, see `annotated_by`.
     """
-    for old in (path, _seal(path)):
-        old.unlink(missing_ok=True)
-    file = AnnotationFile(path, name, annotator.fingerprint)
+    path = Path(path)
+    if not isinstance(annotator.fingerprint, str) or not annotator.fingerprint:
+        raise KorbertError(f"annotator: its fingerprint is {annotator.fingerprint!r}, wanted text")
+    making, labels = path.with_name(f"{path.name}{_MAKING}"), set[str]()
+    for suffix in ("", "-wal", "-shm"):  # of a call that was killed
+        making.with_name(f"{making.name}{suffix}").unlink(missing_ok=True)
+    file = AnnotationFile(making, name, annotator.fingerprint)
     for part in _in_parts(texts):
-        file.write(annotated_by(annotator, part))
+        annotated = annotated_by(annotator, part)
+        labels.update(entity.label for text in annotated for entity in text.entities)
+        file.write(annotated)
     count = len(file)
     file.seal()
+    for seal in (_seal(making), _seal(path)):
+        seal.unlink(missing_ok=True)
+    making.replace(path)
+    _write_seal(path)
+    if untold := sorted(labels - {*COMMON_TYPES, *_UNTYPED}):
+        shown = ", ".join(untold[:_MOST_LABELS]) + (" …" if len(untold) > _MOST_LABELS else "")
+        log.warning(
+            "%s: labels %s are none of %s: with entities.typed=true they are all entities of one kind, without a type",
+            path, shown, ", ".join(COMMON_TYPES),
+        )  # fmt: skip
     return count
 
 
@@ -308,6 +345,10 @@ def with_cache(annotator: EntityAnnotator, cache: Path | str | None) -> EntityAn
 
 def _seal(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
+
+
+def _write_seal(path: Path) -> None:
+    write_text_atomically(_seal(path), f"{checksum(path)}  {path.name}\n")
 
 
 def _sealed(path: Path) -> str:

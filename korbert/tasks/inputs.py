@@ -34,7 +34,7 @@ def input_files(config: Mapping[str, Any], data: DataConfig) -> dict[str, str]:
     What lies in the run's own folder, and a name with `*` means, too, is not what the run is made from.
     """
     paths = [path for text in _strings(decisive(config)) for path in _files(text, data, config.get("run_dir"))]
-    return {_portable(path, data): checksum for path, checksum in zip(paths, _checksums(paths, data), strict=True)}
+    return {portable(path, data): checksum for path, checksum in zip(paths, _checksums(paths, data), strict=True)}
 
 
 def changed_files(
@@ -50,7 +50,7 @@ def changed_files(
     known = plain_paths([*before])
     for text in _strings(decisive(config)):
         if glob.has_magic(text):
-            meant = [_portable(path, data) for path in _files(text, data, config.get("run_dir"))]
+            meant = [portable(path, data) for path in _files(text, data, config.get("run_dir"))]
             # Of a name without a slash, runs of before these counted have noted nothing.
             is_noted = not text.startswith("./") or any(plain_paths(name) in known for name in meant)
             changed += [name for name in meant if is_noted and plain_paths(name) not in known]
@@ -96,7 +96,8 @@ def _parts(folder: Path) -> Iterator[Path]:
         yield folder / CONFIG
 
 
-def _portable(path: Path, data: DataConfig) -> str:
+def portable(path: Path, data: DataConfig) -> str:
+    """The name that `input_files` gives a file."""
     inside = data.root is not None and path.is_relative_to(data.root)
     return f"{_ROOT}/{path.relative_to(str(data.root))}" if inside else _as_path(str(path))
 

@@ -26,9 +26,11 @@ from korbert.study.errors import breakdown, cases, kinds
 from korbert.study.significance import bootstrap_interval, paired_difference, within_percent
 from korbert.tasks.evaluate import remarks, say
 from korbert.tasks.finetune import folds_name
+from korbert.tasks.inputs import changed_files, portable
 from korbert.training.bundle import load_bundle
 
 _MEASURES = ("exact_match", "f1")
+_ROUNDING = 1e-6  # percent; sums of another order
 log = logging.getLogger(__name__)
 
 
@@ -87,6 +89,8 @@ def report_errors(config: ErrorsConfig) -> dict[str, Any]:
     annotator = make_annotator(expand_root(config.annotator, config.data), cache=config.data.cache)
     found = cases(dataset, predictions, annotator, windows)
     official = score_predictions(gold, predictions)
+    if config.run is not None:
+        _check_scores(_answering(Path(config.run)), asdict(official))
     stripped = score_predictions(
         {key: [strip_josa(text) for text in texts] for key, texts in gold.items()},
         {key: strip_josa(text) for key, text in predictions.items()},
@@ -141,6 +145,15 @@ def _answering(run: Path) -> Path:
     return run
 
 
+def _check_scores(run: Path, found: dict[str, Any]) -> None:
+    """Raises DataError where a run's answers do not have the scores that its record says."""
+    noted = read_json(run / RECORD)["results"]
+    differing = [key for key in _MEASURES if abs(noted.get(key, found[key]) - found[key]) > _ROUNDING]
+    if differing:
+        scores = ", ".join(f"{key} is {found[key]:.2f}, the record says {noted[key]:.2f}" for key in differing)
+        raise DataError(run / PREDICTIONS, "content", f"{scores}: the answers have changed since the run was scored")
+
+
 def _of_files(config: ErrorsConfig) -> tuple[KorquadDataset, dict[str, str], None]:
     if config.predictions is None or config.dataset is None:
         raise ConfigError("give run=FOLDER of a fine-tuning, or predictions=FILE and dataset=FILE")
@@ -156,10 +169,18 @@ def _of_run(config: ErrorsConfig) -> tuple[KorquadDataset, dict[str, str], dict[
         if getattr(config, key) is not None:
             raise ConfigError(f"{key} is decided by run={config.run}: give one of the two")
     folder = _answering(Path(str(config.run)))
-    used = read_json(folder / RECORD)["config"]
+    record = read_json(folder / RECORD)
+    used = record["config"]
     path = used["task"]["test"]
     if "{root}" in path:
         path = expand_root(path, config.data)
+    name = portable(Path(path), config.data)
+    noted = record.get("inputs", {}).get(name)
+    if noted is not None and changed_files({name: noted}, {}, config.data):
+        problem = f"not what {folder} was scored on, says its record: changed since then, or another file"
+        raise DataError(
+            path, "content", f"{problem}; predictions=FILE dataset=FILE scores any answers on any questions"
+        )
     dataset = read_korquad(Path(path))
     if used["task"]["fold"] is not None:
         dataset = fold_split(dataset, used["task"]["fold"])[1]

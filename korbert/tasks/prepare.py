@@ -48,20 +48,19 @@ from korbert.morphology import ANALYSERS
 from korbert.parallel import own_place
 from korbert.text import NORMALISATION, Normalizer
 from korbert.tokenizers import (
-    CharacterTokenizer,
+    KINDS,
     Pretokenizer,
     SentencePieceTokenizer,
     Tokenizer,
     WordPieceTokenizer,
-    WordTokenizer,
     is_own_folder,
     load_tokenizer,
     open_published,
 )
+from korbert.tokenizers.trained import TrainedTokenizer
 from korbert.training.interrupt import ended_at_once
 
 PUBLISHED = "published"
-_TRAINED = (CharacterTokenizer.kind, WordTokenizer.kind, WordPieceTokenizer.kind, SentencePieceTokenizer.kind)
 _COST = "cost.json"  # of training, in a tokenizer's folder
 _LONGEST_NAME = 40  # of an annotator, in the name of a folder
 log = logging.getLogger(__name__)
@@ -124,7 +123,7 @@ def prepare_tokenizer(config: TokenizerConfig, corpus: CorpusConfig, data: DataC
         tokenizer = load_tokenizer(config.path)
         log.info("tokenizer: %s, %s of %d entries, as it is", config.path, tokenizer.kind, len(tokenizer))
         return Path(config.path)
-    check_known("tokenizer.kind", config.kind, (*_TRAINED, PUBLISHED))
+    check_known("tokenizer.kind", config.kind, (*_trained(), PUBLISHED))
     files = corpus_files(corpus, data)
     described = {key: value for key, value in asdict(config).items() if key != "path"}
     described["split"] = Pretokenizer(config.split).split  # the analyser that "mecab" is here
@@ -172,6 +171,7 @@ def _published_tokenizer(config: TokenizerConfig, data: DataConfig) -> Path:
         raise ConfigError(f"tokenizer.path: tokenizer={PUBLISHED} needs the path of what was published")
     lowercase = config.normalizer.lowercase
     plain = asdict(TokenizerConfig(config.kind, config.path, normalizer=NormalizerConfig(lowercase=lowercase)))
+    plain["vocab_size"] = config.vocab_size  # which may be a corpus's default
     if changed := [f"tokenizer.{key}={value}" for key, value in asdict(config).items() if value != plain[key]]:
         raise ConfigError(f"{', '.join(changed)}: of no use, tokenizer={PUBLISHED} is taken as it was published")
     tokenizer = open_published(Path(config.path), lowercase)
@@ -183,14 +183,18 @@ def _published_tokenizer(config: TokenizerConfig, data: DataConfig) -> Path:
     return folder
 
 
+def _trained() -> dict[str, type[TrainedTokenizer]]:
+    return {kind: cls for kind, cls in KINDS.items() if issubclass(cls, TrainedTokenizer)}
+
+
 def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
     """Train the kind of tokenizer that `config` names.
 
     Raises ConfigError for an unknown kind, and for settings that are of another one.
     """
-    lookups = {cls.kind: cls for cls in (CharacterTokenizer, WordTokenizer)}
-    check_known("tokenizer.kind", config.kind, _TRAINED)
-    has_coverage = config.kind not in lookups and config.symbols != "bytes"
+    check_known("tokenizer.kind", config.kind, (*_trained(),))
+    learns_symbols = config.kind in (WordPieceTokenizer.kind, SentencePieceTokenizer.kind)
+    has_coverage = learns_symbols and config.symbols != "bytes"
     if not has_coverage and config.character_coverage != TokenizerConfig.character_coverage:
         raise ConfigError(
             f"tokenizer.character_coverage={config.character_coverage}: of subwords that are made of characters alone, "
@@ -205,13 +209,11 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterator[str]) -> Tokenizer:
         "normalizer": Normalizer(**asdict(config.normalizer)),
         "pretokenizer": Pretokenizer(config.split, config.tags, config.symbols),
     }
-    if config.kind in lookups:
-        return lookups[config.kind].train(texts, config.vocab_size, **options)
-    options["character_coverage"] = config.character_coverage
-    if config.kind == WordPieceTokenizer.kind:
-        return WordPieceTokenizer.train(texts, config.vocab_size, **options)
-    options |= {"model_type": config.model_type or "unigram", "byte_fallback": config.byte_fallback}
-    return SentencePieceTokenizer.train(texts, config.vocab_size, **options)
+    if learns_symbols:
+        options["character_coverage"] = config.character_coverage
+    if config.kind == SentencePieceTokenizer.kind:
+        options |= {"model_type": config.model_type or "unigram", "byte_fallback": config.byte_fallback}
+    return _trained()[config.kind].train(texts, config.vocab_size, **options)
 
 
 def _paragraphs(files: list[Path], max_documents: int | None, max_characters: int) -> Iterator[str]:

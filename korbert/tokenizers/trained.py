@@ -42,6 +42,18 @@ class TrainedTokenizer(Tokenizer):
         if self.vocabulary[: len(self.special.names)] != tuple(self.special.names):
             raise ValueError(f"a vocabulary must begin with {' '.join(self.special.names)}")
 
+    @classmethod
+    @abstractmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        *,
+        normalizer: Normalizer | None = None,
+        pretokenizer: Pretokenizer | None = None,
+    ) -> TrainedTokenizer:
+        """Learn `vocab_size` entries at most, special tokens included. Raises KorbertError where there is no text."""
+
     def encode(self, text: str, boundaries: Iterable[int] = ()) -> Tokens:
         """Tokenize `text`; no token crosses any of `boundaries` (character positions, in any order).
 

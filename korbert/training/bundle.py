@@ -109,6 +109,8 @@ def load_bundle(run: Path | str, kind: str | tuple[str, ...] = _KINDS) -> Bundle
     path = folder / "model.json"
     if not path.exists() and (folder / RECORD).is_file() and (stages := read_json(folder / RECORD).get("stages")):
         return load_bundle(folder / stages[-1], kind)
+    if not path.exists():
+        raise DataError(run, "run", _no_model(Path(run)))
     raw = read_json(path)
     if raw.get("format") != FORMAT or raw.get("kind") not in _KINDS:
         found = f"format {raw.get('format')}, kind {raw.get('kind')}"
@@ -132,6 +134,22 @@ def load_bundle(run: Path | str, kind: str | tuple[str, ...] = _KINDS) -> Bundle
     load_weights(model, tensors, weights)
     model.eval()
     return Bundle(folder, description, tokenizer, model)
+
+
+def _no_model(folder: Path) -> str:
+    """Why a folder has no model to load."""
+    wanted = f"wanted the folder of a training run, which has {Path('model') / 'model.json'}, or a model folder itself"
+    if not folder.is_dir():
+        return f"there is no such folder; {wanted}"
+    if (folder / RECORD).is_file():
+        record = read_json(folder / RECORD)
+        other = record.get("config", {}).get("run")
+        told = f"; its model is that of {other}" if other else ""
+        return f"is one of {record.get('task')}, which trains no model{told}"
+    runs = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}"))
+    if runs:
+        return f"holds {len(runs)} runs, e.g. {runs[0]}; {wanted}"
+    return f"has no model; {wanted}"
 
 
 def make_model(description: Description) -> Model:
