@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from doors import run_door
+from doors import REPOSITORY, run_door
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, OverrideParseException
@@ -21,6 +23,7 @@ from korbert.config.mistakes import explained, without_hydra_s_words
 from korbert.config.overrides import for_the_shell
 from korbert.data.korquad import read_korquad
 from korbert.errors import ConfigError
+from korbert.study.records import keep_record
 
 # Folders that people have: letters of any script, digits, and what stands between them.
 _LETTERS = "가-힣ㄱ-ㅎ一-龥éa-z0-9"
@@ -183,3 +186,18 @@ def test_a_search_without_a_score_ends_with_a_message(
     monkeypatch.delenv("HYDRA_FULL_ERROR")
     with pytest.raises(ValueError, match="else"):
         without_hydra_s_words(lambda: fail("else"))
+
+
+@pytest.mark.parametrize("command", ["pretrain.py --cfg job", "report_errors.py --help", "runs.py list records={}"])
+def test_a_reader_that_has_gone_is_no_error(command: str, tmp_path: Path) -> None:
+    """As of `| head`, which ends when it has what it wants."""
+    store = tmp_path / "records.sqlite"
+    keep_record(str(store), tmp_path / "run", {"task": "pretrain", "date": "2026", "results": {}})
+    arguments = [sys.executable, *f"experiments/{command.format(store)}".split()]
+    process = subprocess.Popen(arguments, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 1

@@ -133,6 +133,10 @@ def test_what_has_no_trend(tmp_path: Path) -> None:
         asked(trends=["model.hidden_size"])
     with pytest.raises(ConfigError, match=r"trends: the runs do not differ in model\.hiden_size.*model\.hidden_size"):
         asked(baseline="entities.mode:none", trends=["model.hiden_size"])
+    with pytest.raises(ConfigError, match="trends: seed: wanted a setting, not what the runs of one row are repeated"):
+        asked(baseline="entities.mode:none", trends=["seed"])
+    with pytest.raises(ConfigError, match="trends and breakdowns are of differences, which sections leaves out"):
+        asked(baseline="entities.mode:none", trends=["model.hidden_size"], sections=["scores"])
     with pytest.raises(ConfigError, match=r"trends: no difference is there at two values of entities\.annotator"):
         asked(baseline="entities.mode:none", trends=["entities.annotator"])
     with pytest.raises(ConfigError, match=r"wanted numbers above 0 for entities\.mode, got 'both' in .*both-1"):

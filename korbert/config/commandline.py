@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import sys
 from collections.abc import Callable
 
@@ -17,7 +19,23 @@ _LEFT_ALONE = re.compile(r"['\"{}\\]|(?:^|[,\[])\s*[A-Za-z_]+\(")
 def start(main: Callable[[], object]) -> None:
     """Run a door with the arguments of the process, of which paths with Hangul need no second quotation marks."""
     sys.argv[1:] = [with_quotes(argument) for argument in sys.argv[1:]]
-    without_hydra_s_words(main)
+    try:
+        without_hydra_s_words(main)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _is_reader_gone():
+            raise
+        sys.exit(1)
+
+
+def _is_reader_gone() -> bool:
+    """Whether nobody reads standard output any more, as behind `| head`; nothing is written to it from now on."""
+    reader = select.poll()
+    reader.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in reader.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def with_quotes(argument: str) -> str:

@@ -41,6 +41,8 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         check_all_known("sections", self.sections, REPORT_SECTIONS)
+        if "differences" not in self.sections and (self.trends or self.breakdowns):
+            raise ConfigError("trends and breakdowns are of differences, which sections leaves out")
         if not self.sections:
             raise ConfigError("sections: wanted one or more, got []")
 

@@ -21,6 +21,8 @@ _FREE = (
     "run_dir", "seed", "pretraining_seed", "pretrained", "until", "runtime", "tracker", "data", "task.fold", "fold",
     "train.log_every", "train.checkpoint_every",
 )  # fmt: skip
+# Of those, what the runs of one row of a table are repeats in.
+REPEATED = ("seed", "pretraining_seed", "task.fold", "fold")
 _LINKS = ("init", "run")  # settings that name an earlier run
 
 

@@ -50,6 +50,7 @@ _SAID = {
     SAME_MODEL: "⚠ of one pretrained model",
     UNPAIRED: "⚠ seeds are not paired",
 }
+_MARKS = "* below 0.05, ** below 0.01, *** below 0.001, after correction."
 _EXPLAINED = {
     ONE_SEED: "One seed: no test. Another seed of the same settings may move the score by more than this difference.",
     ONE_PRETRAINING: "One pretraining seed: no test. Seeds of fine-tuning alone were repeated, not what the arms "
@@ -186,10 +187,7 @@ def contrasts_sheet(scored: Scored) -> Sheet | None:
     notes = named_by(table)
     notes += [f"{source}: {text}." for source, text in _SOURCES.items() if source in used - {NOTHING}]
     if tested:
-        notes.append(
-            f"Holm: corrected for all {tested} comparisons of this table that are tested. * below 0.05, ** below 0.01, "
-            "*** below 0.001, after correction."
-        )
+        notes.append(f"Holm: corrected for all {tested} comparisons of this table that are tested. {_MARKS}")
     notes += [text for key, text in _EXPLAINED.items() if any(key in one.warnings for one in scored.contrasts)]
     head = ["runs", "measure", "difference", "95 % interval", "p", "p (Holm)", "from", "baseline"]
     return without_empty_columns(Sheet(f"Differences, {title_of(table)}", head, rows, notes=notes, texts=2))
@@ -223,7 +221,7 @@ def trends_sheet(table: Table, key: str, trends: Sequence[Trend]) -> Sheet | Non
         "A doubling adds: the slope of a straight line through the differences, each as much as the others, over the "
         "setting's logarithm; drawn as differences are, with the same articles at all levels.",
         *([f"Along with it goes {listed(along)}."] if along else []),
-        *([f"Holm: corrected for all {tested} trends of this table, and for no other one."] if tested else []),
+        *([f"Holm: corrected for all {tested} trends of this table, and for no other one. {_MARKS}"] if tested else []),
         *(text for why, text in _EXPLAINED.items() if any(why in one.warnings for one in trends)),
     ]
     head = [

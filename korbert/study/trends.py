@@ -18,6 +18,7 @@ from korbert.errors import ConfigError, meant
 from korbert.study.answers import Answered, Answers
 from korbert.study.contrasts import NO_SPREAD, UNPAIRED, Contrast, answered_pair, is_testable
 from korbert.study.grouping import Group, Measure, Table
+from korbert.study.lineage import REPEATED
 from korbert.study.multibootstrap import Estimate, bootstrap_contrast
 from korbert.study.significance import holm_of_tested
 
@@ -79,6 +80,8 @@ def check_trends(tables: Sequence[Table], keys: Sequence[str]) -> None:
     """Raises ConfigError for a key in which no groups of a table differ."""
     known = {name for table in tables for name in (*table.columns, *table.further)}
     for key in keys:
+        if key in REPEATED:
+            raise ConfigError(f"trends: {key}: wanted a setting, not what the runs of one row are repeated with")
         if key not in known:
             raise ConfigError(f"trends: the runs do not differ in {key}{meant(key, known)}")
 

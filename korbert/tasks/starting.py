@@ -69,6 +69,8 @@ def take_over(
     A warning where it will read positions that no pretraining has reached, whose embeddings are what they began as.
     Raises ConfigError where sequences of `max_length` tokens, which is the setting `key`, are longer than it can read.
     """
+    if max_length > model.config.max_positions:
+        raise ConfigError(f"{key}={max_length} is more than the model's {model.config.max_positions} positions")
     if pretrained is not None:
         copy_shared(pretrained.model, model)
         reached = pretrained.description.max_length
@@ -79,5 +81,3 @@ def take_over(
                 key, max_length, reached, max_length,
             )  # fmt: skip
     compile_layers(model, runtime)
-    if max_length > model.config.max_positions:
-        raise ConfigError(f"{key}={max_length} is more than the model's {model.config.max_positions} positions")
