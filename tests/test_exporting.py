@@ -66,6 +66,8 @@ def test_models_go_out(
     assert not report["missing_keys"], report
     assert not report["unexpected_keys"], report
     theirs.eval()
+    sizes = (theirs.config.max_position_embeddings, theirs.config.type_vocab_size, theirs.config.hidden_dropout_prob)
+    assert sizes == (ours.config.max_positions, ours.config.segment_types, ours.config.hidden_dropout)
     given, batch = inputs(len(pieces["unigram"]))
     if entities is AWARE:
         ids = torch.randint(0, entities.entity_types + 1, batch.token_ids.shape)

@@ -27,7 +27,14 @@ class KorbertConfig(PretrainedConfig):
     """Sizes and switches, named as in korbert's ModelConfig, and as transformers names the common ones."""
 
     model_type = "korbert"
-    attribute_map: ClassVar[dict[str, str]] = {"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads"}
+    attribute_map: ClassVar[dict[str, str]] = {
+        "num_hidden_layers": "num_layers",
+        "num_attention_heads": "num_heads",
+        "max_position_embeddings": "max_positions",
+        "type_vocab_size": "segment_types",
+        "hidden_dropout_prob": "hidden_dropout",
+        "attention_probs_dropout_prob": "attention_dropout",
+    }
 
     def __init__(
         self,
