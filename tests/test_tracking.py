@@ -153,6 +153,23 @@ def test_a_resumed_run_keeps_its_identity(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert found[0] == found[1] != found[2]
 
 
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_the_last_session_of_a_resumed_run_has_everything(
+    mode: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of folders with one id, what is uploaded last replaces what was before; a server goes on from what it has."""
+    sessions = [FakeRun(), FakeRun()]
+    for at, run in zip((0, 2), sessions, strict=True):
+        fake_wandb(monkeypatch, run)
+        tracker = Tracker(tmp_path, TrackerConfig(kind="wandb", mode=mode), {})
+        tracker.resume(at)
+        for step in range(at + 1, at + 4):
+            tracker.log(step, {"loss": 1.0 / step})
+    first, second = ([call[1:] for call in run.calls] for run in sessions)
+    assert first == [(step, {"loss": 1.0 / step}) for step in (1, 2, 3)]
+    assert second == [(step, {"loss": 1.0 / step}) for step in ((1, 2, 3, 4, 5) if mode == "offline" else (3, 4, 5))]
+
+
 @pytest.mark.parametrize("failing", ["init", "log", "update", "finish"])
 def test_wandb_that_fails_stops_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, failing: str
@@ -255,7 +272,7 @@ def test_wandb_runs_of_a_sweep_are_separate_grouped_and_complete(repository: Pat
     assert done.returncode == 1  # two of the jobs cannot be
     files = sorted(sweep.glob("*/wandb/offline-run-*/*.wandb"))
     assert len(files) == 2
-    (hint,) = re.findall(r"upload with: (find .*) -exec wandb sync \{\} \+", done.stderr)
+    (hint,) = re.findall(r"upload with: (find .*) -print0 \| sort -z \| xargs -0 wandb sync", done.stderr)
     found = subprocess.run(shlex.split(hint), capture_output=True, text=True, check=True).stdout.split()
     assert sorted(found) == [str(path.parent) for path in files]
     identities = set()

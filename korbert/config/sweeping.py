@@ -129,7 +129,8 @@ class SweepEnd(Guard):
         places = [folder, *(place for place in shared if not place.is_relative_to(folder))]
         if offline := [place for place in places if next(place.glob(f"**/wandb/{_OFFLINE}"), None) is not None]:
             found = f"find {shlex.join(map(str, offline))} -name '{_OFFLINE}' -prune"
-            print(f"upload with: {found} -exec wandb sync {{}} +", file=sys.stderr)
+            # In order: of a run of several sessions the last one has everything, and replaces what was before.
+            print(f"upload with: {found} -print0 | sort -z | xargs -0 wandb sync", file=sys.stderr)
         if next(folder.glob(f"*/**/{RECORD}"), None) is not None:
             print(
                 f"tables of its jobs: python experiments/report.py {for_the_shell('runs', [str(folder)])}",

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -66,12 +66,12 @@ class Tracker:
 
     def resume(self, step: int) -> None:
         """Drop what was logged after `step`: the resumed run will log it again."""
-        self._tell(lambda mirror: mirror.resume(step))
-        if not self.path.is_file():
-            return
-        steps = ((line.get("step"), line) for line in appended_json(self.path))
-        kept = [line for at, line in steps if isinstance(at, int) and at <= step]
-        write_text_atomically(self.path, "".join(f"{json.dumps(line)}\n" for line in kept))
+        kept: list[dict[str, Any]] = []
+        if self.path.is_file():
+            steps = ((line.get("step"), line) for line in appended_json(self.path))
+            kept = [line for at, line in steps if isinstance(at, int) and at <= step]
+            write_text_atomically(self.path, "".join(f"{json.dumps(line)}\n" for line in kept))
+        self._tell(lambda mirror: mirror.resume(step, kept))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append `metrics` of optimizer step `step`."""
@@ -96,7 +96,8 @@ class Tracker:
 class _Mirror(Protocol):
     """Something else that is told the metrics. Each method may raise anything."""
 
-    def resume(self, step: int) -> None: ...
+    def resume(self, step: int, kept: Sequence[Mapping[str, Any]]) -> None:
+        """A run goes on behind `step`, of which `kept` was logged before."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
@@ -115,6 +116,7 @@ class _Wandb:
         if not identity.exists():
             write_text_atomically(identity, secrets.token_hex(4))
         self._wandb, self._folder, self._artifacts = wandb, folder, config.artifacts
+        self._is_offline = config.mode == "offline"
         self._run = wandb.init(
             project=config.project,
             group=config.group,
@@ -129,8 +131,11 @@ class _Wandb:
         if config.mode == "offline":
             log.info("wandb is offline; upload later with: wandb sync %s", Path(self._run.dir).parent)
 
-    def resume(self, step: int) -> None:
-        """Offline, what was logged after `step` stays in the file of the session that was cut off."""
+    def resume(self, step: int, kept: Sequence[Mapping[str, Any]]) -> None:
+        """Offline each session has a folder of its own, and of those with the same id the last upload replaces all."""
+        if self._is_offline:  # so that it has everything
+            for line in kept:
+                self.log(line["step"], {name: value for name, value in line.items() if name != "step"})
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=step)
@@ -160,7 +165,7 @@ class _TensorBoard:
         self._writer = SummaryWriter(self._folder)
         self._writer.add_text("config", f"```\n{json.dumps(run_config, ensure_ascii=False, indent=2)}\n```")
 
-    def resume(self, step: int) -> None:
+    def resume(self, step: int, kept: Sequence[Mapping[str, Any]]) -> None:
         self._writer.close()
         self._writer = self._open(self._folder, purge_step=step + 1)
 
