@@ -215,6 +215,19 @@ def test_a_page_shows_the_report_it_asks_for(tmp_path: Path) -> None:
     assert (tmp_path / "study.md").read_text("utf-8") == before
 
 
+def test_a_page_without_records_shows_reports_of_another_one_s(tmp_path: Path) -> None:
+    text = with_part(tmp_path, sweep(tmp_path))
+    mark = PART.replace("<!-- report: ", f"<!-- report: 'runs=[{tmp_path / 'study.jsonl'}]' ")
+    (tmp_path / "README.md").write_text(f"# Summary\n\n{mark}\n<!-- end of report -->\n", "utf-8")
+    publish_results(PublishConfig(page="README", folder=str(tmp_path)))
+    shown = (tmp_path / "README.md").read_text("utf-8")
+    for title in ("KorQuAD", "Differences, KorQuAD", "Differences by answer type"):
+        assert rows_of(shown, title) == rows_of(text, title)
+    assert shown.count("runs=[") == 2  # in the mark, and in the command
+    assert (tmp_path / "README-report1-1.svg").exists()
+    assert not (tmp_path / "README.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("part", "said"),
     [

@@ -38,9 +38,14 @@ def test_committed_pages_are_what_the_command_writes(store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "store", [store for store in PAGES if report_settings(store, store.with_suffix(".md").read_text("utf-8"))],
+    "store",
+    [
+        page.with_suffix(".jsonl")
+        for page in sorted(RESULTS.rglob("*.md"))
+        if report_settings(page, page.read_text("utf-8"))
+    ],
     ids=lambda path: path.stem,
-)  # fmt: skip
+)
 def test_committed_reports_are_what_the_command_writes(
     store: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

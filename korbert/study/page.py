@@ -267,10 +267,11 @@ def replace_records(path: Path, page: str, rendered: str) -> str:
     return f"{head}{BEGIN}\n\n{rendered}{END}{tail}"
 
 
-def check_marks(path: Path, page: str) -> None:
-    """Raises DataError where a mark of a part that is made is missing."""
-    replace_records(path, page, "")
-    report_settings(path, page)
+def check_marks(path: Path, page: str, has_records: bool = True) -> None:
+    """Raises DataError where a mark of a part that is made is missing, and where a page without records has none."""
+    reports = report_settings(path, page)
+    if has_records or not reports:
+        replace_records(path, page, "")
 
 
 def report_settings(path: Path, page: str) -> list[list[str]]:

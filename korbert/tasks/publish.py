@@ -34,6 +34,7 @@ def publish_results(config: PublishConfig) -> None:
     several stages for those, the last under its own name; what else lies in a run's folder is a part of it. Files that
     a run made for its readers are copied beside the page. Of answers the page keeps the scores of each question, so
     that a report of it can draw questions, too, and their places; where the question file is not at hand it says so.
+    A page without records of its own has reports of other pages' alone.
     Raises ConfigError for two runs of one name, also where the page has one of other settings, unless `replace` says
     that this one takes its place.
     """
@@ -55,8 +56,9 @@ def publish_results(config: PublishConfig) -> None:
             for own in records[name].get("files", []):
                 write_text_atomically(page.parent / own, read_text(_own_file(run, own)))
     text = read_text(page)
-    check_marks(page, text)  # before anything is written
-    write_text_atomically(store, "".join(map(json_line, records.values())))
+    check_marks(page, text, has_records=bool(records))  # before anything is written
+    if records:
+        write_text_atomically(store, "".join(map(json_line, records.values())))
     text, pictures = made_again(page, text, store, config.data.root)
     for name, picture in pictures.items():
         write_text_atomically(page.parent / name, picture)
@@ -77,7 +79,8 @@ def made_again(page: Path, text: str, store: Path, root: str | None) -> tuple[st
 
     Raises DataError for a report that cannot be, and what `make_report` raises for damaged records.
     """
-    text = replace_records(page, text, render(list(read_records(store).values())))
+    if store.exists():
+        text = replace_records(page, text, render(list(read_records(store).values())))
     parts = [_report_part(page, store, n, asked, root) for n, asked in enumerate(report_settings(page, text), start=1)]
     return replace_reports(text, [made for made, _ in parts]), {k: v for _, files in parts for k, v in files.items()}
 
@@ -85,17 +88,20 @@ def made_again(page: Path, text: str, store: Path, root: str | None) -> tuple[st
 def _report_part(
     page: Path, store: Path, number: int, settings: list[str], root: str | None
 ) -> tuple[str, dict[str, str]]:
-    """What a page shows of a report of its records, its command first, and the pictures of it."""
+    """What a page shows of a report of its records, or of `runs`, its command first, and the pictures of it."""
     mark = f"<!-- report: {' '.join(settings)} -->"
     try:
-        given = OmegaConf.merge(OmegaConf.structured(ReportConfig), OmegaConf.from_dotlist(settings))
-        report = OmegaConf.to_object(given)
+        asked = OmegaConf.from_dotlist(settings)
+        report = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ReportConfig), asked))
         assert isinstance(report, ReportConfig)
-        report.runs, report.data.root = [str(store)], root
+        own = [] if "runs" in asked else [as_override("runs", [store.as_posix()])]
+        if own:
+            report.runs = [str(store)]
+        report.data.root = root
         made, pictures = report_part(report, f"{page.stem}-report{number}")
     except (ConfigError, OmegaConfBaseException) as error:
         raise DataError(page, mark, str(error).splitlines()[0]) from error
-    overrides = " ".join(map(shlex.quote, [as_override("runs", [store.as_posix()]), *settings]))
+    overrides = " ".join(map(shlex.quote, [*own, *settings]))
     return f"```\npython experiments/report.py {overrides}\n```\n\n{made}", pictures
 
 
