@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import pytest
-from studies import composed
 
 from korbert.config import CorpusConfig, DataConfig, EntitiesConfig, TokenizerConfig
 from korbert.errors import ConfigError
@@ -61,14 +60,6 @@ def test_a_kind_of_one_s_own_needs_no_other_place(tmp_path: Path, monkeypatch: p
     data, corpus = DataConfig(cache=str(tmp_path / "cache")), CorpusConfig(files=[str(tmp_path / "a.txt")])
     folder = prepare_tokenizer(TokenizerConfig(kind="mine", vocab_size=50), corpus, data)
     assert isinstance(load_tokenizer(folder), Mine)
-
-
-def test_the_sample_s_size_is_the_sample_s_alone() -> None:
-    size = TokenizerConfig().vocab_size
-    for door in ("pretrain", "pipeline"):
-        assert composed(door).tokenizer.vocab_size < size
-        assert composed(door, "corpus=kowiki_small").tokenizer.vocab_size == size
-        assert composed(door, "tokenizer.vocab_size=77").tokenizer.vocab_size == 77
 
 
 def test_tokenizer_of_a_moved_corpus_is_found(tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ def test_every_value_of_a_study_composes(study: str) -> None:
 def test_main_contrast_is_what_was_decided() -> None:
     made = axes("study_main")
     assert made == {"arm": ["none", "split", "both"], "fold": list("01234"), "seed": list("12345")}
-    assert set(axes("study_arms")["arm"]) == {path.stem for path in (CONF / "arm").glob("*.yaml")}
+    every_arm = {path.stem for path in (CONF / "arm").glob("*.yaml")}
+    assert set(axes("study_arms")["arm"]) == every_arm - {"tagger"}  # which has to be trained before
 
 
 def test_tokenizers_are_fed_the_same_text() -> None:

@@ -171,7 +171,6 @@ def _published_tokenizer(config: TokenizerConfig, data: DataConfig) -> Path:
         raise ConfigError(f"tokenizer.path: tokenizer={PUBLISHED} needs the path of what was published")
     lowercase = config.normalizer.lowercase
     plain = asdict(TokenizerConfig(config.kind, config.path, normalizer=NormalizerConfig(lowercase=lowercase)))
-    plain["vocab_size"] = config.vocab_size  # which may be a corpus's default
     if changed := [f"tokenizer.{key}={value}" for key, value in asdict(config).items() if value != plain[key]]:
         raise ConfigError(f"{', '.join(changed)}: of no use, tokenizer={PUBLISHED} is taken as it was published")
     tokenizer = open_published(Path(config.path), lowercase)
